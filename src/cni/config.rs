@@ -1,0 +1,252 @@
+//! A network configuration of type `linkspan`, read and validated: every key of the reference `bridge`,
+//! `host-local`/`static`, `portmap`, `firewall`, `tuning` and `bandwidth`, with capabilities and arguments folded in.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::firewall::IngressPolicy;
+use crate::model::{AttachmentKey, MacAddress, PortMapping, RangeSet, Route, Shaping};
+
+/// Everything one call says about its network, with the precedence of the reference already applied.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// `cniVersion`, `0.1.0` where it is absent; a version that linkspan speaks.
+    pub cni_version: super::Version,
+    /// `name`.
+    pub name: String,
+    /// `type` as written.
+    pub kind: String,
+    /// Keys of the reference `bridge`.
+    pub bridge: BridgeKeys,
+    /// Keys under `ipam`.
+    pub ipam: Ipam,
+    /// Addresses asked for by `CNI_ARGS` `IP`, `args.cni.ips` and the capability `ips`.
+    pub requested: Vec<RequestedAddress>,
+    /// The MAC asked for: `CNI_ARGS` `MAC` < `args.cni.mac` < capability `mac` < key `mac`, where present.
+    pub mac: Option<MacAddress>,
+    /// DNS of key `dns` or, where given, of the capability `dns`.
+    pub dns: Dns,
+    /// Keys of the reference `portmap`.
+    pub portmap: PortmapKeys,
+    /// Keys of the reference `firewall`.
+    pub firewall: FirewallKeys,
+    /// Keys of the reference `tuning`.
+    pub tuning: Tuning,
+    /// Keys of the reference `bandwidth` (static keys win over the capability).
+    pub bandwidth: Bandwidth,
+    /// `backend`.
+    pub backend: Backend,
+    /// `logLevel`.
+    pub log_level: LogLevel,
+    /// `logFile`; standard error where it is absent.
+    pub log_file: Option<String>,
+    /// `prevResult`, untouched.
+    pub prev_result: Option<Value>,
+    /// `cni.dev/valid-attachments` (or the older `cni.dev/attachments`): `Some(empty)` for `[]` and `null`, `None`
+    /// where the key is absent.
+    pub valid_attachments: Option<Vec<AttachmentKey>>,
+    /// The whole configuration as it came, for plugins that it is delegated to.
+    pub raw: Value,
+}
+
+/// Keys of the reference `bridge`, with linkspan's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeKeys {
+    /// `bridge`; `None` stands for a name that follows from the network's.
+    pub bridge: Option<String>,
+    /// `isGateway` (true).
+    pub is_gateway: bool,
+    /// `isDefaultGateway` (true; implies `isGateway`).
+    pub is_default_gateway: bool,
+    /// `forceAddress` (false).
+    pub force_address: bool,
+    /// `ipMasq` (true).
+    pub ip_masq: bool,
+    /// `mtu`; `None` for 0 or absent.
+    pub mtu: Option<u32>,
+    /// `hairpinMode` (true, unless `promiscMode`; both set is an error).
+    pub hairpin: bool,
+    /// `promiscMode` (false).
+    pub promisc: bool,
+    /// `vlan`, 1 to 4094; `None` for 0 or absent.
+    pub vlan: Option<u16>,
+    /// `vlanTrunk`, excludes `vlan`.
+    pub vlan_trunk: Vec<VlanTrunk>,
+    /// `preserveDefaultVlan` (false).
+    pub preserve_default_vlan: bool,
+    /// `macspoofchk` (false).
+    pub mac_spoof_check: bool,
+    /// `enabledad` (false).
+    pub enable_dad: bool,
+    /// `disableContainerInterface` (false; needs an `ipam` that gives no addresses).
+    pub disable_container_interface: bool,
+    /// `portIsolation` (false).
+    pub port_isolation: bool,
+}
+
+/// One entry of `vlanTrunk`: a single VLAN where both ends are equal. 1 to 4094, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VlanTrunk {
+    /// First VLAN ID.
+    pub first: u16,
+    /// Last VLAN ID.
+    pub last: u16,
+}
+
+/// Where addresses come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ipam {
+    /// Lease files: `ipam.type` is `host-local` or absent.
+    HostLocal(HostLocal),
+    /// `ipam.type` is `static`: the addresses are in the configuration, in `CNI_ARGS` or in `runtimeConfig`.
+    Static {
+        /// `ipam.addresses`, or what `args.cni.ips` or the capability `ips` put in their place.
+        addresses: Vec<StaticAddress>,
+        /// `ipam.routes`.
+        routes: Vec<Route>,
+        /// `ipam.dns`.
+        dns: Dns,
+    },
+    /// Another `ipam.type`: a plugin on `CNI_PATH`.
+    Delegated {
+        /// The plugin's type.
+        plugin: String,
+    },
+    /// `ipam` is `{}` or `null`: a layer-2 attachment.
+    None,
+}
+
+/// Keys of the reference `host-local`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostLocal {
+    /// Capability `ipRanges`, then the range of `subnet`…, then `ranges`; empty where the network is to choose a
+    /// subnet of its own. No two ranges overlap.
+    pub range_sets: Vec<RangeSet>,
+    /// `routes`.
+    pub routes: Vec<Route>,
+    /// `dataDir`.
+    pub data_dir: Option<String>,
+    /// `resolvConf`: a file that the DNS part of the result is read from.
+    pub resolv_conf: Option<String>,
+}
+
+/// One entry of `ipam.addresses` of the reference `static`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticAddress {
+    /// Address with prefix length; host bits allowed.
+    pub address: IpNetwork,
+    /// Its gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+/// An address that a runtime asks for; the prefix length is there where the text had one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length, where given.
+    pub prefix: Option<u8>,
+}
+
+/// DNS as results carry it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// `nameservers`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// `domain`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// `search`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// `options`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// Whether no field is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Keys of the reference `portmap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortmapKeys {
+    /// Capability `portMappings`; duplicates folded.
+    pub mappings: Vec<PortMapping>,
+    /// `snat` (true).
+    pub snat: bool,
+    /// `masqAll` (false).
+    pub masq_all: bool,
+    /// `markMasqBit` (13), 0 to 31.
+    pub mark_masq_bit: u8,
+    /// `externalSetMarkChain`, excludes `markMasqBit`.
+    pub external_set_mark_chain: Option<String>,
+    /// `conditionsV4`.
+    pub conditions_v4: Vec<String>,
+    /// `conditionsV6`.
+    pub conditions_v6: Vec<String>,
+}
+
+/// Keys of the reference `firewall`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirewallKeys {
+    /// `ingressPolicy` (open).
+    pub ingress: IngressPolicy,
+    /// `iptablesAdminChainName` (CNI-ADMIN).
+    pub admin_chain: String,
+    /// `firewalldZone` (trusted).
+    pub firewalld_zone: String,
+}
+
+/// Keys of the reference `tuning` (those under `args.cni` win). The MAC is [`NetworkConfig::mac`], the MTU
+/// [`BridgeKeys::mtu`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// `sysctl`: keys as written with the token `IFNAME` replaced, dots or slashes as separators, all under `net`.
+    pub sysctl: BTreeMap<String, String>,
+    /// `promisc`.
+    pub promisc: bool,
+    /// `allmulti`; `None` leaves the interface as it is.
+    pub allmulti: Option<bool>,
+    /// `txQLen`.
+    pub tx_queue_len: Option<u32>,
+}
+
+/// Keys of the reference `bandwidth`: rates in bits a second, bursts in bits.
+pub type Bandwidth = Shaping;
+
+/// Which firewall carries the rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// nf_tables where the kernel has it, else iptables.
+    #[default]
+    Auto,
+    /// nf_tables over netlink.
+    Nftables,
+    /// iptables by `iptables-restore`.
+    Iptables,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what made a call fail.
+    Error,
+    /// And what was degraded or mended on the way.
+    #[default]
+    Warning,
+    /// And one line for each call.
+    Info,
+    /// And each step.
+    Debug,
+}

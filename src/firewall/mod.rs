@@ -1,0 +1,5 @@
+//! The ruleset as a value, and its rendering for nf_tables and for iptables. Nothing here runs anything.
+
+mod rules;
+
+pub use rules::{AttachmentRules, IngressPolicy, NetworkRules};

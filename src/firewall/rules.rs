@@ -1,0 +1,66 @@
+//! What the firewall has to do for a network and for an attachment, in words that both backends render.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{AttachmentKey, MacAddress, Publication};
+
+/// Who may open connections into the containers of a network (key `ingressPolicy` of the reference `firewall`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IngressPolicy {
+    /// Anyone who can route to them.
+    #[default]
+    Open,
+    /// Containers of other walled networks cannot; those of the same bridge can.
+    SameBridge,
+    /// Nor can those of the same bridge.
+    Isolated,
+}
+
+/// The static part: written once for a network, shared by its attachments, left behind when they go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRules {
+    /// The network's name.
+    pub network: String,
+    /// Its bridge, by name: rules match names, which survive a bridge being made again.
+    pub bridge: String,
+    /// Whether what leaves the network is masqueraded (`ipMasq`).
+    pub masquerade: bool,
+    /// Whether a published port is reachable from its own network and from 127.0.0.1 (`snat`).
+    pub hairpin: bool,
+    /// Whether everything that reaches a published port is masqueraded (`masqAll`).
+    pub masquerade_all: bool,
+    /// Who may open connections into it.
+    pub ingress: IngressPolicy,
+    /// The administrator's chain, consulted first, made once and never flushed (`iptablesAdminChainName`).
+    pub admin_chain: String,
+    /// The packet mark bit that the iptables backend uses between its chains (`markMasqBit`), 0 to 31.
+    pub mark_bit: u8,
+    /// A chain of the administrator's that sets the mark instead (`externalSetMarkChain`), iptables only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_chain: Option<String>,
+    /// Extra matches on published IPv4 ports, as iptables arguments (`conditionsV4`), iptables only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions_v4: Vec<String>,
+    /// The same for IPv6 (`conditionsV6`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions_v6: Vec<String>,
+}
+
+/// The dynamic part: what one attachment adds, and takes away again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentRules {
+    /// The owner; its text form is the comment of everything that is made for it.
+    pub owner: AttachmentKey,
+    /// The host end of its veth pair.
+    pub host_interface: String,
+    /// Its addresses, of either family.
+    pub addresses: Vec<IpAddr>,
+    /// Its published ports; no two collide.
+    pub publications: Vec<Publication>,
+    /// The one source MAC it may send with, where spoofing is guarded against (`macspoofchk`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_mac: Option<MacAddress>,
+}

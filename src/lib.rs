@@ -1,0 +1,30 @@
+//! linkspan gives the containers of one Linux host their network.
+//!
+//! The rooms of the house, from the purest to the one that touches the host. A room uses those above it, never
+//! those below; `tests/house.rs` holds the crate to that.
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`cni`] | the protocol: environment, configuration, result, versions, error codes |
+//! | [`model`] | plain values: attachment, network, range, port mapping, names |
+//! | [`ipam`] | which address next: a pure choice |
+//! | [`firewall`] | the ruleset as a value, rendered for nf_tables and for iptables |
+//! | [`plan`] | from configuration, lease and facts to an ordered list of steps |
+//! | [`store`] | locks, lease files, records |
+//! | [`sys`] | netlink, namespaces, sysctls, child processes |
+//! | [`apply`] | walking steps over a host |
+//! | [`verbs`] | add, del, check, gc, status |
+//! | [`plugins`] | the faces the binary answers as |
+//! | [`cli`] | what a person types |
+
+pub mod apply;
+pub mod cli;
+pub mod cni;
+pub mod firewall;
+pub mod ipam;
+pub mod model;
+pub mod plan;
+pub mod plugins;
+pub mod store;
+pub mod sys;
+pub mod verbs;

@@ -1,0 +1,2 @@
+//! The binary: choose the face and hand over.
+fn main() {}

@@ -1,0 +1,19 @@
+//! Plain values that every room speaks of. No I/O, no clock, no randomness.
+
+mod attachment;
+pub mod attributes;
+mod mac;
+pub mod names;
+mod port;
+mod range;
+mod record;
+mod route;
+mod shaping;
+
+pub use attachment::AttachmentKey;
+pub use mac::{MacAddress, ParseMacError};
+pub use port::{PortMapping, Protocol, Publication};
+pub use range::{Range, RangeSet};
+pub use record::{Lease, LeaseSource};
+pub use route::Route;
+pub use shaping::{Rate, Shaping};

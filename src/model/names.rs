@@ -1,0 +1,87 @@
+//! Names that follow from other names: links have 15 bytes, networks and containers have many.
+
+use super::AttachmentKey;
+
+/// The longest name of a network interface: `IFNAMSIZ` (`linux/if.h`) less its NUL.
+pub const INTERFACE_NAME_MAX: usize = 15;
+
+/// What every link of ours starts with; with [`LINK_GROUP`], the mark that tells an orphan from a stranger.
+pub const LINK_PREFIX: &str = "lks";
+
+/// The interface group (`IFLA_GROUP`) of every link of ours: "lksp" in ASCII.
+pub const LINK_GROUP: u32 = 0x6c6b_7370;
+
+/// 64-bit FNV-1a with a final avalanche (the mixer of MurmurHash3), so that short inputs differ in every digit.
+///
+/// Fixed for ever: names on disk and in the kernel follow from it.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in bytes {
+        state = (state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    state ^ (state >> 33)
+}
+
+/// The default bridge of a network: `lks-NAME` where that fits 15 bytes and keeps its meaning in lower case,
+/// else `lks-` with the name's first bytes and six digits of its hash.
+///
+/// `attempt` counts names that turned out to be taken by a foreign interface; each gives another name.
+pub fn bridge(network: &str, attempt: u32) -> String {
+    let plain = format!("{LINK_PREFIX}-{network}");
+    if attempt == 0 && plain.len() <= INTERFACE_NAME_MAX {
+        return plain;
+    }
+    let digits = hash(format!("{attempt}/{network}").as_bytes()) & 0xff_ffff;
+    let head: String = network.chars().filter(char::is_ascii).take(4).collect();
+    format!("{LINK_PREFIX}-{head}-{digits:06x}")
+}
+
+/// The host end of an attachment's veth pair: `lks` and twelve digits of the attachment's hash.
+///
+/// It follows from the attachment alone, so that DEL can name it with nothing else at hand.
+pub fn host_interface(key: &AttachmentKey) -> String {
+    format!("{LINK_PREFIX}{:012x}", hash(key.to_string().as_bytes()) & 0xffff_ffff_ffff)
+}
+
+/// The IFB device that shapes what an attachment sends.
+pub fn shaping_interface(key: &AttachmentKey) -> String {
+    format!("{LINK_PREFIX}i{:011x}", hash(key.to_string().as_bytes()) & 0xfff_ffff_ffff)
+}
+
+/// The nf_tables chain of a network's own rules, and the iptables chain's stem. Network names are not limited in
+/// length, chain names are (`NFT_NAME_MAXLEN` 256, `XT_EXTENSION_MAXNAMELEN` 29), so long ones end in a hash.
+pub fn chain(network: &str) -> String {
+    if network.len() <= 16 {
+        return format!("net-{network}");
+    }
+    let head: String = network.chars().filter(char::is_ascii).take(8).collect();
+    format!("net-{head}-{:08x}", hash(network.as_bytes()) & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_link_name_fits_the_kernel(network in "[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", id in "[A-Za-z0-9][A-Za-z0-9_.-]{0,120}",
+                                           interface in "[a-z0-9]{1,15}", attempt in 0u32..40) {
+            let key = AttachmentKey::new(id, interface);
+            for name in [bridge(&network, attempt), host_interface(&key), shaping_interface(&key)] {
+                prop_assert!(name.len() <= INTERFACE_NAME_MAX, "{name}");
+                prop_assert!(name.starts_with(LINK_PREFIX));
+            }
+            prop_assert!(chain(&network).len() <= 24);
+        }
+    }
+
+    #[test]
+    fn a_short_network_keeps_its_name() {
+        assert_eq!(bridge("web", 0), "lks-web");
+        assert_ne!(bridge("web", 1), "lks-web");
+        assert_ne!(bridge("a-network-of-many-words", 0), bridge("a-network-of-many-wordz", 0));
+    }
+}
