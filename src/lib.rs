@@ -5,8 +5,8 @@
 //!
 //! | room | owns |
 //! |---|---|
-//! | [`cni`] | the protocol: environment, configuration, result, versions, error codes |
 //! | [`model`] | plain values: attachment, network, range, port mapping, names |
+//! | [`cni`] | the protocol: environment, configuration, result, versions, error codes |
 //! | [`ipam`] | which address next: a pure choice |
 //! | [`firewall`] | the ruleset as a value, rendered for nf_tables and for iptables |
 //! | [`plan`] | from configuration, lease and facts to an ordered list of steps |

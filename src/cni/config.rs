@@ -8,8 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::firewall::IngressPolicy;
-use crate::model::{AttachmentKey, MacAddress, PortMapping, RangeSet, Route, Shaping};
+use crate::model::{AttachmentKey, IngressPolicy, MacAddress, PortMapping, RangeSet, Route, Shaping};
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
 #[derive(Debug, Clone)]

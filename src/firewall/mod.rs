@@ -2,4 +2,4 @@
 
 mod rules;
 
-pub use rules::{AttachmentRules, IngressPolicy, NetworkRules};
+pub use rules::{AttachmentRules, NetworkRules};

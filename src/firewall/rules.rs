@@ -4,20 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AttachmentKey, MacAddress, Publication};
-
-/// Who may open connections into the containers of a network (key `ingressPolicy` of the reference `firewall`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IngressPolicy {
-    /// Anyone who can route to them.
-    #[default]
-    Open,
-    /// Containers of other walled networks cannot; those of the same bridge can.
-    SameBridge,
-    /// Nor can those of the same bridge.
-    Isolated,
-}
+use crate::model::{AttachmentKey, IngressPolicy, MacAddress, Publication};
 
 /// The static part: written once for a network, shared by its attachments, left behind when they go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

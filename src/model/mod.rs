@@ -2,6 +2,7 @@
 
 mod attachment;
 pub mod attributes;
+mod ingress;
 mod mac;
 pub mod names;
 mod port;
@@ -11,6 +12,7 @@ mod route;
 mod shaping;
 
 pub use attachment::AttachmentKey;
+pub use ingress::IngressPolicy;
 pub use mac::{MacAddress, ParseMacError};
 pub use port::{PortMapping, Protocol, Publication};
 pub use range::{Range, RangeSet};

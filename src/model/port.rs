@@ -80,10 +80,9 @@ impl Publication {
     pub fn of(mapping: &PortMapping, addresses: &[IpAddr]) -> Vec<Self> {
         let families: &[IpAddr] = match mapping.host_ip {
             Some(ip) => &[ip],
-            None => &[
-                IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-                IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-            ],
+            None => {
+                &[IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)]
+            }
         };
         let mut publications = Vec::with_capacity(2);
         for host_ip in families {
@@ -135,7 +134,10 @@ mod tests {
         let both: Vec<IpAddr> = vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
         assert_eq!(Publication::of(&mapping(None), &both).len(), 2);
         assert_eq!(Publication::of(&mapping(None), &both[..1]).len(), 1);
-        assert_eq!(Publication::of(&mapping(Some("127.0.0.1")), &both)[0].target, "10.1.0.2:80".parse().unwrap());
+        assert_eq!(
+            Publication::of(&mapping(Some("127.0.0.1")), &both)[0].target,
+            "10.1.0.2:80".parse().unwrap()
+        );
         assert!(Publication::of(&mapping(Some("::1")), &both[..1]).is_empty());
     }
 
