@@ -1,1 +1,18 @@
-//! ipam
+//! Which address next: a pure choice over ranges, requests and what is taken. No disk.
+//!
+//! [`choose`] walks candidates of one range set, [`assign`] gives requested addresses to the range sets that hold
+//! them, [`automatic_subnet`] finds a subnet for a network that names none.
+
+mod choose;
+mod error;
+mod pool;
+mod requested;
+mod subnet;
+#[cfg(test)]
+mod tests;
+
+pub use choose::{LINEAR_PROBES, PROBES_MAX, choose};
+pub use error::IpamError;
+pub use pool::{Pool, capacity};
+pub use requested::assign;
+pub use subnet::automatic_subnet;
