@@ -1,1 +1,37 @@
-//! store
+//! What is kept on disk: locks, records, network records, port claims, lease files. Every write is atomic: a killed
+//! writer leaves the old content or the new one, never a part. No netlink.
+//!
+//! ```text
+//! /run/linkspan/                 State (0700)
+//!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one reaper at a time
+//!   networks/NAME.json           NetworkRecord
+//!   pending/ID:IF                Record of an ADD under way; its writer holds an flock on the file
+//!   ready/ID:IF                  Record of an attachment that is complete
+//!   doomed/ID:IF                 Record of an attachment that is to be deleted
+//!   ports/PROTO-PORT/FAMILY-ADDRESS   symbolic link whose target is the owner, ID:IF
+//!   ipam/NETWORK/                LeaseDirectory, in the layout of the reference's host-local
+//! ```
+//!
+//! A record changes its state by rename(2), always in the order pending, ready, doomed.
+
+mod claims;
+mod error;
+mod files;
+mod lease;
+mod lock;
+mod network;
+mod record;
+mod records;
+mod state;
+
+pub use claims::Claim;
+pub use error::StoreError;
+pub use lease::{HeldLease, LeaseDirectory, Owner};
+pub use lock::{Deadline, Guard};
+pub use network::NetworkRecord;
+pub use record::{Broken, Doom, Found, Listed, Netns, RECORD_VERSION, Record, Stage};
+pub use records::Pending;
+pub use state::State;
+
+/// What an operation of this room gives.
+pub type Result<T> = std::result::Result<T, StoreError>;

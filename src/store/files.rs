@@ -1,0 +1,288 @@
+//! Files written in one piece, by path relative to an open directory.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+
+use super::{Result, StoreError};
+
+/// Owner only.
+const PRIVATE: Mode = Mode::from_bits_truncate(0o600);
+
+/// An open directory and the path it was opened by, for messages.
+#[derive(Debug)]
+pub(super) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file that has its content but no name yet (`O_TMPFILE`), or a hidden one where the file system has no such
+/// thing. Its names are hard links, so they appear with the whole content at once.
+#[derive(Debug)]
+pub(super) struct Nameless<T = File> {
+    file: T,
+    fd: RawFd,
+    hidden: Option<String>,
+}
+
+impl Dir {
+    /// Opens a directory.
+    pub(super) fn open(path: &Path) -> nix::Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(AT_FDCWD, path, flags, Mode::empty())?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a directory, made with its parents where it does not exist.
+    pub(super) fn open_or_make(path: &Path, mode: u32) -> Result<Self> {
+        let failed = |action| move |source| StoreError::Io { action, path: path.to_owned(), source };
+        match Self::open(path) {
+            Err(Errno::ENOENT) => {
+                make_all(path, mode)?;
+                Self::open(path).map_err(failed("open"))
+            }
+            other => other.map_err(failed("open")),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn error(&self, action: &'static str, name: &str, source: Errno) -> StoreError {
+        StoreError::Io { action, path: self.path.join(name), source }
+    }
+
+    /// Opens or makes a file to lock it.
+    pub(super) fn open_lock(&self, name: &str) -> Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, name, flags, PRIVATE).map(File::from).map_err(|e| self.error("open", name, e))
+    }
+
+    /// Opens a file with the flags given; `None` where it does not exist.
+    pub(super) fn open_file(&self, name: &str, flags: OFlag) -> Result<Option<File>> {
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        match openat(&self.fd, name, flags, PRIVATE) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(self.error("open", name, error)),
+        }
+    }
+
+    /// The content of a file; `None` where it does not exist.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_file(name, OFlag::O_RDONLY)? else { return Ok(None) };
+        self.read_all(name, &file).map(Some)
+    }
+
+    /// The content of an open file.
+    pub(super) fn read_all(&self, name: &str, mut file: &File) -> Result<Vec<u8>> {
+        let mut content = Vec::with_capacity(4096);
+        file.read_to_end(&mut content).map_err(|e| self.error("read", name, errno(&e)))?;
+        Ok(content)
+    }
+
+    /// Makes a file with its content, without a name. `beside` is the name it will have first.
+    pub(super) fn write_nameless(&self, beside: &str, content: &[u8]) -> Result<Nameless> {
+        let parent = beside.rsplit_once('/').map_or(".", |(parent, _)| parent);
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let (fd, hidden) = match self.in_parent(beside, |fd| openat(fd, parent, flags, PRIVATE)) {
+            // EISDIR: a kernel, EOPNOTSUPP: a file system without O_TMPFILE.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL) => self.open_hidden(beside)?,
+            other => (other.map_err(|e| self.error("create", beside, e))?, None),
+        };
+        let mut nameless = Nameless { fd: fd.as_raw_fd(), file: File::from(fd), hidden };
+        if let Err(error) = nameless.file.write_all(content) {
+            self.abandon(nameless);
+            return Err(self.error("write", beside, errno(&error)));
+        }
+        Ok(nameless)
+    }
+
+    /// Gives a nameless file a name; false where the name is taken.
+    pub(super) fn link<T>(&self, nameless: &Nameless<T>, name: &str) -> Result<bool> {
+        let done = match &nameless.hidden {
+            Some(hidden) => linkat(&self.fd, hidden.as_str(), &self.fd, name, AtFlags::empty()),
+            None => {
+                let source = format!("/proc/self/fd/{}", nameless.fd);
+                linkat(AT_FDCWD, source.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW)
+            }
+        };
+        match done {
+            Ok(()) => Ok(true),
+            Err(Errno::EEXIST) => Ok(false),
+            Err(error) => Err(self.error("create", name, error)),
+        }
+    }
+
+    /// Drops the hidden name, where there is one, and gives the open file.
+    pub(super) fn abandon<T>(&self, nameless: Nameless<T>) -> T {
+        if let Some(hidden) = nameless.hidden {
+            let _ = unlinkat(&self.fd, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        nameless.file
+    }
+
+    /// Puts a file in the place of another, or where there was none. The file can be readied before it is seen.
+    ///
+    /// The new content waits under a hidden name that follows from `name`, so that a killed writer leaves one file
+    /// at most, which the next writer replaces. One writer at a time.
+    pub(super) fn replace<T>(
+        &self,
+        name: &str,
+        content: &[u8],
+        before: impl FnOnce(File) -> Result<T>,
+    ) -> Result<T> {
+        let (fd, hidden) = self.open_hidden(name)?;
+        let hidden = hidden.unwrap_or_default();
+        let mut file = File::from(fd);
+        let written = file
+            .write_all(content)
+            .map_err(|e| self.error("write", name, errno(&e)))
+            .and_then(|()| before(file))
+            .and_then(|kept| {
+                let renamed = renameat(&self.fd, hidden.as_str(), &self.fd, name);
+                renamed.map(|()| kept).map_err(|e| self.error("replace", name, e))
+            });
+        if written.is_err() {
+            let _ = unlinkat(&self.fd, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+
+    /// Renames a file; false where it does not exist.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<bool> {
+        let failed = |error| self.error("rename", from, error);
+        match renameat(&self.fd, from, &self.fd, to) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => {
+                // The file, or the directory that it is to go to?
+                if !self.exists(from)? {
+                    return Ok(false);
+                }
+                self.make_parent(to).map_err(failed)?;
+                renameat(&self.fd, from, &self.fd, to).map(|()| true).map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Unlinks a file; false where it does not exist.
+    pub(super) fn unlink(&self, name: &str) -> Result<bool> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(self.error("remove", name, error)),
+        }
+    }
+
+    /// Whether a name exists.
+    pub(super) fn exists(&self, name: &str) -> Result<bool> {
+        self.stat(name).map(|found| found.is_some())
+    }
+
+    /// The attributes of a name, a link itself and not its target; `None` where it does not exist.
+    pub(super) fn stat(&self, name: &str) -> Result<Option<libc::stat>> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(self.error("look at", name, error)),
+        }
+    }
+
+    /// The names in a directory, hidden ones left out; none where it does not exist. `.` is the directory itself.
+    pub(super) fn names(&self, directory: &str) -> Result<Vec<String>> {
+        let failed = |error: &std::io::Error| self.error("list", directory, errno(error));
+        let entries = match std::fs::read_dir(self.path.join(directory)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry.map_err(|e| failed(&e))?.file_name().into_string()
+                && !name.starts_with('.')
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Runs a call that needs the parent directory of `name`, which is made where the call says it is missing.
+    pub(super) fn in_parent<T>(
+        &self,
+        name: &str,
+        call: impl Fn(&OwnedFd) -> nix::Result<T>,
+    ) -> nix::Result<T> {
+        match call(&self.fd) {
+            Err(Errno::ENOENT) => {
+                self.make_parent(name)?;
+                call(&self.fd)
+            }
+            other => other,
+        }
+    }
+
+    fn make_parent(&self, name: &str) -> nix::Result<()> {
+        for (at, _) in name.match_indices('/') {
+            match mkdirat(&self.fd, &name[..at], Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn open_hidden(&self, name: &str) -> Result<(OwnedFd, Option<String>)> {
+        let hidden = match name.rsplit_once('/') {
+            Some((parent, file)) => format!("{parent}/.new-{file}"),
+            None => format!(".new-{name}"),
+        };
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let open = |fd: &OwnedFd| match openat(fd, hidden.as_str(), flags, PRIVATE) {
+            // What a killed writer left. It may be linked by now: never truncate it.
+            Err(Errno::EEXIST) => {
+                unlinkat(fd, hidden.as_str(), UnlinkatFlags::NoRemoveDir)?;
+                openat(fd, hidden.as_str(), flags, PRIVATE)
+            }
+            other => other,
+        };
+        let fd = self.in_parent(name, open).map_err(|e| self.error("create", &hidden, e))?;
+        Ok((fd, Some(hidden)))
+    }
+}
+
+impl std::os::fd::AsFd for Dir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Nameless {
+    /// Does something with the open file, which stays open, before it gets a name.
+    pub(super) fn ready<T>(self, with: impl FnOnce(File) -> Result<T>) -> Result<Nameless<T>> {
+        Ok(Nameless { file: with(self.file)?, fd: self.fd, hidden: self.hidden })
+    }
+}
+
+/// Makes a directory and its parents.
+fn make_all(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|e| StoreError::Io {
+        action: "create",
+        path: path.to_owned(),
+        source: errno(&e),
+    })
+}
+
+/// The number of an error of the standard library.
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,118 @@
+//! Reading the lease files that there are.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::super::Result;
+use super::LeaseDirectory;
+use crate::model::AttachmentKey;
+
+/// Who holds a lease, as its file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    text: String,
+}
+
+/// A lease file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its owner.
+    pub owner: Owner,
+}
+
+impl Owner {
+    fn from_content(content: &[u8]) -> Self {
+        Self { text: String::from_utf8_lossy(content).trim().to_owned() }
+    }
+
+    /// The container's ID.
+    pub fn container_id(&self) -> &str {
+        self.text.split("\r\n").next().unwrap_or_default()
+    }
+
+    /// The interface; `None` in files of old versions of host-local, which hold for every interface of a container.
+    pub fn interface(&self) -> Option<&str> {
+        self.text.split_once("\r\n").map(|(_, interface)| interface)
+    }
+
+    /// Whether it is an attachment's, as host-local decides it: the ID and interface, or the ID alone.
+    pub fn is(&self, key: &AttachmentKey) -> bool {
+        self.container_id() == key.container_id && self.interface().is_none_or(|name| name == key.interface)
+    }
+
+    /// Whether nothing names an owner: an empty file, of a host-local that was killed or ran out of space.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// `ID:IF`, or `ID` where the file has no interface.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.container_id())?;
+        self.interface().map_or(Ok(()), |interface| write!(f, ":{interface}"))
+    }
+}
+
+impl LeaseDirectory {
+    /// Who holds an address; `None` where nobody does.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError::Io`].
+    pub fn owner(&self, address: IpAddr) -> Result<Option<Owner>> {
+        Ok(self.dir.read(&address.to_string())?.map(|content| Owner::from_content(&content)))
+    }
+
+    /// All leases and their owners: every file is read. For GC and CHECK without a record.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError::Io`].
+    pub fn leases(&self) -> Result<Vec<HeldLease>> {
+        let mut leases = Vec::new();
+        for address in self.held()? {
+            if let Some(owner) = self.owner(address)? {
+                leases.push(HeldLease { address, owner });
+            }
+        }
+        leases.sort_unstable_by_key(|lease| lease.address);
+        Ok(leases)
+    }
+
+    /// How many addresses have a lease file. No file is read.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError::Io`].
+    pub fn count(&self) -> Result<usize> {
+        self.held().map(|held| held.len())
+    }
+
+    /// Gives back all addresses of an attachment, whichever they are: every file is read, as host-local does on DEL.
+    /// For an attachment without a record. Tells the addresses.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError`].
+    pub fn release_by_walk(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>> {
+        self.release_where(|lease| lease.owner.is(key))
+    }
+
+    /// Gives back all addresses whose lease meets a condition: for GC. Tells the addresses.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError`].
+    pub fn release_where(&self, condition: impl Fn(&HeldLease) -> bool) -> Result<Vec<IpAddr>> {
+        let _guard = self.lock()?;
+        let mut released = Vec::new();
+        for lease in self.leases()? {
+            if condition(&lease) && self.dir.unlink(&lease.address.to_string())? {
+                released.push(lease.address);
+            }
+        }
+        Ok(released)
+    }
+}

@@ -1,0 +1,61 @@
+//! Exclusive locks between processes: flock(2), which ends with its holder whatever becomes of it.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::files::Dir;
+use super::{Result, StoreError};
+
+/// How long a lock may be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(pub Duration);
+
+impl Default for Deadline {
+    /// 30 s: runtimes give up an ADD after a minute or more, and one ADD holds the lock for about a millisecond.
+    fn default() -> Self {
+        Self(Duration::from_secs(30))
+    }
+}
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct Guard {
+    _file: Flock<File>,
+}
+
+/// The shortest and the longest pause between two tries.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
+
+/// Takes a lock, waiting until the deadline.
+///
+/// There is no flock with a deadline, and a signal to end a blocking one would need a handler. So it is tried again
+/// after a pause of an eighth of the time waited so far: short waits stay short, and 64 waiters do not burn a CPU.
+pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard> {
+    let mut file = dir.open_lock(name)?;
+    let mut begun = None;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(Guard { _file: held }),
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
+            Err((_, error)) => return Err(dir.error("lock", name, error)),
+        };
+        let waited = begun.get_or_insert_with(Instant::now).elapsed();
+        let Some(left) = deadline.0.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return Err(StoreError::LockTimeout { path: dir.path().join(name), waited });
+        };
+        std::thread::sleep((waited / 8).clamp(PAUSES.0, PAUSES.1).min(left));
+    }
+}
+
+/// Takes a lock if nobody holds it.
+pub(super) fn try_acquire(dir: &Dir, name: &str) -> Result<Option<Guard>> {
+    match Flock::lock(dir.open_lock(name)?, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(Some(Guard { _file: held })),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(dir.error("lock", name, error)),
+    }
+}

@@ -1,0 +1,122 @@
+//! Records of attachments, as values.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::StoreError;
+use crate::model::{AttachmentKey, Lease, LeaseSource};
+
+/// The version of the record that this program writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// What is known of an attachment: enough to undo it with nothing else at hand, and to answer CHECK.
+///
+/// `P` is the plan, which its own room defines; callers that do not need it read it as plain JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<P = Value> {
+    /// [`RECORD_VERSION`] of the writer.
+    pub version: u32,
+    /// The attachment.
+    pub key: AttachmentKey,
+    /// Its network's name.
+    pub network: String,
+    /// Its namespace; `None` where ADD had none.
+    pub netns: Option<Netns>,
+    /// When its ADD began, in seconds since 1970.
+    pub created: u64,
+    /// The addresses it holds.
+    pub leases: Vec<Lease>,
+    /// Who holds them.
+    pub lease_source: LeaseSource,
+    /// The steps of its plan.
+    pub plan: P,
+    /// What ADD answered, without `cniVersion`; null until it did.
+    #[serde(default)]
+    pub result: Value,
+}
+
+/// A network namespace by name and by identity: a path can be used again for another namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// `CNI_NETNS` as it was given.
+    pub path: String,
+    /// Device number of the namespace's file (`st_dev`).
+    pub device: u64,
+    /// Its inode number (`st_ino`).
+    pub inode: u64,
+}
+
+/// Where an attachment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Its ADD has begun; `alive` says whether that still runs. Where not, the attachment is to be undone.
+    Pending {
+        /// Whether the writer still holds the record.
+        alive: bool,
+    },
+    /// Its ADD is complete.
+    Ready,
+    /// Its DEL has begun.
+    Doomed,
+}
+
+/// An attachment's record and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<P = Value> {
+    /// Where it stands.
+    pub stage: Stage,
+    /// Its record.
+    pub record: Record<P>,
+}
+
+/// What came of [`super::State::doom`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doom {
+    /// The record is in `doomed` now, or was already.
+    Doomed,
+    /// Its ADD is still running: wait for it, or fail.
+    Alive,
+    /// There is no record.
+    Unknown,
+}
+
+/// A record that does not read as one: torn by something else than linkspan, or written by a later version.
+#[derive(Debug)]
+pub struct Broken {
+    /// The attachment that the file's name tells.
+    pub key: Option<AttachmentKey>,
+    /// Where the file lies.
+    pub stage: Stage,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong: [`StoreError::Broken`] or [`StoreError::Io`].
+    pub error: StoreError,
+}
+
+/// Records, and those that cannot be read, which never hide the others.
+#[derive(Debug)]
+pub struct Listed<P = Value> {
+    /// Those that can be read.
+    pub found: Vec<Found<P>>,
+    /// Those that cannot.
+    pub broken: Vec<Broken>,
+}
+
+impl<P> Default for Listed<P> {
+    fn default() -> Self {
+        Self { found: Vec::new(), broken: Vec::new() }
+    }
+}
+
+impl Stage {
+    /// The directory of this stage.
+    pub(super) fn directory(self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Ready => "ready",
+            Self::Doomed => "doomed",
+        }
+    }
+}

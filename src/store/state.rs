@@ -1,0 +1,116 @@
+//! The state directory.
+
+use std::path::{Path, PathBuf};
+
+use super::files::Dir;
+use super::lock::{self, Deadline, Guard};
+use super::{Result, StoreError};
+use crate::model::{AttachmentKey, names};
+
+/// Where the state is kept, unless [`State::ROOT_VARIABLE`] says otherwise. Under `/run`, so that it has the
+/// lifetime of the kernel objects that it describes.
+const DEFAULT_ROOT: &str = "/run/linkspan";
+
+/// Names up to this many bytes are file names as they are; `NAME_MAX` is 255, and prefixes and suffixes are added.
+const NAME_KEPT: usize = 200;
+
+/// The open state directory. Directories below it are made when they are first written to.
+#[derive(Debug)]
+pub struct State {
+    pub(super) dir: Dir,
+}
+
+impl State {
+    /// The environment variable that names another state directory (for tests and unprivileged use).
+    pub const ROOT_VARIABLE: &'static str = "LINKSPAN_STATE_DIR";
+
+    /// The state directory of this process: `$LINKSPAN_STATE_DIR`, or `/run/linkspan` where it is unset or empty.
+    pub fn default_root() -> PathBuf {
+        match std::env::var_os(Self::ROOT_VARIABLE) {
+            Some(root) if !root.is_empty() => root.into(),
+            _ => DEFAULT_ROOT.into(),
+        }
+    }
+
+    /// Opens the state directory, which is made with mode 0700 where it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn open(root: &Path) -> Result<Self> {
+        Ok(Self { dir: Dir::open_or_make(root, 0o700)? })
+    }
+
+    /// Opens the state directory if it exists: for callers that only read, as STATUS and the command line.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn open_existing(root: &Path) -> Result<Option<Self>> {
+        match Dir::open(root) {
+            Ok(dir) => Ok(Some(Self { dir })),
+            Err(nix::errno::Errno::ENOENT) => Ok(None),
+            Err(source) => Err(StoreError::Io { action: "open", path: root.to_owned(), source }),
+        }
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Takes the main lock, held for the kernel work of an ADD and for every change of records and claims.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
+    pub fn lock(&self, deadline: Deadline) -> Result<Guard> {
+        lock::acquire(&self.dir, "lock", deadline)
+    }
+
+    /// Takes the main lock if nobody holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn try_lock(&self) -> Result<Option<Guard>> {
+        lock::try_acquire(&self.dir, "lock")
+    }
+
+    /// Takes the lock of the reaper, who deletes all doomed attachments in one batch.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
+    pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
+        lock::acquire(&self.dir, "reap.lock", deadline)
+    }
+
+    /// Takes the lock of the reaper if nobody holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn try_reap_lock(&self) -> Result<Option<Guard>> {
+        lock::try_acquire(&self.dir, "reap.lock")
+    }
+}
+
+/// The file name of an attachment's record.
+pub(super) fn key_name(key: &AttachmentKey) -> Result<String> {
+    let name = key.to_string();
+    if is_file_name(&name) && name.len() <= NAME_KEPT + 20 {
+        return Ok(name);
+    }
+    Err(StoreError::BadName { name })
+}
+
+/// The file name of a network. Its name may be longer than a file's: then it ends in a hash.
+pub(super) fn network_name(network: &str) -> Result<String> {
+    if !is_file_name(network) {
+        return Err(StoreError::BadName { name: network.to_owned() });
+    }
+    if network.len() <= NAME_KEPT {
+        return Ok(network.to_owned());
+    }
+    let head: String = network.chars().filter(char::is_ascii).take(NAME_KEPT - 17).collect();
+    Ok(format!("{head}-{:016x}", names::hash(network.as_bytes())))
+}
+
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
