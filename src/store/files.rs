@@ -286,3 +286,30 @@ fn make_all(path: &Path, mode: u32) -> Result<()> {
 pub(super) fn errno(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens where the file system has no `O_TMPFILE`.
+    #[test]
+    fn a_hidden_file_serves_where_there_are_no_nameless_ones() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = Dir::open(base.path()).unwrap();
+        let make = |content: &[u8]| {
+            let (fd, hidden) = dir.open_hidden("sub/name").unwrap();
+            let mut file = File::from(fd);
+            file.write_all(content).unwrap();
+            Nameless { fd: file.as_raw_fd(), file, hidden }
+        };
+        let first = make(b"first");
+        assert!(dir.link(&first, "sub/name").unwrap());
+        // Killed before the hidden name was dropped: the next one must not touch the linked file.
+        drop(first);
+        let second = make(b"second");
+        assert!(!dir.link(&second, "sub/name").unwrap());
+        dir.abandon(second);
+        assert_eq!(dir.read("sub/name").unwrap().unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(base.path().join("sub")).unwrap().count(), 1);
+    }
+}

@@ -23,6 +23,8 @@ mod network;
 mod record;
 mod records;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use claims::Claim;
 pub use error::StoreError;

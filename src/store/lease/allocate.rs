@@ -16,7 +16,7 @@ use crate::ipam::{self, Pool};
 use crate::model::{AttachmentKey, Lease, RangeSet, names};
 
 /// One allocation under way: what it has taken, to be given back if it fails.
-pub(super) struct Taking<'a> {
+pub(in crate::store) struct Taking<'a> {
     directory: &'a LeaseDirectory,
     /// The lease file's content, written once; each lease is a hard link to it.
     content: Option<Nameless>,
@@ -25,9 +25,9 @@ pub(super) struct Taking<'a> {
     /// Whether an address was found taken: from then on it is looked before it is linked, which is cheaper.
     collided: bool,
     /// How many names were tried.
-    pub(super) probes: u32,
+    pub(in crate::store) probes: u32,
     /// How often the directory was listed.
-    pub(super) listings: u32,
+    pub(in crate::store) listings: u32,
 }
 
 impl LeaseDirectory {
@@ -69,7 +69,7 @@ impl LeaseDirectory {
 }
 
 impl<'a> Taking<'a> {
-    pub(super) fn new(directory: &'a LeaseDirectory, key: &AttachmentKey) -> Self {
+    pub(in crate::store) fn new(directory: &'a LeaseDirectory, key: &AttachmentKey) -> Self {
         Self {
             directory,
             content: None,
@@ -81,7 +81,7 @@ impl<'a> Taking<'a> {
         }
     }
 
-    pub(super) fn allocate(
+    pub(in crate::store) fn allocate(
         &mut self,
         range_sets: &[RangeSet],
         requested: &[RequestedAddress],

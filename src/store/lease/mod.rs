@@ -12,5 +12,7 @@ mod boot;
 mod directory;
 mod walk;
 
+#[cfg(test)]
+pub(super) use allocate::Taking;
 pub use directory::LeaseDirectory;
 pub use walk::{HeldLease, Owner};

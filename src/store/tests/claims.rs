@@ -1,0 +1,89 @@
+use super::*;
+use crate::model::{Protocol, Publication};
+
+fn publication(protocol: Protocol, host: &str) -> Publication {
+    Publication { protocol, host: host.parse().unwrap(), target: host.parse().unwrap() }
+}
+
+fn tcp(host: &str) -> Publication {
+    publication(Protocol::Tcp, host)
+}
+
+#[test]
+fn a_port_has_one_owner_and_wildcards_cover_their_family() {
+    let (base, state) = state();
+    state.claim(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).unwrap();
+    state.claim(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).unwrap();
+    for host in ["0.0.0.0:80", "127.0.0.1:80", "[::1]:80"] {
+        let error = state.claim(&[tcp(host)], &key("b")).unwrap_err();
+        assert!(matches!(&error, StoreError::Claimed { owner, .. } if owner == "a:eth0"), "{error}");
+        assert_eq!(state.owner(&tcp(host)).unwrap().as_deref(), Some("a:eth0"));
+    }
+    state.claim(&[tcp("0.0.0.0:81"), publication(Protocol::Udp, "0.0.0.0:80")], &key("b")).unwrap();
+    assert_eq!(state.claims().unwrap().len(), 4);
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("b")).unwrap();
+    assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap().as_deref(), Some("a:eth0"));
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).unwrap();
+    state.release(&[tcp("0.0.0.0:80")], &key("a")).unwrap();
+    assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap(), None);
+    assert!(!base.path().join("run/linkspan/ports/tcp-80").exists());
+}
+
+#[test]
+fn a_specific_address_keeps_a_wildcard_out_but_not_its_neighbour() {
+    let (_base, state) = state();
+    state.claim(&[tcp("10.0.0.1:80")], &key("a")).unwrap();
+    state.claim(&[tcp("10.0.0.2:80")], &key("b")).unwrap();
+    assert!(state.claim(&[tcp("0.0.0.0:80")], &key("c")).is_err());
+    assert_eq!(state.claims().unwrap().len(), 2);
+}
+
+#[test]
+fn a_claim_is_all_or_nothing() {
+    let (_base, state) = state();
+    state.claim(&[tcp("0.0.0.0:82")], &key("a")).unwrap();
+    let mine = [tcp("0.0.0.0:80"), tcp("0.0.0.0:81"), tcp("0.0.0.0:82")];
+    assert!(state.claim(&mine, &key("b")).is_err());
+    assert_eq!(state.claims().unwrap().len(), 1);
+    state.claim(&mine[..1], &key("b")).unwrap();
+    assert!(state.claim(&mine, &key("b")).is_err());
+    // What it had before the failed claim, it has still.
+    assert_eq!(state.owner(&mine[0]).unwrap().as_deref(), Some("b:eth0"));
+}
+
+#[test]
+fn claims_of_owners_without_a_record_are_found_and_dropped() {
+    let (_base, state) = state();
+    state.claim(&[tcp("0.0.0.0:80")], &key("a")).unwrap();
+    state.claim(&[tcp("[fd00::1]:80")], &key("b")).unwrap();
+    let unknown = state.claims_of_unknown(|owner| *owner == key("a")).unwrap();
+    assert_eq!(unknown.len(), 1);
+    assert_eq!((unknown[0].host, unknown[0].owner.as_str()), ("[fd00::1]:80".parse().unwrap(), "b:eth0"));
+    state.drop_claim(&unknown[0]).unwrap();
+    state.drop_claim(&unknown[0]).unwrap();
+    assert!(state.claims_of_unknown(|owner| *owner == key("a")).unwrap().is_empty());
+}
+
+#[test]
+fn of_many_who_claim_at_once_one_wins() {
+    let (base, _state) = state();
+    let root = base.path().join("run/linkspan");
+    for port in 0..50 {
+        let wins: usize = std::thread::scope(|scope| {
+            let claimants: Vec<_> = (0..4)
+                .map(|n| {
+                    let root = &root;
+                    scope.spawn(move || {
+                        let state = State::open(root).unwrap();
+                        let _guard = state.lock(Deadline::default()).unwrap();
+                        let host = if n % 2 == 0 { "0.0.0.0" } else { "127.0.0.1" };
+                        let wanted = [tcp(&format!("{host}:{}", 8000 + port))];
+                        usize::from(state.claim(&wanted, &key(&format!("c{n}"))).is_ok())
+                    })
+                })
+                .collect();
+            claimants.into_iter().map(|claimant| claimant.join().unwrap()).sum()
+        });
+        assert_eq!(wins, 1);
+    }
+}

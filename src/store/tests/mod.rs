@@ -1,0 +1,51 @@
+mod claims;
+mod faults;
+mod leases;
+mod records;
+mod reference;
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde_json::json;
+
+use super::*;
+use crate::model::{AttachmentKey, LeaseSource, Range, RangeSet};
+
+/// A state directory of the test's own.
+fn state() -> (tempfile::TempDir, State) {
+    let base = tempfile::tempdir().unwrap();
+    let state = State::open(&base.path().join("run/linkspan")).unwrap();
+    (base, state)
+}
+
+fn key(id: &str) -> AttachmentKey {
+    AttachmentKey::new(id, "eth0")
+}
+
+fn record(id: &str) -> Record {
+    Record {
+        version: RECORD_VERSION,
+        key: key(id),
+        network: "web".to_owned(),
+        netns: Some(Netns { path: "/run/netns/a".to_owned(), device: 4, inode: 4_026_531_840 }),
+        created: 1_700_000_000,
+        leases: Vec::new(),
+        lease_source: LeaseSource::Files { directory: "/run/linkspan/ipam/web".to_owned() },
+        plan: json!([{"step": "veth"}]),
+        result: json!({"interfaces": []}),
+    }
+}
+
+/// A range set of one subnet whose first address is the gateway.
+fn set(subnet: &str) -> RangeSet {
+    let subnet: IpNetwork = subnet.parse().unwrap();
+    let ip = |text: String| text.parse::<IpAddr>().unwrap();
+    let (first, last) = match subnet {
+        IpNetwork::V4(v4) => (ip(v4.nth(1).unwrap().to_string()), ip(v4.broadcast().to_string())),
+        IpNetwork::V6(v6) => {
+            (IpAddr::V6((v6.network().to_bits() + 1).into()), ip(v6.broadcast().to_string()))
+        }
+    };
+    vec![Range { subnet, start: first, end: last, gateway: Some(first) }]
+}

@@ -1,0 +1,169 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::*;
+use crate::cni::Backend;
+
+fn stage(state: &State, id: &str) -> Option<Stage> {
+    state.find::<Value>(&key(id)).unwrap().map(|found| found.stage)
+}
+
+#[test]
+fn a_record_goes_from_pending_to_ready_to_doomed_and_is_forgotten() {
+    let (_base, state) = state();
+    assert_eq!(stage(&state, "a"), None);
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Unknown);
+    let pending = state.write_pending(&record("a")).unwrap();
+    assert_eq!(stage(&state, "a"), Some(Stage::Pending { alive: true }));
+    pending.ready().unwrap();
+    let found = state.find::<Value>(&key("a")).unwrap().unwrap();
+    assert_eq!(found, Found { stage: Stage::Ready, record: record("a") });
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
+    assert_eq!(state.doomed::<Value>().unwrap().found.len(), 1);
+    state.forget(&key("a")).unwrap();
+    state.forget(&key("a")).unwrap();
+    assert!(state.keys().unwrap().is_empty());
+}
+
+#[test]
+fn a_pending_record_is_alive_until_its_writer_lets_go_also_across_a_rewrite() {
+    let (_base, state) = state();
+    let mut pending = state.write_pending(&record("a")).unwrap();
+    assert!(matches!(state.write_pending(&record("a")), Err(StoreError::RecordExists { .. })));
+    let mut changed = record("a");
+    changed.network = "other".to_owned();
+    pending.rewrite(&changed).unwrap();
+    let found = state.find::<Value>(&key("a")).unwrap().unwrap();
+    assert_eq!((found.stage, found.record), (Stage::Pending { alive: true }, changed));
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Alive);
+    assert!(state.dead_pending::<Value>().unwrap().found.is_empty());
+    drop(pending);
+    assert_eq!(state.dead_pending::<Value>().unwrap().found.len(), 1);
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
+    assert_eq!(stage(&state, "a"), Some(Stage::Doomed));
+}
+
+#[test]
+fn a_rewritten_record_never_looks_dead() {
+    let (base, state) = state();
+    let root = base.path().join("run/linkspan");
+    let mut pending = state.write_pending(&record("a")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut looks = 0;
+            let other = State::open(&root).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) || looks < 100 {
+                assert_eq!(stage(&other, "a"), Some(Stage::Pending { alive: true }));
+                looks += 1;
+            }
+        });
+        for _ in 0..2000 {
+            pending.rewrite(&record("a")).unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_failed_add_forgets_or_dooms_its_record() {
+    let (_base, state) = state();
+    state.write_pending(&record("a")).unwrap().forget().unwrap();
+    assert_eq!(stage(&state, "a"), None);
+    state.write_pending(&record("b")).unwrap().doom().unwrap();
+    assert_eq!(stage(&state, "b"), Some(Stage::Doomed));
+}
+
+#[test]
+fn a_broken_record_is_told_and_hides_no_other() {
+    let (base, state) = state();
+    state.write_pending(&record("a")).unwrap().ready().unwrap();
+    let ready = base.path().join("run/linkspan/ready");
+    std::fs::write(ready.join("b:eth0"), "{\"version\":1,").unwrap();
+    let mut later = serde_json::to_value(record("c")).unwrap();
+    later["version"] = 99.into();
+    std::fs::write(ready.join("c:eth0"), later.to_string()).unwrap();
+    let listed = state.all::<Value>().unwrap();
+    assert_eq!((listed.found.len(), listed.broken.len()), (1, 2));
+    assert!(
+        listed
+            .broken
+            .iter()
+            .any(|broken| broken.key == Some(key("b")) && broken.path == ready.join("b:eth0"))
+    );
+    assert!(matches!(state.find::<Value>(&key("b")), Err(StoreError::Broken { .. })));
+    assert_eq!(state.doom(&key("b")).unwrap(), Doom::Doomed);
+    state.forget(&key("b")).unwrap();
+    assert_eq!(state.keys().unwrap().len(), 2);
+}
+
+#[test]
+fn nothing_but_the_owner_may_read_and_names_stay_inside() {
+    let (base, state) = state();
+    state.write_pending(&record("a")).unwrap().ready().unwrap();
+    let mode = |path: &str| std::fs::metadata(base.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("run/linkspan"), mode("run/linkspan/ready")), (0o700, 0o700));
+    assert_eq!(mode("run/linkspan/ready/a:eth0"), 0o600);
+    for id in ["../../etc/x", "", ".hidden", &"a".repeat(240)] {
+        assert!(
+            matches!(state.find::<Value>(&AttachmentKey::new(id, "e/x")), Err(StoreError::BadName { .. })),
+            "{id}"
+        );
+    }
+    assert!(state.find::<Value>(&AttachmentKey::new("a".repeat(200), "a23456789012345")).unwrap().is_none());
+}
+
+#[test]
+fn network_records_are_replaced_whole_and_read_with_defaults() {
+    let (base, state) = state();
+    assert_eq!(state.network("web").unwrap(), None);
+    let long = "n".repeat(300);
+    for name in ["web", &long] {
+        let network = NetworkRecord {
+            name: name.to_owned(),
+            bridge: "lks-web".to_owned(),
+            range_sets: vec![set("10.1.0.0/24")],
+            backend: Backend::Nftables,
+            ..NetworkRecord::default()
+        };
+        state.put_network(&network).unwrap();
+        state.put_network(&network).unwrap();
+        assert_eq!(state.network(name).unwrap(), Some(network));
+    }
+    let directory = base.path().join("run/linkspan/networks");
+    std::fs::write(directory.join("old.json"), "{\"name\":\"old\"}").unwrap();
+    std::fs::write(directory.join("torn.json"), "{").unwrap();
+    let (records, broken) = state.networks().unwrap();
+    assert_eq!((records.len(), broken.len()), (3, 1));
+    assert!(state.network("torn").is_err());
+    state.forget_network("web").unwrap();
+    assert_eq!(state.network("web").unwrap(), None);
+    assert!(state.network("../x").is_err());
+}
+
+#[test]
+fn a_lock_is_exclusive_and_a_deadline_ends_the_wait() {
+    let (base, state) = state();
+    let other = State::open(&base.path().join("run/linkspan")).unwrap();
+    let guard = state.lock(Deadline::default()).unwrap();
+    assert!(other.try_lock().unwrap().is_none());
+    assert!(other.try_reap_lock().unwrap().is_some());
+    let begun = Instant::now();
+    let error = other.lock(Deadline(Duration::from_millis(60))).unwrap_err();
+    assert!(matches!(error, StoreError::LockTimeout { .. }), "{error}");
+    assert!(begun.elapsed() >= Duration::from_millis(60));
+    drop(guard);
+    assert!(other.try_lock().unwrap().is_some());
+}
+
+#[test]
+fn a_state_that_does_not_exist_is_not_made_by_a_look() {
+    let base = tempfile::tempdir().unwrap();
+    let root = base.path().join("none");
+    assert!(State::open_existing(&root).unwrap().is_none());
+    assert!(!root.exists());
+    assert!(State::open_existing(base.path()).unwrap().unwrap().all::<Value>().unwrap().found.is_empty());
+}
