@@ -1,0 +1,170 @@
+//! What is written once for a host: the tables, their sets, their base chains.
+
+use crate::model::attributes::Attributes;
+use crate::model::nft::NftMessage;
+
+use super::TABLE;
+use super::expression::Verdict;
+use super::set::Set;
+use super::statement::Statements;
+use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, chain, hook, msg, rule, table};
+
+/// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
+const ADMIN: &str = "admin";
+const PUBLISH: &str = "publish";
+
+/// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
+/// administrator's chain.
+///
+/// The table is made with `NLM_F_EXCL`, so that of two writers one gets `EEXIST` and nothing is doubled.
+pub fn base(admin_chain: &str) -> Vec<NftMessage> {
+    let mut messages = vec![new_table(INET)];
+    messages.extend((1..).zip(Set::INET).map(|(id, set)| set.create(id)));
+    messages.extend([
+        base_chain(INET, "localnet", "filter", hook::PREROUTING, -300),
+        plain_chain(INET, PUBLISH, CREATE),
+        base_chain(INET, "prerouting", "nat", hook::PREROUTING, -100),
+        base_chain(INET, "output", "nat", hook::OUTPUT, -100),
+        base_chain(INET, "postrouting", "nat", hook::POSTROUTING, 100),
+        plain_chain(INET, ADMIN, CREATE),
+        base_chain(INET, "forward", "filter", hook::FORWARD, 0),
+    ]);
+    messages.extend(admin(admin_chain));
+    for (chain, statements) in rules() {
+        messages.push(statements.append(INET, chain));
+    }
+    messages
+}
+
+/// The rules of the base chains, in order.
+fn rules() -> Vec<(&'static str, Statements)> {
+    let publish = || Statements::new().to_host().then(&Verdict::Goto(PUBLISH.to_owned()));
+    let ipv6_loopback = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    vec![
+        // route_localnet, which ports on 127.0.0.1 need, would let strangers in to what listens there, and let them
+        // pretend to come from there.
+        ("localnet", Statements::new().not_from("lo").destination_loopback().then(&Verdict::Drop)),
+        ("localnet", Statements::new().not_from("lo").source_loopback().then(&Verdict::Drop)),
+        ("prerouting", publish()),
+        ("output", publish()),
+        // The kernel cannot route a packet from ::1 off the host: leave [::1] to whoever listens there.
+        (PUBLISH, Statements::new().destination6(ipv6_loopback, None).then(&Verdict::Return)),
+        (PUBLISH, Statements::new().translate(Set::Ports4)),
+        (PUBLISH, Statements::new().translate(Set::Ports4Any)),
+        (PUBLISH, Statements::new().translate(Set::Ports6)),
+        (PUBLISH, Statements::new().translate(Set::Ports6Any)),
+        ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
+        ("postrouting", Statements::new().published().to_any(Set::MasqueradeAll).masquerade()),
+        ("postrouting", Statements::new().by_source(Set::Egress4)),
+        ("postrouting", Statements::new().by_source(Set::Egress6)),
+        ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
+        ("forward", Statements::new().known().then(&Verdict::Accept)),
+        ("forward", Statements::new().published().then(&Verdict::Accept)),
+        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
+        ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
+        ("forward", Statements::new().from_any(Set::Walled).to_any(Set::Walled).then(&Verdict::Drop)),
+    ]
+}
+
+/// A further administrator's chain, for a network that names another than the one that [`base`] was given.
+///
+/// To be sent as a transaction of its own: `EEXIST` says that the chain is there, and its jump with it.
+pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
+    let jump = Statements::new().then(&Verdict::Jump(admin_chain.to_owned()));
+    vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump.append(INET, ADMIN)]
+}
+
+/// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
+///
+/// Made with `NLM_F_EXCL`, as [`base`] is.
+pub fn guard_base() -> Vec<NftMessage> {
+    let mut messages = vec![new_table(BRIDGE)];
+    messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
+    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
+    let guard = Statements::new().from_any(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
+    messages.push(guard.append(BRIDGE, "prerouting"));
+    messages
+}
+
+/// Asks whether the table `inet linkspan` is there: one reply, or `ENOENT`.
+pub fn probe_table() -> NftMessage {
+    about_table(INET, msg::GETTABLE, 0)
+}
+
+/// Asks whether the table `bridge linkspan` is there.
+pub fn probe_guard_table() -> NftMessage {
+    about_table(BRIDGE, msg::GETTABLE, 0)
+}
+
+/// Takes the table `inet linkspan` away with everything in it, administrators' rules included: only for uninstalling.
+pub fn remove_table() -> NftMessage {
+    about_table(INET, msg::DELTABLE, 0)
+}
+
+/// Takes the table `bridge linkspan` away.
+pub fn remove_guard_table() -> NftMessage {
+    about_table(BRIDGE, msg::DELTABLE, 0)
+}
+
+/// Asks for one chain; [`super::parse_chain`] reads the reply. `ENOENT` where it is not there.
+pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
+    about_chain(family, table, name, msg::GETCHAIN, 0)
+}
+
+/// Asks for every chain of every family; [`super::parse_chain`] reads each reply.
+pub fn dump_chains() -> NftMessage {
+    NftMessage { kind: msg::GETCHAIN, family: 0, flags: DUMP, attributes: Vec::new() }
+}
+
+/// Asks for the rules of one chain; [`super::is_rule`] tells of each reply whether it is one.
+pub fn dump_rules(family: u8, table: &str, name: &str) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name);
+    NftMessage { kind: msg::GETRULE, family, flags: DUMP, attributes: attributes.into_bytes() }
+}
+
+/// Deletes all rules of a chain of ours.
+pub(crate) fn flush_chain(family: u8, name: &str) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(rule::TABLE, TABLE).put_str(rule::CHAIN, name);
+    NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// Makes a chain of ours that others jump to.
+pub(crate) fn plain_chain(family: u8, name: &str, flags: u16) -> NftMessage {
+    about_chain(family, TABLE, name, msg::NEWCHAIN, flags)
+}
+
+/// Something about a chain, by name.
+pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: u16) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(chain::TABLE, table).put_str(chain::NAME, name);
+    NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
+}
+
+fn new_table(family: u8) -> NftMessage {
+    about_table(family, msg::NEWTABLE, CREATE | EXCL)
+}
+
+fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(table::NAME, TABLE);
+    if kind == msg::NEWTABLE {
+        attributes.put_be32(table::FLAGS, 0);
+    }
+    NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
+}
+
+fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
+    const ACCEPT: u32 = 1;
+    let mut attributes = Attributes::new();
+    attributes
+        .put_str(chain::TABLE, TABLE)
+        .put_str(chain::NAME, name)
+        .put_str(chain::TYPE, kind)
+        .put_be32(chain::POLICY, ACCEPT)
+        .nest(chain::HOOK, |h| {
+            h.put_be32(chain::HOOK_NUMBER, hook).put(chain::HOOK_PRIORITY, &priority.to_be_bytes());
+        });
+    NftMessage { kind: msg::NEWCHAIN, family, flags: CREATE, attributes: attributes.into_bytes() }
+}

@@ -1,0 +1,136 @@
+//! The kernel's answers, read. A reply is what follows `nlmsghdr`: `nfgenmsg` (four bytes), then attributes.
+
+use std::fmt;
+
+use crate::model::attributes::{find, iterate};
+
+use super::TABLE;
+use super::element::{Element, Leads};
+use super::set::Set;
+use super::uapi::{BRIDGE, INET, IPV4, IPV6, chain, data, element, hook, rule};
+
+/// A chain that the kernel told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// `NFPROTO_*` of its table.
+    pub family: u8,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// How it is hooked; `None` for a chain that is jumped to.
+    pub base: Option<BaseChain>,
+}
+
+/// What a base chain is besides its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// `NF_INET_*`.
+    pub hook: u32,
+    /// Lower goes first.
+    pub priority: i32,
+    /// Whether what reaches its end is dropped.
+    pub drops: bool,
+}
+
+impl Chain {
+    /// Whether it is somebody else's and drops what is forwarded unless it says otherwise. No verdict of our own
+    /// chains can save a packet from it.
+    ///
+    /// A chain that accepts at its end but whose last rule drops is not seen so.
+    pub fn drops_forwarded(&self) -> bool {
+        self.table != TABLE
+            && [INET, IPV4, IPV6].contains(&self.family)
+            && self.base.as_ref().is_some_and(|base| base.hook == hook::FORWARD && base.drops)
+    }
+}
+
+/// `ip filter FORWARD`, as `nft` names it.
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            INET => "inet",
+            IPV4 => "ip",
+            IPV6 => "ip6",
+            BRIDGE => "bridge",
+            3 => "arp",
+            5 => "netdev",
+            _ => "?",
+        };
+        write!(f, "{family} {} {}", self.table, self.name)
+    }
+}
+
+/// Reads one reply to [`super::chain_policy`] or [`super::dump_chains`].
+pub fn parse_chain(reply: &[u8]) -> Option<Chain> {
+    let attributes = reply.get(4..)?;
+    let base = find(attributes, chain::HOOK).and_then(|h| {
+        let policy = find(attributes, chain::POLICY).and_then(be32);
+        Some(BaseChain {
+            kind: text(find(attributes, chain::TYPE)?),
+            hook: be32(find(h, chain::HOOK_NUMBER)?)?,
+            priority: be32(find(h, chain::HOOK_PRIORITY)?)?.cast_signed(),
+            drops: policy == Some(data::DROP),
+        })
+    });
+    Some(Chain {
+        family: *reply.first()?,
+        table: text(find(attributes, chain::TABLE)?),
+        name: text(find(attributes, chain::NAME)?),
+        base,
+    })
+}
+
+/// Reads many replies to [`super::dump_chains`]: the base chains among them.
+pub fn parse_chains<'a>(replies: impl IntoIterator<Item = &'a [u8]>) -> Vec<Chain> {
+    replies.into_iter().filter_map(parse_chain).filter(|chain| chain.base.is_some()).collect()
+}
+
+/// Whether a reply to [`super::dump_rules`] is a rule.
+pub fn is_rule(reply: &[u8]) -> bool {
+    reply.get(4..).is_some_and(|attributes| find(attributes, rule::HANDLE).is_some())
+}
+
+/// Reads one reply to [`super::get`] or [`super::dump`]: the elements in it, their owners as their comments say.
+pub fn parse_elements(set: Set, reply: &[u8]) -> Vec<Element> {
+    let list = reply.get(4..).and_then(|attributes| find(attributes, element::ELEMENTS)).unwrap_or_default();
+    iterate(list).filter_map(|(_, entry)| parse_element(set, entry)).collect()
+}
+
+fn parse_element(set: Set, entry: &[u8]) -> Option<Element> {
+    let key = find(find(entry, element::KEY)?, data::VALUE)?.to_vec();
+    let data = match find(entry, element::DATA) {
+        None => Leads::Nowhere,
+        Some(found) => match (find(found, data::VALUE), find(found, data::VERDICT)) {
+            (Some(value), _) => Leads::To(value.to_vec()),
+            (None, Some(verdict)) => Leads::Goto(text(find(verdict, data::CHAIN)?)),
+            (None, None) => return None,
+        },
+    };
+    let owner = find(entry, element::USERDATA).and_then(comment).unwrap_or_default();
+    Some(Element { set, key, data, owner })
+}
+
+/// The comment in user data: runs of type, length and content.
+fn comment(mut userdata: &[u8]) -> Option<String> {
+    loop {
+        let (kind, length) = (*userdata.first()?, usize::from(*userdata.get(1)?));
+        let content = userdata.get(2..2 + length)?;
+        if kind == element::COMMENT {
+            return Some(text(content));
+        }
+        userdata = &userdata[2 + length..];
+    }
+}
+
+fn be32(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// A NUL-terminated string.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

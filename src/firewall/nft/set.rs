@@ -1,0 +1,207 @@
+//! The sets and maps that attachments and networks have their elements in.
+
+use crate::model::attributes::Attributes;
+use crate::model::names::INTERFACE_NAME_MAX;
+use crate::model::nft::NftMessage;
+
+use super::uapi::{BRIDGE, CREATE, INET, msg, set};
+
+/// A set or map of linkspan's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Set {
+    /// Published ports on one IPv4 address: protocol, address, port to target address, port.
+    Ports4,
+    /// Published ports on every IPv4 address of the host: protocol, port to target address, port.
+    Ports4Any,
+    /// [`Set::Ports4`] for IPv6.
+    Ports6,
+    /// [`Set::Ports4Any`] for IPv6.
+    Ports6Any,
+    /// An attachment's IPv4 address to the chain of its network, which decides on masquerading.
+    Egress4,
+    /// [`Set::Egress4`] for IPv6.
+    Egress6,
+    /// Bridges whose networks do not let those of another in.
+    Walled,
+    /// Bridges, as a pair with themselves, within which containers may talk.
+    Within,
+    /// Bridges, as a pair with themselves, within which they may not.
+    Apart,
+    /// Bridges whose published ports are always masqueraded.
+    MasqueradeAll,
+    /// Host interfaces whose source MAC is guarded (table `bridge linkspan`).
+    Guarded,
+    /// The pairs of host interface and source MAC that are right (table `bridge linkspan`).
+    Macs,
+}
+
+/// The types of `nft`'s `datatype.h` that keys and values are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Ipv4 = 7,
+    Ipv6 = 8,
+    Ether = 9,
+    Protocol = 12,
+    Port = 13,
+    Interface = 41,
+}
+
+impl Field {
+    /// Bytes in a register: a multiple of four.
+    pub(crate) const fn width(self) -> usize {
+        match self {
+            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+            Self::Ether => 8,
+            Self::Ipv6 | Self::Interface => 16,
+        }
+    }
+}
+
+/// What a map leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leads {
+    Nowhere,
+    To(&'static [Field]),
+    Verdict,
+}
+
+impl Set {
+    /// Those of table `inet linkspan`, in the order in which they are made.
+    pub const INET: [Self; 10] = [
+        Self::Ports4,
+        Self::Ports4Any,
+        Self::Ports6,
+        Self::Ports6Any,
+        Self::Egress4,
+        Self::Egress6,
+        Self::Walled,
+        Self::Within,
+        Self::Apart,
+        Self::MasqueradeAll,
+    ];
+
+    /// Those of table `bridge linkspan`.
+    pub const BRIDGE: [Self; 2] = [Self::Guarded, Self::Macs];
+
+    /// Those of both tables whose elements belong to attachments, and may so be orphans.
+    pub const OF_ATTACHMENTS: [Self; 8] = [
+        Self::Ports4,
+        Self::Ports4Any,
+        Self::Ports6,
+        Self::Ports6Any,
+        Self::Egress4,
+        Self::Egress6,
+        Self::Guarded,
+        Self::Macs,
+    ];
+
+    /// Its name in the kernel.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ports4 => "ports4",
+            Self::Ports4Any => "ports4_any",
+            Self::Ports6 => "ports6",
+            Self::Ports6Any => "ports6_any",
+            Self::Egress4 => "egress4",
+            Self::Egress6 => "egress6",
+            Self::Walled => "walled",
+            Self::Within => "within",
+            Self::Apart => "apart",
+            Self::MasqueradeAll => "masq_all",
+            Self::Guarded => "guarded",
+            Self::Macs => "macs",
+        }
+    }
+
+    /// The family of its table (`NFPROTO_*`).
+    pub const fn family(self) -> u8 {
+        match self {
+            Self::Guarded | Self::Macs => BRIDGE,
+            _ => INET,
+        }
+    }
+
+    pub(crate) const fn key(self) -> &'static [Field] {
+        use Field::{Ether, Interface, Ipv4, Ipv6, Port, Protocol};
+        match self {
+            Self::Ports4 => &[Protocol, Ipv4, Port],
+            Self::Ports6 => &[Protocol, Ipv6, Port],
+            Self::Ports4Any | Self::Ports6Any => &[Protocol, Port],
+            Self::Egress4 => &[Ipv4],
+            Self::Egress6 => &[Ipv6],
+            Self::Walled | Self::MasqueradeAll | Self::Guarded => &[Interface],
+            Self::Within | Self::Apart => &[Interface, Interface],
+            Self::Macs => &[Interface, Ether],
+        }
+    }
+
+    pub(crate) const fn leads(self) -> Leads {
+        match self {
+            Self::Ports4 | Self::Ports4Any => Leads::To(&[Field::Ipv4, Field::Port]),
+            Self::Ports6 | Self::Ports6Any => Leads::To(&[Field::Ipv6, Field::Port]),
+            Self::Egress4 | Self::Egress6 => Leads::Verdict,
+            _ => Leads::Nowhere,
+        }
+    }
+
+    /// The message that makes it. `id` tells the sets of one batch apart.
+    pub(crate) fn create(self, id: u32) -> NftMessage {
+        let mut attributes = Attributes::new();
+        let flags = if self.leads() == Leads::Nowhere { 0 } else { set::MAP };
+        attributes
+            .put_str(set::TABLE, super::TABLE)
+            .put_str(set::NAME, self.name())
+            .put_be32(set::FLAGS, flags)
+            .put_be32(set::KEY_TYPE, type_number(self.key()))
+            .put_be32(set::KEY_LEN, width(self.key()));
+        match self.leads() {
+            Leads::Nowhere => {}
+            Leads::To(fields) => {
+                attributes
+                    .put_be32(set::DATA_TYPE, type_number(fields))
+                    .put_be32(set::DATA_LEN, width(fields));
+            }
+            Leads::Verdict => {
+                attributes.put_be32(set::DATA_TYPE, set::VERDICT).put_be32(set::DATA_LEN, 0);
+            }
+        }
+        attributes.put_be32(set::ID, id).put(set::USERDATA, &self.byte_order());
+        NftMessage {
+            kind: msg::NEWSET,
+            family: self.family(),
+            flags: CREATE,
+            attributes: attributes.into_bytes(),
+        }
+    }
+
+    /// `NFTNL_UDATA_SET_KEYBYTEORDER` (0) of libnftnl: without it `nft` prints numbers and names back to front.
+    fn byte_order(self) -> [u8; 6] {
+        const OF_HOST: u32 = 1;
+        const OF_NETWORK: u32 = 2;
+        let order = match self.key() {
+            [Field::Interface] => OF_HOST,
+            [_] => OF_NETWORK,
+            _ => 0,
+        };
+        let [a, b, c, d] = order.to_ne_bytes();
+        [0, 4, a, b, c, d]
+    }
+}
+
+/// A concatenation's type: six bits a field (`TYPE_BITS` of `nft`'s `datatype.h`).
+fn type_number(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |number, field| number << 6 | *field as u32)
+}
+
+fn width(fields: &[Field]) -> u32 {
+    fields.iter().map(|field| u32::try_from(field.width()).unwrap_or(0)).sum()
+}
+
+/// An interface's name as `meta iifname` has it in a register: 16 bytes, NUL-padded.
+pub(crate) fn interface_key(name: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    for (to, from) in key.iter_mut().zip(name.bytes().take(INTERFACE_NAME_MAX)) {
+        *to = from;
+    }
+    key
+}
