@@ -5,6 +5,7 @@ pub mod attributes;
 mod ingress;
 mod mac;
 pub mod names;
+pub mod nft;
 mod port;
 mod range;
 mod record;
