@@ -1,17 +1,14 @@
-//! One nf_tables message as a value: what `firewall` renders and `sys` sends in a batch.
+//! A message to nf_tables as a value: `firewall` renders it, `sys` sends it.
 
-/// A message of the nf_tables subsystem (kernel `include/uapi/linux/netfilter/nf_tables.h`).
-///
-/// The sender adds `nlmsghdr` (type `NFNL_SUBSYS_NFTABLES << 8 | kind`, flags `NLM_F_REQUEST | NLM_F_ACK` besides
-/// [`NftMessage::flags`], a sequence number) and `nfgenmsg` (the family, version 0, resource 0).
+/// One message of an nf_tables transaction (kernel `include/uapi/linux/netfilter/nf_tables.h`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NftMessage {
-    /// `NFT_MSG_*`.
+    /// What is asked: `NFT_MSG_*`.
     pub kind: u8,
-    /// `NFPROTO_*`.
+    /// The table's family: `NFPROTO_*`.
     pub family: u8,
-    /// `NLM_F_CREATE`, `NLM_F_EXCL`, `NLM_F_APPEND` or `NLM_F_DUMP`, besides `NLM_F_REQUEST | NLM_F_ACK`.
+    /// `NLM_F_*` besides `NLM_F_REQUEST` and `NLM_F_ACK`, which the sender sets.
     pub flags: u16,
-    /// The attributes that follow `nfgenmsg`, each padded to four bytes.
+    /// The attributes that follow `nfgenmsg`.
     pub attributes: Vec<u8>,
 }

@@ -1,1 +1,20 @@
-//! sys
+//! The host's kernel: netlink, namespaces, sysctls, sockets, child processes, and all `unsafe` of the crate.
+//!
+//! No policy and no CNI words: the rooms below decide what is asked for, this one asks.
+
+pub mod boot;
+mod error;
+pub mod lock;
+pub mod netlink;
+mod netns;
+pub mod nfnetlink;
+pub mod process;
+pub mod rtnl;
+pub mod sockdiag;
+pub mod sysctl;
+
+#[cfg(test)]
+mod testing;
+
+pub use error::SysError;
+pub use netns::{Netns, NetnsError, NetnsId};

@@ -1,0 +1,40 @@
+//! Which boot of the host this is, and how long it has lasted.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{SysError, sysctl};
+
+/// The identity of this boot, a UUID: what was written down under another one describes kernel objects that are gone.
+///
+/// # Errors
+/// Where /proc is not there.
+pub fn boot_id() -> Result<String, SysError> {
+    sysctl::read("kernel/random/boot_id")
+}
+
+/// Time since boot, sleep not counted (`CLOCK_MONOTONIC`).
+///
+/// # Errors
+/// None in practice; the kernel always has this clock.
+pub fn monotonic() -> Result<Duration, SysError> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Errno::result(done).map_err(|errno| SysError::refused("read", "the monotonic clock", errno))?;
+    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
+    Ok(Duration::new(now.tv_sec.cast_unsigned(), nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_has_one_identity_and_a_growing_age() {
+        assert_eq!(boot_id().unwrap().len(), 36);
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+        assert!(monotonic().unwrap() <= monotonic().unwrap());
+    }
+}

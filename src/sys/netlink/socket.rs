@@ -1,0 +1,290 @@
+//! A blocking netlink socket.
+//!
+//! The kernel works through a request inside `sendmsg`, so when that returns every answer is queued. Only the last
+//! message of a batch asks for an acknowledgement; refusals come unasked. A batch that succeeds costs two system calls.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::message::{self, ACK, Answer, DONE, DUMP, DUMP_INTR, ERROR, Message, Refusal};
+use crate::sys::{Netns, SysError};
+
+/// `SOL_NETLINK`.
+const SOL_NETLINK: libc::c_int = 270;
+/// `NETLINK_CAP_ACK`: answers do not repeat the request.
+const CAP_ACK: libc::c_int = 10;
+/// `NETLINK_EXT_ACK`: refusals come with words.
+const EXT_ACK: libc::c_int = 11;
+/// `NETLINK_GET_STRICT_CHK`: the kernel honours the filters of a dump (since Linux 4.20).
+const GET_STRICT_CHK: libc::c_int = 12;
+
+/// Messages in one `sendmsg`: even if each is refused, the answers fit the default receive buffer (208 KiB).
+const CHUNK: usize = 64;
+/// What the kernel fills at most in one datagram of a dump.
+const BUFFER: usize = 32 * 1024;
+/// How often an interrupted dump is begun again.
+const DUMP_TRIES: usize = 5;
+/// What a socket's default send buffer (`wmem_default`) surely takes in one datagram.
+const DEFAULT_SEND: usize = 160 * 1024;
+
+/// A netlink protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Links, addresses, routes, queueing (`NETLINK_ROUTE`).
+    Route,
+    /// Sockets (`NETLINK_SOCK_DIAG`).
+    SockDiag,
+    /// nf_tables and connection tracking (`NETLINK_NETFILTER`).
+    Netfilter,
+}
+
+impl Protocol {
+    fn number(self) -> libc::c_int {
+        match self {
+            Self::Route => 0,
+            Self::SockDiag => 4,
+            Self::Netfilter => 12,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Route => "NETLINK_ROUTE",
+            Self::SockDiag => "NETLINK_SOCK_DIAG",
+            Self::Netfilter => "NETLINK_NETFILTER",
+        }
+    }
+}
+
+/// A netlink socket. It speaks to the namespace that it was opened in, wherever the thread goes.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    protocol: Protocol,
+    sequence: u32,
+    strict: bool,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// Where the kernel lacks the protocol or no descriptor is free.
+    pub fn open(protocol: Protocol) -> Result<Self, SysError> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: socket takes no pointers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol.number()) };
+        let fd = Errno::result(fd)
+            .map_err(|errno| SysError::refused("open the netlink socket", protocol.name(), errno))?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = Self { fd, protocol, sequence: 0, strict: false, buffer: Vec::new() };
+        // Both make errors better and answers smaller; a kernel without them serves as well.
+        let _ = socket.set_option(SOL_NETLINK, CAP_ACK, 1);
+        let _ = socket.set_option(SOL_NETLINK, EXT_ACK, 1);
+        Ok(socket)
+    }
+
+    /// Opens a socket in another namespace.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered, or as [`Socket::open`].
+    pub fn open_in(netns: &Netns, protocol: Protocol) -> Result<Self, SysError> {
+        netns.enter(|| Self::open(protocol))?
+    }
+
+    /// Sends the messages in order, as many as fit with one system call. The answers have the messages' order; `None` is success.
+    /// A refusal does not keep the kernel from the messages that follow.
+    ///
+    /// # Errors
+    /// Where sending or receiving itself fails; the outcome is unknown then.
+    pub fn batch(&mut self, messages: &[Message]) -> Result<Vec<Option<Refusal>>, SysError> {
+        let mut answers = vec![None; messages.len()];
+        for (chunk, slots) in messages.chunks(CHUNK).zip(answers.chunks_mut(CHUNK)) {
+            self.exchange(chunk, slots)?;
+        }
+        Ok(answers)
+    }
+
+    /// Sends the messages, and fails with the first refusal that its message does not tolerate.
+    ///
+    /// # Errors
+    /// That refusal, naming its message; or as [`Socket::batch`].
+    pub fn transact(&mut self, messages: &[Message]) -> Result<(), SysError> {
+        for (message, answer) in messages.iter().zip(self.batch(messages)?) {
+            match answer {
+                Some(refusal) if !message.tolerated.contains(&refusal.errno) => {
+                    return Err(message.error(refusal));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for one object. `None` where the message tolerates the refusal.
+    ///
+    /// # Errors
+    /// The refusal, or as [`Socket::batch`].
+    pub fn get(&mut self, message: &Message) -> Result<Option<Answer>, SysError> {
+        let sequence = self.next_sequence();
+        let mut request = Vec::with_capacity(message.body.len() + 32);
+        message::encode(&mut request, message.kind, message.flags, sequence, &message.body);
+        self.send(&request).map_err(|errno| message.failed(errno))?;
+        loop {
+            self.receive(0).map_err(|errno| message.failed(errno))?;
+            let Some(frame) = message::frames(&self.buffer).find(|f| f.sequence == sequence) else {
+                continue;
+            };
+            if frame.kind != ERROR {
+                return Ok(Some(Answer { kind: frame.kind, body: frame.body.to_vec() }));
+            }
+            return match frame.refusal() {
+                Some(refusal) if !message.tolerated.contains(&refusal.errno) => Err(message.error(refusal)),
+                _ => Ok(None),
+            };
+        }
+    }
+
+    /// Asks for all objects that the message selects. A dump that changed under the reading is begun again.
+    ///
+    /// # Errors
+    /// [`SysError::Interrupted`] after five such; the refusal, or as [`Socket::batch`].
+    pub fn dump(&mut self, message: &Message) -> Result<Vec<Answer>, SysError> {
+        if self.protocol == Protocol::Route && !self.strict {
+            self.strict = true;
+            // An older kernel dumps more than was asked for; the callers select again.
+            let _ = self.set_option(SOL_NETLINK, GET_STRICT_CHK, 1);
+        }
+        for _ in 0..DUMP_TRIES {
+            if let Some(answers) = self.dump_once(message)? {
+                return Ok(answers);
+            }
+        }
+        Err(SysError::Interrupted { action: message.action, object: message.object.clone() })
+    }
+
+    /// One pass over the list; `None` where it changed meanwhile.
+    fn dump_once(&mut self, message: &Message) -> Result<Option<Vec<Answer>>, SysError> {
+        let sequence = self.next_sequence();
+        let mut request = Vec::with_capacity(message.body.len() + 32);
+        message::encode(&mut request, message.kind, message.flags | DUMP, sequence, &message.body);
+        self.send(&request).map_err(|errno| message.failed(errno))?;
+        let mut answers = Vec::new();
+        let mut torn = false;
+        loop {
+            self.receive(0).map_err(|errno| message.failed(errno))?;
+            for frame in message::frames(&self.buffer).filter(|f| f.sequence == sequence) {
+                torn |= frame.flags & DUMP_INTR != 0;
+                if frame.kind != ERROR && frame.kind != DONE {
+                    answers.push(Answer { kind: frame.kind, body: frame.body.to_vec() });
+                    continue;
+                }
+                return match frame.refusal() {
+                    Some(refusal) if message.tolerated.contains(&refusal.errno) => Ok(Some(Vec::new())),
+                    Some(refusal) => Err(message.error(refusal)),
+                    None => Ok((!torn).then_some(answers)),
+                };
+            }
+        }
+    }
+
+    fn exchange(&mut self, messages: &[Message], answers: &mut [Option<Refusal>]) -> Result<(), SysError> {
+        let Some(last) = messages.last() else { return Ok(()) };
+        let first = self.sequence.wrapping_add(1);
+        let mut request = Vec::with_capacity(messages.iter().map(|m| m.body.len() + 20).sum());
+        for (at, message) in messages.iter().enumerate() {
+            let ack = if at + 1 == messages.len() { ACK } else { 0 };
+            let sequence = self.next_sequence();
+            message::encode(&mut request, message.kind, message.flags | ack, sequence, &message.body);
+        }
+        let end = self.sequence;
+        self.send(&request).map_err(|errno| last.failed(errno))?;
+        loop {
+            self.receive(0).map_err(|errno| last.failed(errno))?;
+            for frame in message::frames(&self.buffer).filter(|f| f.kind == ERROR) {
+                let at = frame.sequence.wrapping_sub(first) as usize;
+                if let Some(slot) = answers.get_mut(at) {
+                    *slot = frame.refusal();
+                }
+                if frame.sequence == end {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The number of the next request.
+    pub(in crate::sys) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Sends one datagram to the kernel.
+    pub(in crate::sys) fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        if bytes.len() > DEFAULT_SEND {
+            self.grow_send_buffer(bytes.len())?;
+        }
+        loop {
+            // SAFETY: the pointer and the length are those of a live slice.
+            let sent = unsafe { libc::send(self.raw(), bytes.as_ptr().cast(), bytes.len(), 0) };
+            match Errno::result(sent) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Receives one datagram into the buffer. One that does not fit is an error (`EMSGSIZE`), never cut.
+    pub(in crate::sys) fn receive(&mut self, flags: libc::c_int) -> Result<(), Errno> {
+        self.buffer.clear();
+        self.buffer.reserve(BUFFER);
+        let flags = flags | libc::MSG_TRUNC;
+        loop {
+            // SAFETY: the pointer and the length are those of the vector's allocation, and the kernel writes no further.
+            let got = unsafe { libc::recv(self.raw(), self.buffer.as_mut_ptr().cast(), BUFFER, flags) };
+            match Errno::result(got) {
+                Ok(length) if length.cast_unsigned() > BUFFER => return Err(Errno::EMSGSIZE),
+                Ok(length) => {
+                    // SAFETY: the kernel has written that many bytes, which is within the capacity.
+                    unsafe { self.buffer.set_len(length.cast_unsigned()) };
+                    return Ok(());
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// The datagram received last.
+    pub(in crate::sys) fn received(&self) -> impl Iterator<Item = (u16, u32, Option<Refusal>, &[u8])> {
+        message::frames(&self.buffer).map(|frame| {
+            let refusal = if frame.kind == ERROR { frame.refusal() } else { None };
+            (frame.kind, frame.sequence, refusal, frame.body)
+        })
+    }
+
+    /// Makes room for a large datagram, over the administrator's limit where we may.
+    fn grow_send_buffer(&self, length: usize) -> Result<(), Errno> {
+        let size = i32::try_from(length + 4096).map_err(|_| Errno::EMSGSIZE)?;
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size)
+            .or_else(|_| self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, size))
+    }
+
+    fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+        let size = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(4);
+        // SAFETY: the pointer and the size are those of a live integer.
+        let done = unsafe { libc::setsockopt(self.raw(), level, name, (&raw const value).cast(), size) };
+        Errno::result(done).map(drop)
+    }
+
+    fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

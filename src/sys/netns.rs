@@ -1,0 +1,218 @@
+//! Network namespaces, held by a file descriptor and known by identity.
+
+use std::cell::{Cell, OnceCell};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, fstat, stat};
+use nix::sys::statfs::{FsType, fstatfs};
+
+use super::SysError;
+
+/// The calling thread's own network namespace.
+const CURRENT: &str = "/proc/thread-self/ns/net";
+
+/// `NS_GET_NSTYPE`, `_IO(0xb7, 3)` (`linux/nsfs.h`): the `CLONE_NEW*` flag of a namespace's kind.
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+
+/// Why a path is no network namespace to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// Nothing is there.
+    #[error("there is no network namespace at {path}")]
+    Missing {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// Something is there, but it is no namespace: a bind mount that is gone leaves an empty file behind.
+    #[error("{path} is not a namespace")]
+    NotANamespace {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// A namespace of another kind (mount, PID, ...).
+    #[error("{path} is a {kind} namespace, not a network namespace")]
+    AnotherKind {
+        /// The path that was asked for.
+        path: String,
+        /// Its kind in a word.
+        kind: &'static str,
+    },
+    /// It could not be opened or looked at.
+    #[error("cannot open the network namespace {path}: {}", .errno.desc())]
+    Unusable {
+        /// The path that was asked for.
+        path: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+}
+
+impl NetnsError {
+    /// The kernel's reason, where it gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Missing { .. } => Some(Errno::ENOENT),
+            Self::Unusable { errno, .. } => Some(*errno),
+            Self::NotANamespace { .. } | Self::AnotherKind { .. } => None,
+        }
+    }
+}
+
+/// What tells one namespace from another while either is held open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetnsId {
+    /// The device of nsfs.
+    pub device: u64,
+    /// The namespace's inode.
+    pub inode: u64,
+}
+
+/// A network namespace, kept alive as long as this value lives.
+#[derive(Debug)]
+pub struct Netns {
+    fd: OwnedFd,
+    path: String,
+}
+
+impl Netns {
+    /// Opens the namespace at `path`, after making sure that it is one and of the right kind.
+    ///
+    /// # Errors
+    /// Says whether nothing is there, no namespace, or one of another kind.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
+        let path = path.as_ref();
+        let text = path.display().to_string();
+        // Never block on a FIFO that someone put there.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let fd = match open(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(NetnsError::Missing { path: text }),
+            Err(errno) => return Err(NetnsError::Unusable { path: text, errno }),
+        };
+        let unusable = |errno| NetnsError::Unusable { path: text.clone(), errno };
+        if fstatfs(&fd).map_err(unusable)?.filesystem_type() != FsType(libc::NSFS_MAGIC as _) {
+            return Err(NetnsError::NotANamespace { path: text });
+        }
+        // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours.
+        let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
+        match Errno::result(kind) {
+            Ok(libc::CLONE_NEWNET) => Ok(Self { fd, path: text }),
+            Ok(other) => Err(NetnsError::AnotherKind { path: text, kind: kind_name(other) }),
+            Err(errno) => Err(unusable(errno)),
+        }
+    }
+
+    /// The calling thread's namespace.
+    ///
+    /// # Errors
+    /// Where /proc is not there.
+    pub fn current() -> Result<Self, NetnsError> {
+        Self::open(CURRENT)
+    }
+
+    /// The path that it was opened by, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Device and inode.
+    ///
+    /// # Errors
+    /// Where the kernel refuses fstat.
+    pub fn identity(&self) -> Result<NetnsId, NetnsError> {
+        let status =
+            fstat(&self.fd).map_err(|errno| NetnsError::Unusable { path: self.path.clone(), errno })?;
+        Ok(NetnsId { device: status.st_dev, inode: status.st_ino })
+    }
+
+    /// Whether the calling thread is in it.
+    ///
+    /// # Errors
+    /// Where /proc is not there.
+    pub fn is_current(&self) -> Result<bool, NetnsError> {
+        let own = stat(CURRENT).map_err(|errno| NetnsError::Unusable { path: CURRENT.to_owned(), errno })?;
+        Ok(self.identity()? == NetnsId { device: own.st_dev, inode: own.st_ino })
+    }
+
+    /// Runs `work` with the calling thread inside this namespace, and returns to where the thread was, also when
+    /// `work` panics. If the way back is barred the process aborts: going on in the wrong namespace could only do harm.
+    ///
+    /// The thread's own namespace is looked up once and remembered; a thread that calls `unshare` or `setns` by
+    /// itself does so before its first `enter`.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered; `work` has not run then.
+    pub fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T, SysError> {
+        let _way_back = WayBack::from_here_into(self)?;
+        Ok(work())
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+thread_local! {
+    /// The namespace that this thread started in.
+    static HOME: OnceCell<Netns> = const { OnceCell::new() };
+    /// How many `enter`s this thread is inside of.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Brings the thread back when it is dropped.
+struct WayBack {
+    /// Where to, unless it is the thread's home.
+    outer: Option<Netns>,
+}
+
+impl WayBack {
+    fn from_here_into(target: &Netns) -> Result<Self, SysError> {
+        let nested = DEPTH.get() > 0;
+        let outer = if nested { Some(Netns::current()?) } else { None };
+        HOME.with(|home| {
+            if !nested && home.get().is_none() {
+                let _ = home.set(Netns::current()?);
+            }
+            Ok::<_, SysError>(())
+        })?;
+        setns(&target.fd, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| SysError::refused("enter the network namespace", &target.path, errno))?;
+        DEPTH.set(DEPTH.get() + 1);
+        Ok(Self { outer })
+    }
+}
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        let back = |netns: &Netns| setns(&netns.fd, CloneFlags::CLONE_NEWNET).is_ok();
+        let returned = match &self.outer {
+            Some(outer) => back(outer),
+            None => HOME.with(|home| home.get().is_some_and(back)),
+        };
+        if !returned {
+            std::process::abort();
+        }
+    }
+}
+
+fn kind_name(flag: libc::c_int) -> &'static str {
+    match flag {
+        libc::CLONE_NEWNS => "mount",
+        libc::CLONE_NEWPID => "PID",
+        libc::CLONE_NEWUSER => "user",
+        libc::CLONE_NEWUTS => "UTS",
+        libc::CLONE_NEWIPC => "IPC",
+        libc::CLONE_NEWCGROUP => "cgroup",
+        _ => "strange",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Links, addresses, routes, neighbours and queueing disciplines: builders that return [`Message`]s, to be sent in
+//! batches through a [`Socket`], and typed queries. Kernel: `rtnetlink(7)`, `include/uapi/linux/if_link.h`.
+//!
+//! [`Message`]: super::netlink::Message
+//! [`Socket`]: super::netlink::Socket
+
+mod address;
+mod bridge;
+mod create;
+mod kernel;
+mod link;
+mod neighbour;
+mod reading;
+mod route;
+mod set;
+mod tc;
+mod tc_query;
+mod veth;
+
+pub use address::{Address, AddressSpec, add_address, addresses, delete_address};
+pub use bridge::{BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, set_port, vlans};
+pub use create::{
+    Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
+};
+pub use link::{
+    BridgeInfo, BridgePort, Link, all_links, link_by_index, link_by_name, links_in_group, links_with_master,
+};
+pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
+pub use route::{
+    FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
+};
+pub use set::{Devconf, LinkChange, LinkTarget, set_link};
+pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
+pub use tc_query::{Qdisc, Redirect, qdiscs, redirects};
+pub use veth::{Veth, create_veth};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Routes.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use crate::model::Route;
+use crate::model::attributes::{Attributes, find, iterate};
+use crate::sys::SysError;
+use crate::sys::netlink::{CREATE, EXCL, Message, Socket};
+
+use super::kernel::*;
+use super::reading::{family_of, ip_of, octets, u32_in, u32_of, unspecified};
+
+/// The size of `rtmsg`.
+const HEADER: usize = 12;
+
+/// A route to be made or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Destination, next hop, metrics, table, scope.
+    pub route: Route,
+    /// The link that it leaves by.
+    pub oif: Option<u32>,
+    /// Whether the next hop is taken to be on the link, whatever the addresses say.
+    pub onlink: bool,
+    /// The source address that it prefers.
+    pub source: Option<IpAddr>,
+}
+
+impl RouteSpec {
+    /// A route out of a link.
+    pub fn new(route: Route, oif: u32) -> Self {
+        Self { route, oif: Some(oif), onlink: false, source: None }
+    }
+}
+
+/// What to do where a route to the same destination is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteMode {
+    /// Refuse with `EEXIST`.
+    Exclusive,
+    /// Take its place.
+    Replace,
+    /// Stand behind it.
+    Append,
+}
+
+/// A route as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRoute {
+    /// Destination; prefix length 0 for the default route.
+    pub dst: IpNetwork,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+    /// The link that it leaves by.
+    pub oif: Option<u32>,
+    /// The links that it leaves by, where there are several next hops.
+    pub multipath: Vec<u32>,
+    /// The source address that it prefers.
+    pub source: Option<IpAddr>,
+    /// Metric.
+    pub priority: u32,
+    /// Routing table: 254 main, 255 local.
+    pub table: u32,
+    /// `rtm_scope`.
+    pub scope: u8,
+    /// `rtm_type`: 1 unicast, 2 local, 3 broadcast, 5 multicast, 6 blackhole, 7 unreachable.
+    pub kind: u8,
+    /// Who made it (`RTPROT_*`): 2 is the kernel.
+    pub protocol: u8,
+    /// Path MTU.
+    pub mtu: Option<u32>,
+    /// TCP maximum segment size to advertise.
+    pub advmss: Option<u32>,
+}
+
+/// Which routes to list; what is left `None` does not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteFilter {
+    /// IPv4 (`false`: IPv6).
+    pub ipv4: Option<bool>,
+    /// The link that they leave by.
+    pub oif: Option<u32>,
+    /// Their table.
+    pub table: Option<u32>,
+}
+
+/// Makes a route.
+pub fn add_route(spec: &RouteSpec, mode: RouteMode) -> Message {
+    let flags = match mode {
+        RouteMode::Exclusive => CREATE | EXCL,
+        RouteMode::Replace => CREATE | NLM_F_REPLACE,
+        RouteMode::Append => CREATE | NLM_F_APPEND,
+    };
+    let mut attributes = start(spec, RTPROT_STATIC, RTN_UNICAST);
+    if let Some(source) = spec.source {
+        attributes.put(RTA_PREFSRC, &octets(source));
+    }
+    if spec.route.mtu.is_some() || spec.route.advmss.is_some() {
+        attributes.nest(RTA_METRICS, |metrics| {
+            for (kind, value) in [(RTAX_MTU, spec.route.mtu), (RTAX_ADVMSS, spec.route.advmss)] {
+                if let Some(value) = value {
+                    metrics.put_u32(kind, value);
+                }
+            }
+        });
+    }
+    Message::new(RTM_NEWROUTE, flags, attributes.into_bytes(), "add the route", words(&spec.route))
+}
+
+/// Deletes a route; that it is gone already (`ESRCH`) is as good.
+pub fn delete_route(spec: &RouteSpec) -> Message {
+    let attributes = start(spec, 0, 0);
+    let object = words(&spec.route);
+    Message::new(RTM_DELROUTE, 0, attributes.into_bytes(), "delete the route", object)
+        .tolerating(Errno::ESRCH)
+}
+
+/// The route that a packet to `dst` would take; `None` where there is none.
+///
+/// # Errors
+/// As [`Socket::get`].
+pub fn route_lookup(socket: &mut Socket, dst: IpAddr) -> Result<Option<FoundRoute>, SysError> {
+    let width = if dst.is_ipv4() { 32 } else { 128 };
+    let mut attributes = Attributes::after(&[family_of(dst), width, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    attributes.put(RTA_DST, &octets(dst));
+    let message =
+        Message::new(RTM_GETROUTE, 0, attributes.into_bytes(), "look up the route to", dst.to_string())
+            .tolerating(Errno::ENETUNREACH)
+            .tolerating(Errno::EHOSTUNREACH)
+            .tolerating(Errno::EACCES)
+            .tolerating(Errno::EINVAL);
+    Ok(socket.get(&message)?.and_then(|answer| parse(&answer.body)))
+}
+
+/// The routes that a filter selects, cached ones left out.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn routes(socket: &mut Socket, filter: &RouteFilter) -> Result<Vec<FoundRoute>, SysError> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        if filter.ipv4.is_some_and(|ipv4| ipv4 != (family == AF_INET)) {
+            continue;
+        }
+        let mut attributes = Attributes::after(&[family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for (kind, value) in [(RTA_OIF, filter.oif), (RTA_TABLE, filter.table)] {
+            if let Some(value) = value {
+                attributes.put_u32(kind, value);
+            }
+        }
+        // A table that nobody has used is none (ENOENT), a link that is gone is none (ENODEV), and so is a family that
+        // the kernel lacks.
+        let message = Message::new(RTM_GETROUTE, 0, attributes.into_bytes(), "list", "the routes")
+            .tolerating(Errno::ENOENT)
+            .tolerating(Errno::ENODEV)
+            .tolerating(Errno::EOPNOTSUPP);
+        let answers = socket.dump(&message)?;
+        let uncached = answers.iter().filter(|a| u32_in(&a.body, 8).is_some_and(|f| f & RTM_F_CLONED == 0));
+        // A kernel without IPv6 answers for IPv4.
+        let same = uncached.filter(|answer| answer.body.first() == Some(&family));
+        found.extend(same.filter_map(|answer| parse(&answer.body)).filter(|route| filter.selects(route)));
+    }
+    Ok(found)
+}
+
+impl RouteFilter {
+    fn selects(&self, route: &FoundRoute) -> bool {
+        self.table.is_none_or(|table| route.table == table)
+            && self.oif.is_none_or(|oif| route.oif == Some(oif) || route.multipath.contains(&oif))
+    }
+}
+
+/// `rtmsg` and what names the route.
+fn start(spec: &RouteSpec, protocol: u8, kind: u8) -> Attributes {
+    let route = &spec.route;
+    let table = route.table.unwrap_or(RT_TABLE_MAIN);
+    let deleting = kind == 0;
+    let scope = match (route.scope, route.gw) {
+        (Some(scope), _) => scope,
+        (None, _) if deleting => RT_SCOPE_NOWHERE,
+        // On the link itself, as iproute2 has it for IPv4; IPv6 knows no scopes of routes.
+        (None, None) if route.dst.is_ipv4() => RT_SCOPE_LINK,
+        (None, _) => RT_SCOPE_UNIVERSE,
+    };
+    let small = u8::try_from(table).unwrap_or(RT_TABLE_COMPAT);
+    let [a, b, c, d] = if spec.onlink { RTNH_F_ONLINK } else { 0 }.to_ne_bytes();
+    let family = family_of(route.dst.ip());
+    let header = [family, route.dst.prefix(), 0, 0, small, protocol, scope, kind, a, b, c, d];
+    let mut attributes = Attributes::after(&header);
+    if route.dst.prefix() != 0 {
+        attributes.put(RTA_DST, &octets(route.dst.ip()));
+    }
+    if let Some(gw) = route.gw {
+        attributes.put(RTA_GATEWAY, &octets(gw));
+    }
+    for (kind, value) in [(RTA_OIF, spec.oif), (RTA_PRIORITY, route.priority)] {
+        if let Some(value) = value {
+            attributes.put_u32(kind, value);
+        }
+    }
+    if table > 255 {
+        attributes.put_u32(RTA_TABLE, table);
+    }
+    attributes
+}
+
+fn parse(body: &[u8]) -> Option<FoundRoute> {
+    let (family, prefix, table) = (*body.first()?, *body.get(1)?, u32::from(*body.get(4)?));
+    let mut route = FoundRoute {
+        dst: IpNetwork::new(unspecified(family), prefix).ok()?,
+        gateway: None,
+        oif: None,
+        multipath: Vec::new(),
+        source: None,
+        priority: 0,
+        table,
+        scope: *body.get(6)?,
+        kind: *body.get(7)?,
+        protocol: *body.get(5)?,
+        mtu: None,
+        advmss: None,
+    };
+    for (kind, value) in iterate(body.get(HEADER..)?) {
+        match kind {
+            RTA_DST => route.dst = IpNetwork::new(ip_of(value)?, prefix).ok()?,
+            RTA_GATEWAY => route.gateway = ip_of(value),
+            RTA_OIF => route.oif = u32_of(value),
+            RTA_PREFSRC => route.source = ip_of(value),
+            RTA_PRIORITY => route.priority = u32_of(value)?,
+            RTA_TABLE => route.table = u32_of(value)?,
+            RTA_METRICS => {
+                route.mtu = find(value, RTAX_MTU).and_then(u32_of);
+                route.advmss = find(value, RTAX_ADVMSS).and_then(u32_of);
+            }
+            RTA_MULTIPATH => route.multipath = next_hops(value),
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+/// The links of a run of `rtnexthop`: length, flags, hops, index.
+fn next_hops(mut bytes: &[u8]) -> Vec<u32> {
+    let mut links = Vec::new();
+    while let (Some(length), Some(index)) = (bytes.first_chunk::<2>(), u32_in(bytes, 4)) {
+        links.push(index);
+        let length = usize::from(u16::from_ne_bytes(*length)).max(8).next_multiple_of(4);
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    links
+}
+
+fn words(route: &Route) -> String {
+    match route.gw {
+        Some(gw) => format!("{} via {gw}", route.dst),
+        None => route.dst.to_string(),
+    }
+}

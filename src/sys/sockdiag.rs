@@ -1,0 +1,204 @@
+//! Who listens on a port. Kernel: `sock_diag(7)`, `include/uapi/linux/inet_diag.h`.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::SysError;
+use super::netlink::{Message, Socket};
+use crate::model::Protocol;
+use crate::model::attributes::find;
+
+/// `SOCK_DIAG_BY_FAMILY`.
+const BY_FAMILY: u16 = 20;
+/// `INET_DIAG_SKV6ONLY`.
+const V6_ONLY: u16 = 11;
+/// `1 << TCP_LISTEN`; SCTP takes the same number.
+const LISTENING: u32 = 1 << 10;
+/// `1 << TCP_CLOSE`, the state of a UDP socket that is not connected.
+const UNCONNECTED: u32 = 1 << 7;
+/// The size of `inet_diag_msg`.
+const ANSWER: usize = 72;
+
+/// A socket that takes what comes to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens; the unspecified address for everywhere.
+    pub address: SocketAddr,
+    /// Its inode, by which its owner is found.
+    pub inode: u32,
+    /// For `[::]` alone: whether it leaves IPv4 to others (`IPV6_V6ONLY`).
+    pub v6_only: bool,
+}
+
+/// A process, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its name, 15 bytes at most (`/proc/PID/comm`).
+    pub name: String,
+    /// Its command line, spaces between the arguments.
+    pub command_line: String,
+}
+
+/// The sockets of both families that listen on a port, in the namespace of the socket, one of
+/// [`SockDiag`](super::netlink::Protocol::SockDiag). A protocol that the kernel lacks has none.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn listening(socket: &mut Socket, protocol: Protocol, port: u16) -> Result<Vec<Listener>, SysError> {
+    let mut listeners = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let object = format!("{protocol} port {port}");
+        let message =
+            Message::new(BY_FAMILY, 0, request(family, protocol, port), "list who listens on", object)
+                .tolerating(Errno::ENOENT)
+                .tolerating(Errno::EINVAL)
+                .tolerating(Errno::EOPNOTSUPP);
+        let answers = socket.dump(&message)?;
+        listeners.extend(answers.iter().filter_map(|answer| parse(&answer.body)));
+    }
+    listeners.retain(|listener| listener.address.port() == port);
+    Ok(listeners)
+}
+
+/// Whether a socket could be bound to `address`: `false` where another holds it. An address that the host does not
+/// have is free, and so is every port of a protocol that the kernel lacks.
+///
+/// # Errors
+/// Where the kernel refuses for another reason: `EACCES` for a privileged port.
+pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<bool, SysError> {
+    let failed = |errno| SysError::refused("try to bind", format!("{protocol} {address}"), errno);
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+        Protocol::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        Protocol::Sctp => (libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+    };
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket takes no pointers.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, number) };
+    let fd = match Errno::result(fd) {
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
+        Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => return Ok(true),
+        Err(errno) => return Err(failed(errno)),
+    };
+    // Lets connections that linger pass for free, never a listener. For UDP it would let listeners pass too.
+    if protocol != Protocol::Udp {
+        turn_on(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR).map_err(failed)?;
+    }
+    if address.is_ipv6() {
+        turn_on(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).map_err(failed)?;
+    }
+    match bind(&fd, address) {
+        Ok(()) | Err(Errno::EADDRNOTAVAIL) => Ok(true),
+        Err(Errno::EADDRINUSE) => Ok(false),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// The process that has a socket open, found by walking /proc: slow, for messages only. `None` where it cannot be
+/// seen, as for a process of another PID namespace.
+pub fn owner_of_inode(inode: u32) -> Option<Process> {
+    let link = format!("socket:[{inode}]");
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else { continue };
+        let mut targets = descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        if targets.any(|target| target.as_os_str() == link.as_str()) {
+            return Some(describe(pid));
+        }
+    }
+    None
+}
+
+/// Whether a process is this one or one that it descends from.
+pub fn is_ancestor(pid: u32) -> bool {
+    let mut current = std::process::id();
+    // A chain of parents ends; the bound is for a /proc that lies.
+    for _ in 0..1024 {
+        if current == pid {
+            return true;
+        }
+        match parent_of(current) {
+            Some(parent) if parent != 0 => current = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything; the parent is the second word behind it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn describe(pid: u32) -> Process {
+    let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let words = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+    let name = String::from_utf8_lossy(&read("comm")).trim_end().to_owned();
+    Process { pid, name, command_line: words.trim_end().to_owned() }
+}
+
+/// `inet_diag_req_v2`: family, protocol, extensions, padding, states, and `inet_diag_sockid` with the source port alone.
+fn request(family: libc::c_int, protocol: Protocol, port: u16) -> Vec<u8> {
+    let states = if protocol == Protocol::Udp { UNCONNECTED } else { LISTENING };
+    let mut body = vec![0; 56];
+    body[0] = u8::try_from(family).unwrap_or_default();
+    body[1] = protocol.number();
+    body[4..8].copy_from_slice(&states.to_ne_bytes());
+    body[8..10].copy_from_slice(&port.to_be_bytes());
+    // INET_DIAG_NOCOOKIE.
+    body[48..56].fill(0xff);
+    body
+}
+
+fn parse(body: &[u8]) -> Option<Listener> {
+    let port = u16::from_be_bytes(body.get(4..6)?.try_into().ok()?);
+    let source: [u8; 16] = body.get(8..24)?.try_into().ok()?;
+    let [a, b, c, d, ..] = source;
+    let v6 = i32::from(*body.first()?) == libc::AF_INET6;
+    let ip = if v6 { IpAddr::V6(Ipv6Addr::from(source)) } else { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) };
+    let inode = u32::from_ne_bytes(body.get(68..72)?.try_into().ok()?);
+    let v6_only = find(body.get(ANSWER..)?, V6_ONLY).is_some_and(|flag| flag.first() == Some(&1));
+    Some(Listener { address: SocketAddr::new(ip, port), inode, v6_only })
+}
+
+fn turn_on(fd: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    // SAFETY: the pointer and the size are those of a live integer.
+    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const on).cast(), 4) };
+    Errno::result(done).map(drop)
+}
+
+/// bind(2). The address is written out as the kernel has it: family, port in network order, then the rest.
+fn bind(fd: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
+    let mut bytes = Vec::with_capacity(28);
+    match address {
+        SocketAddr::V4(v4) => {
+            bytes.extend_from_slice(&2u16.to_ne_bytes());
+            bytes.extend_from_slice(&v4.port().to_be_bytes());
+            bytes.extend_from_slice(&v4.ip().octets());
+            bytes.extend_from_slice(&[0; 8]);
+        }
+        SocketAddr::V6(v6) => {
+            bytes.extend_from_slice(&10u16.to_ne_bytes());
+            bytes.extend_from_slice(&v6.port().to_be_bytes());
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&v6.ip().octets());
+            bytes.extend_from_slice(&v6.scope_id().to_ne_bytes());
+        }
+    }
+    let length = libc::socklen_t::try_from(bytes.len()).unwrap_or_default();
+    // SAFETY: the pointer and the length are those of a live vector, which the kernel copies.
+    Errno::result(unsafe { libc::bind(fd.as_raw_fd(), bytes.as_ptr().cast(), length) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests;
