@@ -3,6 +3,7 @@
 //! No policy and no CNI words: the rooms below decide what is asked for, this one asks.
 
 pub mod boot;
+pub mod command;
 mod error;
 pub mod lock;
 pub mod netlink;
