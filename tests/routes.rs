@@ -81,6 +81,9 @@ fn a_plain_route_goes_through_the_gateway() {
 
 #[test]
 fn a_default_route_of_the_configuration_is_not_doubled() {
+    if lab::is_reference() {
+        lab::skip!("the reference answers `file exists`, or lists it twice");
+    }
     let Some(lab) = Lab::new() else { return };
     let _outside = lab.outside();
     for (n, default) in [json!({}), json!({"isDefaultGateway": false})].into_iter().enumerate() {
@@ -88,12 +91,7 @@ fn a_default_route_of_the_configuration_is_not_doubled() {
         let mut ipam = v4(1);
         ipam["routes"] = json!([{"dst": "0.0.0.0/0"}]);
         let plugin = lab.plugin(json!({"ipam": ipam})).with(default).on(&a);
-        let added = plugin.add();
-        if lab::is_reference() && n == 0 {
-            // It answers `file exists`, since it does not see that the two are one.
-            continue;
-        }
-        let result = added.ok();
+        let result = plugin.add().ok();
         assert_eq!(only(inspect::routes_to(&a, 4, "default"), "default")["gateway"], "10.88.1.1");
         let told = result["routes"].as_array().unwrap().iter().filter(|r| r["dst"] == "0.0.0.0/0").count();
         assert_eq!(told, 1, "{result}");
