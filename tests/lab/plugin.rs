@@ -33,6 +33,7 @@ pub struct Plugin {
     raw: Option<Vec<u8>>,
     env: BTreeMap<String, String>,
     space: Option<Space>,
+    wrapper: Vec<String>,
 }
 
 impl Plugin {
@@ -43,7 +44,7 @@ impl Plugin {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".into());
         let env = [("PATH", path.as_str()), ("CNI_PATH", REFERENCE)];
         let env = env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Self { binary: binary(), conf: whole, raw: None, env, space: None }
+        Self { binary: binary(), conf: whole, raw: None, env, space: None, wrapper: Vec::new() }
     }
 
     /// Another executable in place of the binary under test.
@@ -122,6 +123,13 @@ impl Plugin {
         this
     }
 
+    /// Run by another program, such as `setpriv`, that ends in the plugin.
+    pub fn wrapped(&self, argv: &[&str]) -> Self {
+        let mut this = self.clone();
+        this.wrapper = argv.iter().map(|&word| word.to_owned()).collect();
+        this
+    }
+
     /// `CNI_COMMAND=ADD`.
     pub fn add(&self) -> Outcome {
         self.run("ADD")
@@ -161,7 +169,14 @@ impl Plugin {
 
     /// Starts a command and leaves it running.
     pub fn start(&self, command: &str) -> Running {
-        let mut process = Command::new(&self.binary);
+        let mut process = match self.wrapper.split_first() {
+            None => Command::new(&self.binary),
+            Some((first, rest)) => {
+                let mut process = Command::new(first);
+                process.args(rest).arg(&self.binary);
+                process
+            }
+        };
         process.env_clear().envs(&self.env);
         if !command.is_empty() {
             process.env("CNI_COMMAND", command);

@@ -116,6 +116,10 @@ impl Snapshot {
                     continue;
                 }
                 let (table, device) = (word(&route["table"]), word(&route["dev"]));
+                // The kernel's own table follows from the addresses, and for IPv6 from the carrier, a moment later.
+                if table == "local" {
+                    continue;
+                }
                 let mut route = route;
                 if let Some(fields) = route.as_object_mut() {
                     fields.remove("flags");
