@@ -1,5 +1,5 @@
 //! Each key of the reference `bridge`, seen in the kernel and in traffic.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 

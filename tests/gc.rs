@@ -1,5 +1,5 @@
 //! GC takes away what no valid attachment owns, and nothing else; STATUS says when an ADD would fail.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 

@@ -1,6 +1,6 @@
 //! The house rules, kept by a machine: rooms use only the rooms above them, `unsafe` lives in one room, files stay
 //! short, nothing is left to be done.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 use std::collections::BTreeSet;
 use std::fs;

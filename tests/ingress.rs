@@ -1,5 +1,5 @@
 //! Who may open connections into a network: `ingressPolicy` and the administrator's chain.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 

@@ -1,5 +1,5 @@
 //! `{"cniVersion":"1.1.0","name":"web","type":"linkspan"}` alone gives a container its network.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 

@@ -1,5 +1,5 @@
 //! The laboratory itself: isolation, traffic, snapshots, before anything is judged by it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 
@@ -87,6 +87,12 @@ fn a_snapshot_sees_every_kind_of_change() {
     let with = Snapshot::take(&lab);
     assert_eq!(with.since(&base).len(), 1);
     assert!(with.mentions("10.1.0.2") && !with.mentions("10.1.0.") && !with.mentions("0.1.0.2"));
+    std::fs::create_dir_all("/run/linkspan").unwrap();
+    std::fs::write("/run/linkspan/f", "a:eth0 10.1.0.3:80 fd00::2:1 x10.1.0.4").unwrap();
+    let file = Snapshot::take(&lab);
+    assert!(file.mentions("a") && file.mentions("10.1.0.3") && file.mentions("fd00::2:1"));
+    assert!(!file.mentions("fd00::2") && !file.mentions("10.1.0.4") && !file.mentions("eth"));
+    std::fs::remove_file("/run/linkspan/f").unwrap();
     lab.host.must(&["nft", "delete", "table", "inet", "t"]);
     for save in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
         lab.host.must(&[save, "-A", "INPUT", "-p", "tcp", "--dport", "7", "-j", "ACCEPT"]);

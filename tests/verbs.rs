@@ -1,5 +1,5 @@
 //! DEL, CHECK, STATUS and VERSION in every situation that a runtime brings about.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
 
@@ -135,7 +135,7 @@ fn check_sees_each_drift() {
         ("off the bridge", |l, _, r| l.ip(&format!("link set {} nomaster", host_end(r)))),
         ("another MTU", |_, c, _| drop(c.ip("link set eth0 mtu 1300"))),
         ("the gateway's address deleted", |l, _, r| {
-            l.ip(&format!("address del 10.88.1.1/24 dev {}", bridge(r)))
+            l.ip(&format!("address del 10.88.1.1/24 dev {}", bridge(r)));
         }),
         ("the bridge down", |l, _, r| l.ip(&format!("link set {} down", bridge(r)))),
         ("the firewall flushed", |l, _, _| drop(l.host.must(&["nft", "flush", "ruleset"]))),

@@ -12,7 +12,7 @@
     clippy::expect_used,
     clippy::panic
 )]
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
 pub mod hold;
 pub mod icmp;
@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod outcome;
 pub mod outside;
 pub mod plugin;
+pub mod rows;
 pub mod snapshot;
 pub mod space;
 pub mod talk;

@@ -200,8 +200,15 @@ impl Snapshot {
     /// where the next search starts may have moved.
     #[track_caller]
     pub fn assert_same(&self, before: &Self, what: &str) {
+        if let Some(changes) = self.differs(before) {
+            panic!("{what}: the host has changed:\n{changes}");
+        }
+    }
+
+    /// What has changed since an earlier one beyond that, as a listing; `None` where nothing has.
+    pub fn differs(&self, before: &Self) -> Option<String> {
         let changes: Vec<Change> = self.since(before).into_iter().filter(|c| !c.is_harmless()).collect();
-        assert!(changes.is_empty(), "{what}: the host has changed:\n{}", listing(&changes));
+        (!changes.is_empty()).then(|| listing(&changes))
     }
 
     /// Asserts that all that has changed since an earlier one belongs to the network and not to an attachment: its
@@ -281,16 +288,20 @@ fn listing(changes: &[Change]) -> String {
     changes.iter().map(line).collect()
 }
 
-/// Whether a text contains a word that is not part of a longer one: `10.1.0.2` is not in `10.1.0.25`.
+/// Whether a text contains a word that is not part of a longer one: `10.1.0.2` is neither in `10.1.0.25` nor in
+/// `10.1.0.2.3`, but in `10.1.0.2:80`; `fd00::2` is not in `fd00::2:1`.
 fn mentions(text: &str, word: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':';
+    let six = word.contains("::");
+    let joins = |c: char| c == '.' || (six && c == ':');
     text.match_indices(word).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
+        let longer_before =
+            text[..at].chars().next_back().is_some_and(|c| c.is_ascii_alphanumeric() || joins(c));
         let mut after = text[at + word.len()..].chars();
-        !before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '.')
-            && !after
-                .next()
-                .is_some_and(|c| part(c) && !(matches!(c, '.' | ':') && !after.next().is_some_and(part)))
+        let longer_after = match after.next() {
+            Some(c) if joins(c) => after.next().is_some_and(|c| c.is_ascii_alphanumeric()),
+            other => other.is_some_and(|c| c.is_ascii_alphanumeric()),
+        };
+        !longer_before && !longer_after
     })
 }
 
