@@ -1,0 +1,224 @@
+//! What bad input gets, from the environment, on standard input and from the host: one JSON error, its code, and
+//! nothing changed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs;
+
+use lab::plugin::v4;
+use lab::rows::{each_changes_nothing, ready, row};
+use lab::{Lab, inspect};
+use serde_json::json;
+
+#[test]
+fn the_environment() {
+    let Some((lab, a, good)) = ready() else { return };
+    let mut rows = vec![
+        row("unknown command", good.clone(), "FROB", 4, "CNI_COMMAND"),
+        row("command in small letters", good.clone(), "add", 4, "CNI_COMMAND"),
+        row("ID with a slash", good.id("a/b"), "ADD", 4, "CNI_CONTAINERID"),
+        row("ID with a dot first", good.id(".a"), "ADD", 4, "CNI_CONTAINERID"),
+        row("ID with a space", good.id("a b"), "DEL", 4, "CNI_CONTAINERID"),
+        row("ID with a line end", good.id("a\nb"), "ADD", 4, "CNI_CONTAINERID"),
+        row("interface too long", good.ifname("eth0123456789abc"), "ADD", 4, "CNI_IFNAME"),
+        row("interface with a slash", good.ifname("e/0"), "ADD", 4, "CNI_IFNAME"),
+        row("interface with a colon", good.ifname("e:0"), "ADD", 4, "CNI_IFNAME"),
+        row("interface with a space", good.ifname("e 0"), "ADD", 4, "CNI_IFNAME"),
+        row("interface is a dot", good.ifname("."), "ADD", 4, "CNI_IFNAME"),
+        row("interface is two dots", good.ifname(".."), "CHECK", 4, "CNI_IFNAME"),
+        row("unknown argument", good.args("FOO=bar"), "ADD", 4, "FOO"),
+        row("argument without a value", good.args("IgnoreUnknown"), "ADD", 4, "IgnoreUnknown"),
+        row("argument with two", good.args("IP=1=2"), "ADD", 4, "CNI_ARGS"),
+        row("IP is none", good.args("IP=10.88.1.300"), "ADD", 4, "IP"),
+        row("MAC is none", good.args("MAC=02:zz:00:00:00:01"), "ADD", 4, "MAC"),
+        row("MAC is multicast", good.args("MAC=01:00:5e:00:00:01"), "ADD", 4, "MAC"),
+    ];
+    for (command, variables) in [
+        ("ADD", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"][..]),
+        ("CHECK", &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]),
+        ("DEL", &["CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"]),
+        ("STATUS", &["CNI_PATH"]),
+        ("GC", &["CNI_PATH"]),
+    ] {
+        for variable in variables {
+            rows.push(row(
+                &format!("{command} without {variable}"),
+                good.without(variable),
+                command,
+                4,
+                variable,
+            ));
+            rows.push(row(
+                &format!("{command}, {variable} empty"),
+                good.env(variable, ""),
+                command,
+                4,
+                variable,
+            ));
+        }
+    }
+    let bare = good.without("CNI_CONTAINERID").without("CNI_IFNAME").without("CNI_NETNS");
+    for variable in ["CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS"] {
+        rows.push(row("all that is missing is named at once", bare.clone(), "ADD", 4, variable));
+    }
+    each_changes_nothing(&lab, &a, rows);
+}
+
+#[test]
+fn the_input() {
+    let Some((lab, a, good)) = ready() else { return };
+    let text = good.conf.to_string();
+    let cut = text[..text.len() - 3].to_owned();
+    let mut huge = text[..text.len() - 1].to_owned();
+    huge.push_str(",\"pad\":\"");
+    huge.push_str(&"x".repeat(10 << 20));
+    huge.push_str("\"}");
+    let mut deep = "[".repeat(200_000);
+    deep.push_str(&"]".repeat(200_000));
+    let mut twice = text.clone();
+    twice.push_str(&text);
+    let rows = vec![
+        row("empty", good.stdin(""), "ADD", 6, ""),
+        row("white space", good.stdin(" \n\t"), "ADD", 6, ""),
+        row("cut", good.stdin(cut), "ADD", 6, ""),
+        row("not JSON", good.stdin("hello"), "ADD", 6, ""),
+        row("not UTF-8", good.stdin(vec![b'{', b'"', 0xff, b'"', b':', b'1', b'}']), "ADD", 6, ""),
+        row("two documents", good.stdin(twice), "ADD", 6, ""),
+        row("an array", good.stdin("[1]"), "ADD", 6, ""),
+        row("a string", good.stdin("\"x\""), "DEL", 6, ""),
+        row("10 MB", good.stdin(huge), "ADD", 6, ""),
+        row("nested deeply", good.stdin(deep), "ADD", 6, ""),
+        row("empty, for DEL", good.stdin(""), "DEL", 6, ""),
+        row("version of the future", good.with(json!({"cniVersion": "2.0.0"})), "ADD", 1, "2.0.0"),
+        row("version that never was", good.with(json!({"cniVersion": "0.9.0"})), "ADD", 1, "0.9.0"),
+        row("version is nonsense", good.with(json!({"cniVersion": "one"})), "ADD", 1, "one"),
+        row("future version for DEL", good.with(json!({"cniVersion": "2.0.0"})), "DEL", 1, "2.0.0"),
+        row("version is a number", good.with(json!({"cniVersion": 1})), "ADD", 7, "cniVersion"),
+        row("no name", good.with(json!({"name": null})), "ADD", 7, "name"),
+        row("name with a slash", good.with(json!({"name": "../x"})), "ADD", 7, "name"),
+        row("name is a number", good.with(json!({"name": 5})), "ADD", 7, "name"),
+    ];
+    each_changes_nothing(&lab, &a, rows);
+}
+
+/// An error speaks the version of the configuration where that can be read.
+#[test]
+fn an_error_carries_the_version_it_was_asked_in() {
+    let Some((_lab, _a, good)) = ready() else { return };
+    for version in ["0.3.1", "1.0.0", "1.1.0"] {
+        let outcome = good.with(json!({"cniVersion": version, "mtu": "big"})).add();
+        outcome.refused(7);
+        assert_eq!(outcome.json.unwrap()["cniVersion"], version);
+    }
+}
+
+/// The Go decoder matches keys in any case and ignores those that it does not know.
+#[test]
+fn what_is_no_bad_input() {
+    let Some((_lab, a, good)) = ready() else { return };
+    let input = json!({"CNIVERSION": "1.1.0", "Name": "web", "TYPE": "linkspan", "isgateway": true, "Mtu": 1400,
+        "IPAM": {"Type": "host-local", "RANGES": [[{"Subnet": "10.88.1.0/24"}]]}, "unknown": {"x": [1]}, "hairpinmode": true,
+        "RuntimeConfig": {"PortMappings": [{"hostport": 8080, "ContainerPort": 80, "Protocol": "TCP"}]},
+        "capabilities": {"portMappings": true}, "args": {"labels": [1], "cni": {"foo": "bar"}}, "$schema": null});
+    let call = good.stdin(input.to_string()).args("IgnoreUnknown=true;K8S_POD_NAME=x;WHAT=ever");
+    call.add().ok();
+    assert_eq!(inspect::link(&a, "eth0").unwrap()["mtu"], 1400);
+    call.del().ok();
+    for empty in [json!([]), json!(null)] {
+        let call = good.stdin({
+            let mut conf = good.conf.clone();
+            conf["runtimeConfig"] = json!({"portMappings": empty});
+            conf["dns"] = json!(null);
+            conf.to_string()
+        });
+        call.add().ok();
+        call.del().ok();
+    }
+    good.args("K8S_POD_NAME=x;K8S_POD_NAMESPACE=y;K8S_POD_INFRA_CONTAINER_ID=z;K8S_POD_UID=u").add().ok();
+}
+
+#[test]
+fn the_namespace() {
+    let Some((lab, a, good)) = ready() else { return };
+    let file = lab.work.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let file = file.to_str().unwrap();
+    // The host's own, under another path.
+    let own = "/run/netns/own";
+    fs::write(own, "").unwrap();
+    let nothing = None::<&str>;
+    let flags = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some("/proc/thread-self/ns/net"), own, nothing, flags, nothing).unwrap();
+    let at = |why: &str, path: &str, command: &'static str| {
+        row(&format!("{why}, {command}"), good.env("CNI_NETNS", path), command, 8, path)
+    };
+    let mut rows = vec![
+        at("path is missing", "/run/netns/nowhere", "ADD"),
+        at("a file", file, "ADD"),
+        at("a directory", "/run/netns", "ADD"),
+        at("another kind of namespace", "/proc/self/ns/mnt", "ADD"),
+        at("the host's own", own, "ADD"),
+        at("the host's own", "/proc/self/ns/net", "ADD"),
+        at("the host's own", own, "DEL"),
+        at("a relative path", "run/netns/a", "ADD"),
+    ];
+    rows.last_mut().unwrap().codes.push(4);
+    each_changes_nothing(&lab, &a, rows);
+    nix::mount::umount2(own, nix::mount::MntFlags::MNT_DETACH).unwrap();
+}
+
+#[test]
+fn the_host() {
+    let Some((mut lab, a, good)) = ready() else { return };
+    lab.ip("link add wire type veth peer name wire1");
+    let rows = vec![
+        row(
+            "the bridge is no bridge",
+            good.with(json!({"name": "x", "bridge": "wire", "ipam": v4(3)})),
+            "ADD",
+            7,
+            "wire",
+        ),
+        row(
+            "the bridge is the loopback",
+            good.with(json!({"name": "x", "bridge": "lo", "ipam": v4(3)})),
+            "ADD",
+            7,
+            "lo",
+        ),
+    ];
+    each_changes_nothing(&lab, &a, rows);
+    if std::path::Path::new("/usr/bin/setpriv").exists() {
+        let weak = good.wrapped(&["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]);
+        let mut refused = row("no CAP_NET_ADMIN", weak.publish(&["8080:80"]), "ADD", 110, "CAP_NET_ADMIN");
+        refused.codes.push(111);
+        each_changes_nothing(&lab, &a, vec![refused]);
+    }
+    lab.freeze("/run/linkspan");
+    each_changes_nothing(
+        &lab,
+        &a,
+        vec![row("state directory read-only", good.clone(), "ADD", 5, "/run/linkspan")],
+    );
+}
+
+#[test]
+fn a_full_state_directory() {
+    if lab::is_reference() {
+        lab::skip!("the reference's codes are others");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    lab.cover_small("/run/linkspan", "size=64k");
+    let good = lab.plugin(json!({"ipam": v4(1)}));
+    let warm = good.on(&lab.container("warm"));
+    warm.prev(&warm.add().ok()).del().ok();
+    let mut filler = fs::File::create("/run/linkspan/filler").unwrap();
+    while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    let a = lab.container("a");
+    let rows = vec![row("no space left", good.on(&a).publish(&["8080:80"]), "ADD", 5, "/run/linkspan")];
+    each_changes_nothing(&lab, &a, rows);
+    assert_eq!(good.status().code(), 50);
+    fs::remove_file("/run/linkspan/filler").unwrap();
+    good.on(&a).publish(&["8080:80"]).add().ok();
+}

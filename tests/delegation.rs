@@ -1,0 +1,163 @@
+//! Address management by a plugin of somebody else's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use lab::outcome::addresses;
+use lab::snapshot::Snapshot;
+use lab::{Lab, Plugin, icmp, inspect};
+use serde_json::{Value, json};
+
+/// A directory with an IPAM plugin `script` that logs each call and does what `on_add` says.
+fn delegate(lab: &Lab, on_add: &str) -> (PathBuf, Plugin) {
+    let directory = lab.work.path().join(format!("delegate-{}", lab.next()));
+    fs::create_dir_all(&directory).unwrap();
+    let log = directory.join("log");
+    let text = format!(
+        "#!/bin/sh\ninput=$(cat)\necho \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_NETNS $CNI_ARGS\" >>{log}\n\
+         echo \"$input\" >{directory}/$CNI_COMMAND.json\necho 'a word to the log' >&2\n\
+         case $CNI_COMMAND in ADD) {on_add} ;; STATUS) test ! -e {directory}/sick || {{ {SICK}; exit 1; }} ;; esac\n",
+        log = log.display(),
+        directory = directory.display(),
+    );
+    let path = directory.join("script");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&log, "").unwrap();
+    let path = format!("/nowhere:{}:/usr/lib/cni", directory.display());
+    (
+        directory,
+        lab.plugin(json!({"ipam": {"type": "script", "own": {"key": [1, 2]}}})).env("CNI_PATH", &path),
+    )
+}
+
+const SICK: &str = r#"echo '{"cniVersion":"1.1.0","code":50,"msg":"the pool is sick"}'"#;
+
+const GIVES: &str = r#"echo '{"cniVersion":"1.0.0","ips":[{"address":"10.66.0.5/24","gateway":"10.66.0.1"}],"routes":[{"dst":"10.67.0.0/16"}],"dns":{"nameservers":["10.66.0.1"]}}'"#;
+
+fn calls(directory: &std::path::Path) -> Vec<String> {
+    let text = fs::read_to_string(directory.join("log")).unwrap();
+    text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_delegate_is_called_by_the_rules() {
+    if lab::is_reference() {
+        lab::skip!("the stand-in resolves CNI_PATH itself");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let (directory, plugin) = delegate(&lab, GIVES);
+    let plugin = plugin.args("IgnoreUnknown=1;FOO=bar").on(&a);
+    let added = plugin.add();
+    let result = added.ok();
+    assert_eq!(addresses(&result), ["10.66.0.5/24"]);
+    assert_eq!(result["dns"]["nameservers"], json!(["10.66.0.1"]));
+    assert!(added.stderr.contains("a word to the log"), "stderr is passed on: {}", added.stderr);
+    assert_eq!(inspect::addresses(&a, "eth0"), ["10.66.0.5/24"]);
+    assert_eq!(inspect::routes_to(&a, 4, "10.67.0.0/16").len(), 1);
+    assert!(icmp::ping(&a, "10.66.0.1"));
+    let log = fs::read_to_string(directory.join("log")).unwrap();
+    assert_eq!(log.lines().next().unwrap(), format!("ADD {} eth0 {} IgnoreUnknown=1;FOO=bar", a.id, a.path));
+    let told: Value = serde_json::from_str(&fs::read_to_string(directory.join("ADD.json")).unwrap()).unwrap();
+    assert_eq!(told["ipam"]["own"]["key"], json!([1, 2]), "the whole configuration is passed");
+    assert_eq!(told["type"], "linkspan");
+
+    plugin.prev(&result).check().ok();
+    assert_eq!(calls(&directory), ["ADD", "CHECK"]);
+    plugin.prev(&result).del().ok();
+    assert_eq!(calls(&directory).iter().filter(|call| *call == "DEL").count(), 1, "{:?}", calls(&directory));
+}
+
+#[test]
+fn a_failed_delegate_gets_its_del_and_the_host_is_clean() {
+    if lab::is_reference() {
+        lab::skip!("the reference leaves the veth pair");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    for (why, on_add) in [
+        ("an error", r#"echo '{"cniVersion":"1.1.0","code":11,"msg":"try again, says the script"}'; exit 1"#),
+        ("a silent end", "exit 3"),
+        ("no JSON", "echo nonsense"),
+        ("no address", r#"echo '{"cniVersion":"1.1.0","ips":[]}'"#),
+    ] {
+        let (directory, plugin) = delegate(&lab, on_add);
+        let before = Snapshot::take(&lab);
+        let added = plugin.on(&a).add();
+        let code = added.code();
+        assert!(code == 112 || (why == "an error" && code == 11), "{why}: {code}");
+        assert!(added.words().contains("script"), "{why}: {}", added.stdout);
+        assert_eq!(calls(&directory), ["ADD", "DEL"], "{why}");
+        let after = Snapshot::take(&lab);
+        assert!(
+            after.since(&before).iter().all(|c| !c.key.starts_with("link lks") || c.key.contains("lks-")),
+            "{why}"
+        );
+        after.assert_without(&[&a.id]);
+        assert!(inspect::link(&a, "eth0").is_none(), "{why}");
+    }
+}
+
+#[test]
+fn a_delegate_that_is_not_there_changes_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let before = Snapshot::take(&lab);
+    let added = lab.plugin(json!({"ipam": {"type": "absent-plugin"}})).on(&a).add();
+    assert!(!added.succeeded());
+    if !lab::is_reference() {
+        assert!(added.refused(112).contains("absent-plugin"));
+        Snapshot::take(&lab).assert_same(&before, "the delegate is missing");
+    }
+}
+
+#[test]
+fn a_path_is_no_type() {
+    if lab::is_reference() {
+        lab::skip!("the reference follows it");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let added = lab.plugin(json!({"ipam": {"type": "../../bin/true"}})).on(&a).add();
+    assert!([7, 112].contains(&added.code()), "{}", added.stdout);
+    let typed = lab.plugin(json!({"type": "linkspan", "ipam": {"type": ""}})).on(&a).add();
+    assert!(typed.code() == 7, "{}", typed.stdout);
+}
+
+/// DEL of an attachment that a delegate gave its address to tells the delegate, even with the namespace gone and
+/// another configuration at hand.
+#[test]
+fn the_delegate_hears_of_del_whatever_is_left() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no record");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let (directory, plugin) = delegate(&lab, GIVES);
+    plugin.on(&a).add().ok();
+    a.unbind();
+    let changed =
+        lab.plugin(json!({"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}}));
+    changed.on(&a).without("CNI_NETNS").del().ok();
+    let log = fs::read_to_string(directory.join("log")).unwrap();
+    assert!(log.lines().any(|line| line.starts_with(&format!("DEL {} eth0", a.id))), "{log}");
+    Snapshot::take(&lab).assert_without(&[&a.id]);
+}
+
+#[test]
+fn status_asks_the_delegate() {
+    if lab::is_reference() {
+        lab::skip!("Debian's reference knows no STATUS");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (directory, plugin) = delegate(&lab, GIVES);
+    plugin.status().ok();
+    fs::write(directory.join("sick"), "").unwrap();
+    let said = plugin.status().refused(50);
+    assert!(said.contains("the pool is sick") || said.contains("script"), "{said}");
+}

@@ -1,0 +1,192 @@
+//! A host whose FORWARD path somebody else has closed: it works where the host offers a place for it, and else
+//! STATUS says whose chain drops.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::plugin::dual_stack;
+use lab::snapshot::Snapshot;
+use lab::talk::{Server, tcp_answers, tcp_server};
+use lab::{Container, Lab, Outside, Plugin};
+use serde_json::{Value, json};
+
+struct Closed {
+    _servers: Vec<Server>,
+    container: Container,
+    result: Value,
+    plugin: Plugin,
+    outside: Outside,
+    lab: Lab,
+}
+
+/// A host that `close` has shut, and a container attached with a published port.
+fn attached(backend: &str, variant: &str, close: impl FnOnce(&Lab)) -> Option<Closed> {
+    let mut lab = Lab::new()?;
+    let outside = lab.outside();
+    if !variant.is_empty() && !lab.iptables(variant) {
+        lab::skipped(&format!("iptables-{variant} is not here"));
+        return None;
+    }
+    close(&lab);
+    let container = lab.container("a");
+    let plugin =
+        lab.plugin(json!({"backend": backend, "ipam": dual_stack(1)})).on(&container).publish(&["8080:80"]);
+    let result = plugin.add().ok();
+    let servers = vec![tcp_server(&outside, "[::]:80", "outside"), tcp_server(&container, "[::]:80", "a")];
+    Some(Closed { _servers: servers, container, result, plugin, outside, lab })
+}
+
+impl Closed {
+    /// Outgoing and published traffic, for each family; what does not work is listed.
+    fn broken(&self, families: &[u8]) -> Vec<&'static str> {
+        let cases = [
+            (4, "outgoing IPv4", &*self.container, "192.0.2.2:80"),
+            (4, "published IPv4", &*self.outside, "192.0.2.1:8080"),
+            (6, "outgoing IPv6", &*self.container, "[2001:db8::2]:80"),
+            (6, "published IPv6", &*self.outside, "[2001:db8::1]:8080"),
+        ];
+        let wanted = cases.into_iter().filter(|case| families.contains(&case.0));
+        wanted.filter(|(_, _, from, to)| !tcp_answers(from, to)).map(|(_, what, ..)| what).collect()
+    }
+
+    /// Either all works, or STATUS answers 50 and names the chain.
+    fn works_or_is_explained(&self, chain: &str) {
+        let broken = self.broken(&[4, 6]);
+        if broken.is_empty() {
+            return;
+        }
+        let said = self.plugin.without("CNI_CONTAINERID").without("CNI_NETNS").without("CNI_IFNAME").status();
+        let said = said.refused(50);
+        assert!(said.contains(chain), "{broken:?} does not work, and STATUS does not name {chain}: {said}");
+    }
+}
+
+fn iptables_policy(variant: &'static str) -> impl Fn(&Lab) {
+    move |lab| {
+        lab.host.must(&[&format!("iptables-{variant}"), "-P", "FORWARD", "DROP"]);
+        lab.host.must(&[&format!("ip6tables-{variant}"), "-P", "FORWARD", "DROP"]);
+    }
+}
+
+/// What Docker leaves behind: a policy of DROP, and a chain that is the administrator's.
+fn docker(lab: &Lab) {
+    for tool in ["iptables-nft", "ip6tables-nft"] {
+        lab.host.must(&[tool, "-P", "FORWARD", "DROP"]);
+        lab.host.must(&[tool, "-N", "DOCKER-USER"]);
+        lab.host.must(&[tool, "-A", "DOCKER-USER", "-j", "RETURN"]);
+        lab.host.must(&[tool, "-I", "FORWARD", "-j", "DOCKER-USER"]);
+    }
+}
+
+fn nft_table(lab: &Lab) {
+    let text =
+        "table inet strict {\n chain gate {\n type filter hook forward priority 0; policy drop;\n }\n}\n";
+    lab.host.feed(&["nft", "-f", "-"], text);
+}
+
+/// The control: without linkspan's doing, each of these closes the way.
+#[test]
+fn the_doors_are_really_shut() {
+    for close in [&iptables_policy("nft") as &dyn Fn(&Lab), &iptables_policy("legacy"), &docker, &nft_table] {
+        let Some(lab) = Lab::new() else { return };
+        let outside = lab.outside();
+        let a = lab.container("a");
+        lab.ip("link add va type veth peer name vb");
+        lab.ip("link set vb netns a");
+        lab.ip("address add 10.0.0.1/24 dev va");
+        lab.ip("link set va up");
+        a.ip("address add 10.0.0.2/24 dev vb");
+        a.ip("link set vb up");
+        a.ip("route add default via 10.0.0.1");
+        lab.host.set_sysctl("net.ipv4.ip_forward", "1");
+        let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "open");
+        close(&lab);
+        assert!(!tcp_answers(&a, "192.0.2.2:80"), "shut");
+    }
+}
+
+#[test]
+fn iptables_backend_under_a_policy_of_its_own_variant() {
+    for variant in ["nft", "legacy"] {
+        let Some(closed) = attached("iptables", variant, iptables_policy(variant)) else { return };
+        assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new(), "{variant}");
+        let said = closed.plugin.status();
+        assert!(lab::is_reference() || said.succeeded(), "{}", said.stdout);
+    }
+}
+
+#[test]
+fn nftables_backend_under_a_policy_of_iptables() {
+    for variant in ["nft", "legacy"] {
+        let Some(closed) = attached("nftables", "", iptables_policy(variant)) else { return };
+        closed.works_or_is_explained("FORWARD");
+    }
+}
+
+#[test]
+fn docker_user_is_a_place_for_it() {
+    for backend in ["nftables", "iptables"] {
+        let Some(closed) = attached(backend, "nft", docker) else { return };
+        assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new(), "{backend}");
+        closed.plugin.prev(&closed.result).check().ok();
+    }
+}
+
+/// What was put into a foreign chain goes with the attachment, or belongs to the network's bridge alone.
+#[test]
+fn docker_user_is_left_as_it_was() {
+    let Some(mut lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    if !lab.iptables("nft") {
+        lab::skip!("iptables-nft is not here");
+    }
+    docker(&lab);
+    let a = lab.container("a");
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)})).on(&a).publish(&["8080:80"]);
+    let result = plugin.add().ok();
+    plugin.prev(&result).del().ok();
+    let after = Snapshot::take(&lab);
+    after.assert_without(&[&a.id, "10.88.1.2", "fd00:88:1::2"]);
+    let again = plugin.add().ok();
+    plugin.prev(&again).del().ok();
+    let chain = |s: &Snapshot| s.lines().filter(|l| l.contains("DOCKER-USER")).collect::<Vec<_>>();
+    assert_eq!(chain(&Snapshot::take(&lab)), chain(&after), "nothing piles up");
+    assert!(
+        chain(&after).iter().any(|l| l.contains("-A DOCKER-USER -j RETURN")),
+        "the administrator's rule stays"
+    );
+}
+
+#[test]
+fn a_drop_in_a_table_of_nft_is_named() {
+    if lab::is_reference() {
+        lab::skip!("the reference says nothing");
+    }
+    for backend in ["nftables", "iptables"] {
+        let Some(closed) = attached(backend, "nft", nft_table) else { return };
+        let broken = closed.broken(&[4, 6]);
+        assert!(!broken.is_empty(), "{backend}: no accept of ours can open another table's drop");
+        let said = closed.plugin.status().refused(50);
+        assert!(said.contains("strict") && said.contains("gate"), "{backend}: {said}");
+        closed.lab.host.must(&["nft", "delete", "table", "inet", "strict"]);
+        closed.plugin.status().ok();
+        assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new(), "{backend}: and then all works");
+    }
+}
+
+#[test]
+fn an_open_host_is_not_complained_of() {
+    if lab::is_reference() {
+        lab::skip!("Debian's reference knows no STATUS");
+    }
+    let Some(closed) = attached("auto", "nft", |lab| {
+        // A base chain that drops nothing by policy is nobody's wall.
+        let text = "table inet polite {\n chain gate {\n type filter hook forward priority 0; policy accept;\n }\n}\n";
+        lab.host.feed(&["nft", "-f", "-"], text);
+    }) else {
+        return;
+    };
+    closed.plugin.status().ok();
+    assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new());
+}

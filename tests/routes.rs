@@ -1,0 +1,124 @@
+//! Routes are applied with everything that they say.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::plugin::v4;
+use lab::snapshot::Snapshot;
+use lab::{Lab, icmp, inspect};
+use serde_json::{Value, json};
+
+fn only(mut routes: Vec<Value>, what: &str) -> Value {
+    assert_eq!(routes.len(), 1, "{what}: {routes:?}");
+    routes.remove(0)
+}
+
+fn metric(route: &Value, key: &str) -> Value {
+    let metrics = route["metrics"].as_array().cloned().unwrap_or_default();
+    metrics.iter().map(|m| m[key].clone()).find(|value| !value.is_null()).unwrap_or_default()
+}
+
+#[test]
+fn each_attribute_of_a_route_reaches_the_kernel() {
+    if lab::is_reference() {
+        lab::skip!("the reference of Debian knows only dst and gw");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let conf = json!({"ipam": {"type": "host-local", "ranges": [
+        [{"subnet": "10.88.1.0/24"}], [{"subnet": "fd00:88:1::/64"}]], "routes": [
+        {"dst": "10.100.0.0/16"},
+        {"dst": "10.101.0.0/16", "gw": "10.88.1.77"},
+        {"dst": "10.102.0.0/16", "mtu": 1400, "advmss": 1300},
+        {"dst": "10.103.0.0/16", "priority": 77},
+        {"dst": "10.104.0.0/16", "table": 4242},
+        {"dst": "10.105.0.0/16", "scope": 253},
+        {"dst": "fd00:100::/48", "mtu": 1380, "priority": 5},
+        {"dst": "fd00:101::/48", "gw": "fd00:88:1::77", "table": 4242},
+    ]}});
+    let plugin = lab.plugin(conf).on(&a);
+    let result = plugin.add().ok();
+    let to = |dst: &str| only(inspect::routes_to(&a, if dst.contains(':') { 6 } else { 4 }, dst), dst);
+    assert_eq!(to("10.100.0.0/16")["gateway"], "10.88.1.1");
+    assert_eq!(to("10.101.0.0/16")["gateway"], "10.88.1.77");
+    let sized = to("10.102.0.0/16");
+    assert_eq!((metric(&sized, "mtu"), metric(&sized, "advmss")), (json!(1400), json!(1300)));
+    assert_eq!(to("10.103.0.0/16")["metric"], 77);
+    assert_eq!(to("10.104.0.0/16")["table"], "4242");
+    let near = to("10.105.0.0/16");
+    assert_eq!(near["scope"], "link");
+    assert!(near["gateway"].is_null(), "a link has no gateway: {near}");
+    let six = to("fd00:100::/48");
+    assert_eq!((&six["gateway"], &six["metric"]), (&json!("fd00:88:1::1"), &json!(5)));
+    assert_eq!(metric(&six, "mtu"), 1380);
+    let six = to("fd00:101::/48");
+    assert_eq!((&six["gateway"], &six["table"]), (&json!("fd00:88:1::77"), &json!("4242")));
+
+    let listed = result["routes"].as_array().unwrap();
+    let told = listed.iter().find(|r| r["dst"] == "10.102.0.0/16").unwrap();
+    assert_eq!((&told["mtu"], &told["advmss"]), (&json!(1400), &json!(1300)), "the result says so too");
+    plugin.prev(&result).check().ok();
+    a.ip("route del 10.104.0.0/16 table 4242");
+    assert!(
+        plugin.prev(&result).check().refused(120).contains("10.104.0.0/16"),
+        "CHECK looks into other tables"
+    );
+    plugin.prev(&result).del().ok();
+}
+
+#[test]
+fn a_plain_route_goes_through_the_gateway() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let mut ipam = v4(1);
+    ipam["routes"] = json!([{"dst": "10.100.0.0/16"}, {"dst": "10.101.0.0/16", "gw": "10.88.1.77"}]);
+    let result = lab.plugin(json!({"ipam": ipam, "isDefaultGateway": false})).on(&a).add().ok();
+    assert_eq!(only(inspect::routes_to(&a, 4, "10.100.0.0/16"), "plain")["gateway"], "10.88.1.1");
+    assert_eq!(only(inspect::routes_to(&a, 4, "10.101.0.0/16"), "gw")["gateway"], "10.88.1.77");
+    assert!(inspect::routes_to(&a, 4, "default").is_empty());
+    assert_eq!(result["routes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_default_route_of_the_configuration_is_not_doubled() {
+    if lab::is_reference() {
+        lab::skip!("the reference answers `file exists`, or lists it twice");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    for (n, default) in [json!({}), json!({"isDefaultGateway": false})].into_iter().enumerate() {
+        let a = lab.container(&format!("c{n}"));
+        let mut ipam = v4(1);
+        ipam["routes"] = json!([{"dst": "0.0.0.0/0"}]);
+        let plugin = lab.plugin(json!({"ipam": ipam})).with(default).on(&a);
+        let result = plugin.add().ok();
+        assert_eq!(only(inspect::routes_to(&a, 4, "default"), "default")["gateway"], "10.88.1.1");
+        let told = result["routes"].as_array().unwrap().iter().filter(|r| r["dst"] == "0.0.0.0/0").count();
+        assert_eq!(told, 1, "{result}");
+        assert!(icmp::ping(&a, "192.0.2.2"));
+        plugin.prev(&result).check().ok();
+    }
+}
+
+#[test]
+fn a_route_that_the_kernel_refuses_undoes_the_add() {
+    if lab::is_reference() {
+        lab::skip!("the reference leaves the lease and the veth pair");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let plugin = |routes: Value| {
+        let mut ipam = v4(1);
+        ipam["routes"] = routes;
+        lab.plugin(json!({"ipam": ipam}))
+    };
+    let (warm, a) = (lab.container("warm"), lab.container("a"));
+    plugin(json!([])).on(&warm).add().ok();
+    let before = Snapshot::take(&lab);
+    // No address of the container can reach this gateway.
+    let added =
+        plugin(json!([{"dst": "10.100.0.0/16", "gw": "203.0.113.1"}])).on(&a).publish(&["8080:80"]).add();
+    let said = added.refused(110);
+    assert!(said.contains("10.100.0.0/16"), "{said}");
+    Snapshot::take(&lab).assert_same(&before, "an ADD that failed half-way");
+    assert!(inspect::link(&a, "eth0").is_none());
+}

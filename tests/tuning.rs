@@ -1,0 +1,104 @@
+//! Keys of the reference `tuning`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::outcome::gateway;
+use lab::plugin::v4;
+use lab::snapshot::Snapshot;
+use lab::{Lab, icmp, inspect};
+use serde_json::json;
+
+#[test]
+fn sysctls_are_set_in_the_container_only() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let host = lab.host.sysctl("net.core.somaxconn");
+    let keys = json!({"ipam": v4(1), "sysctl": {
+        "net.core.somaxconn": "500", "net.ipv4.conf.IFNAME.arp_filter": "1", "net/ipv4/conf/IFNAME/log_martians": "1",
+    }});
+    let plugin = lab.plugin(keys).on(&a);
+    let result = plugin.add().ok();
+    assert_eq!(a.sysctl("net.core.somaxconn"), "500");
+    assert_eq!(a.sysctl("net.ipv4.conf.eth0.arp_filter"), "1");
+    assert_eq!(a.sysctl("net.ipv4.conf.eth0.log_martians"), "1");
+    assert_eq!(lab.host.sysctl("net.core.somaxconn"), host);
+    assert!(icmp::ping(&a, &gateway(&result, 4)));
+    if lab::is_reference() {
+        lab::skip!("the CHECK of Debian's reference does not know the token IFNAME");
+    }
+    plugin.prev(&result).check().ok();
+    a.set_sysctl("net.ipv4.conf.eth0.arp_filter", "0");
+    assert!(plugin.prev(&result).check().refused(120).contains("arp_filter"));
+}
+
+#[test]
+fn a_sysctl_outside_of_the_network_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let before = Snapshot::take(&lab);
+    for key in [
+        "kernel.hostname",
+        "net/../kernel/hostname",
+        "vm.swappiness",
+        "net.ipv4..ip_forward/../../../kernel/x",
+    ] {
+        let refused = lab.plugin(json!({"ipam": v4(1), "sysctl": {key: "1"}})).on(&a).add();
+        assert!(!refused.succeeded(), "{key}");
+        if !lab::is_reference() {
+            assert!(
+                [2, 7].contains(&refused.code()) && refused.words().contains(key),
+                "{key}: {}",
+                refused.stdout
+            );
+            Snapshot::take(&lab).assert_same(&before, key);
+        } else {
+            lab.plugin(json!({"ipam": v4(1)})).on(&a).del();
+        }
+    }
+}
+
+#[test]
+fn a_sysctl_that_does_not_exist_undoes_the_add() {
+    if lab::is_reference() {
+        lab::skip!("the reference leaves what was made before");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (warm, a) = (lab.container("warm"), lab.container("a"));
+    lab.plugin(json!({"ipam": v4(1)})).on(&warm).add().ok();
+    let before = Snapshot::take(&lab);
+    let keys = json!({"ipam": v4(1), "sysctl": {"net.ipv4.no_such_thing": "1"}});
+    let refused = lab.plugin(keys).on(&a).publish(&["8080:80"]).add();
+    refused.code();
+    assert!(refused.words().contains("no_such_thing"), "{}", refused.stdout);
+    Snapshot::take(&lab).assert_same(&before, "undone");
+    assert!(inspect::link(&a, "eth0").is_none());
+}
+
+#[test]
+fn mac_promisc_allmulti_and_queue_length() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let keys =
+        json!({"ipam": v4(1), "mac": "02:11:22:33:44:55", "promisc": true, "allmulti": true, "txQLen": 1234});
+    let plugin = lab.plugin(keys).on(&a);
+    let result = plugin.add().ok();
+    let eth0 = inspect::link(&a, "eth0").unwrap();
+    assert_eq!(eth0["address"], "02:11:22:33:44:55");
+    assert!(eth0["txqlen"] == 1234 || lab::is_reference(), "Debian's reference has no txQLen: {eth0}");
+    assert!(inspect::has_flag(&eth0, "PROMISC") && inspect::has_flag(&eth0, "ALLMULTI"), "{eth0}");
+    assert_eq!(result["interfaces"][2]["mac"], "02:11:22:33:44:55");
+    assert!(icmp::ping(&a, &gateway(&result, 4)));
+    plugin.prev(&result).check().ok();
+}
+
+#[test]
+fn args_cni_may_tune_as_well() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let keys = json!({"ipam": v4(1), "sysctl": {"net.core.somaxconn": "500"}, "promisc": false,
+        "args": {"cni": {"sysctl": {"net.core.somaxconn": "600"}, "promisc": true}}});
+    lab.plugin(keys).on(&a).add().ok();
+    assert_eq!(a.sysctl("net.core.somaxconn"), "600");
+    assert!(inspect::has_flag(&inspect::link(&a, "eth0").unwrap(), "PROMISC"));
+}
