@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Arguments;
 use crate::model::{AttachmentKey, IngressPolicy, MacAddress, PortMapping, RangeSet, Route, Shaping};
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
@@ -23,9 +24,10 @@ pub struct NetworkConfig {
     pub bridge: BridgeKeys,
     /// Keys under `ipam`.
     pub ipam: Ipam,
-    /// Addresses asked for by `CNI_ARGS` `IP`, `args.cni.ips` and the capability `ips`.
+    /// Addresses asked for by `CNI_ARGS` `IP`, `args.cni.ips` and the capability `ips`, each once; empty for
+    /// [`Ipam::Static`], which holds them already.
     pub requested: Vec<RequestedAddress>,
-    /// The MAC asked for: `CNI_ARGS` `MAC` < `args.cni.mac` < capability `mac` < key `mac`, where present.
+    /// The MAC asked for, the later the stronger: key `mac`, `CNI_ARGS` `MAC`, `args.cni.mac`, capability `mac`.
     pub mac: Option<MacAddress>,
     /// DNS of key `dns` or, where given, of the capability `dns`.
     pub dns: Dns,
@@ -50,6 +52,10 @@ pub struct NetworkConfig {
     pub valid_attachments: Option<Vec<AttachmentKey>>,
     /// The whole configuration as it came, for plugins that it is delegated to.
     pub raw: Value,
+    /// `CNI_ARGS`.
+    pub arguments: Arguments,
+    /// What a lenient reading passed over, each an error's text.
+    pub warnings: Vec<String>,
 }
 
 /// Keys of the reference `bridge`, with linkspan's defaults.
@@ -115,7 +121,7 @@ pub enum Ipam {
         /// The plugin's type.
         plugin: String,
     },
-    /// `ipam` is `{}` or `null`: a layer-2 attachment.
+    /// `ipam` is `{}` or `null`: a layer-2 attachment. So is an absent one with `disableContainerInterface`.
     None,
 }
 
@@ -210,7 +216,8 @@ pub struct FirewallKeys {
 /// [`BridgeKeys::mtu`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
-    /// `sysctl`: keys as written with the token `IFNAME` replaced, dots or slashes as separators, all under `net`.
+    /// `sysctl`: paths below `/proc/sys`, all under `net/`, with `/` as separator (so that the dot in `eth0.100` is
+    /// safe) and the token `IFNAME` replaced.
     pub sysctl: BTreeMap<String, String>,
     /// `promisc`.
     pub promisc: bool,

@@ -2,13 +2,30 @@
 //!
 //! Specification: <https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md>.
 
+mod about;
+mod address;
+mod arguments;
 mod config;
+mod defaults;
+mod environment;
+mod error;
+mod fields;
+mod read;
+mod render;
+mod result;
+mod result_parse;
+mod version;
 
+pub use about::{ABOUT, version_of_input, versions};
+pub use arguments::Arguments;
 pub use config::{
     Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, LogLevel, NetworkConfig, PortmapKeys,
     RequestedAddress, StaticAddress, Tuning, VlanTrunk,
 };
-
-/// Placeholder until `version.rs` lands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {}
+pub use defaults::Defaults;
+pub use environment::{CONTAINER_ID_MAX, Command, Environment};
+pub use error::{CniError, Code, Error, VariableProblem};
+pub use fields::Fields;
+pub use read::{MAX_INPUT, Strictness};
+pub use result::{CniResult, Interface, Ip};
+pub use version::Version;

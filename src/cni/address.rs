@@ -1,0 +1,108 @@
+//! Addresses and prefixes as text, as strict as Go reads them.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::config::RequestedAddress;
+
+/// Reads an address.
+///
+/// # Errors
+/// What is wrong, in words: not an address (leading zeros, a zone), or an IPv4 address in IPv6 clothes, which would
+/// be of two families at once.
+pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr =
+        text.parse().map_err(|_| "must be an IP address such as 10.1.0.5 or fd00::5".to_owned())?;
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return Err(format!("is an IPv4-mapped IPv6 address; write {v4}"));
+    }
+    Ok(address)
+}
+
+/// Reads an address with its prefix length; host bits may be set.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn parse_cidr(text: &str) -> Result<IpNetwork, String> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return Err(match parse_ip(text) {
+            Ok(address) => {
+                format!("lacks its prefix length; write {text}/{}", if address.is_ipv4() { 24 } else { 64 })
+            }
+            Err(_) => {
+                "must be an address with its prefix length, such as 10.1.0.0/24 or fd00::/64".to_owned()
+            }
+        });
+    };
+    let address = parse_ip(address)?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let fault = || format!("has a prefix length that is not a number from 0 to {longest}");
+    let plain = prefix.len() <= 3
+        && prefix.bytes().all(|b| b.is_ascii_digit())
+        && (prefix.len() == 1 || !prefix.starts_with('0'));
+    if !plain {
+        return Err(fault());
+    }
+    let prefix: u8 = prefix.parse().map_err(|_| fault())?;
+    IpNetwork::new(address, prefix).map_err(|_| fault())
+}
+
+/// Reads an address whose prefix length may be missing.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn parse_request(text: &str) -> Result<RequestedAddress, String> {
+    if text.contains('/') {
+        let network = parse_cidr(text)?;
+        return Ok(RequestedAddress { address: network.ip(), prefix: Some(network.prefix()) });
+    }
+    Ok(RequestedAddress { address: parse_ip(text)?, prefix: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read_strictly() {
+        for good in ["10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "fd00::/64", "::/0", "fd00::1/128"] {
+            assert_eq!(parse_cidr(good).unwrap().to_string(), good);
+        }
+        let bad = [
+            "",
+            "/",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "10.0.0/8",
+            "010.0.0.0/8",
+            "10.0.0.0/8/8",
+            " 10.0.0.0/8",
+            "10.0.0.0/255.0.0.0",
+            "fd00::/129",
+            "fd00::%eth0/64",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.256/8",
+            "fd00:::/64",
+            "10.0.0.0/99999999999",
+        ];
+        for text in bad {
+            assert!(parse_cidr(text).is_err(), "{text}");
+        }
+        assert!(parse_cidr("10.1.0.0").unwrap_err().contains("write 10.1.0.0/24"));
+        assert!(parse_ip("::ffff:10.0.0.1").unwrap_err().contains("write 10.0.0.1"));
+    }
+
+    #[test]
+    fn a_request_may_lack_its_prefix() {
+        assert_eq!(parse_request("10.0.0.5").unwrap().prefix, None);
+        assert_eq!(parse_request("10.0.0.5/24").unwrap().prefix, Some(24));
+        assert!(parse_request("10.0.0.5/").is_err());
+    }
+}

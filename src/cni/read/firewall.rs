@@ -1,0 +1,95 @@
+//! Keys of the reference `firewall`, and which backend carries the rules.
+
+use crate::cni::config::{Backend, FirewallKeys, PortmapKeys};
+use crate::cni::defaults::Defaults;
+use crate::cni::error::Error;
+use crate::cni::fields::Fields;
+use crate::model::IngressPolicy;
+
+/// The longest name of an iptables chain (`XT_EXTENSION_MAXNAMELEN` less its NUL).
+const CHAIN_MAX: usize = 28;
+
+pub(super) fn read(fields: &Fields<'_>, defaults: &Defaults) -> Result<FirewallKeys, Error> {
+    let mut keys = defaults.firewall_keys();
+    if let Some(chain) = fields.parsed("iptablesAdminChainName", chain_name)? {
+        keys.admin_chain = chain;
+    }
+    if let Some(zone) = fields.text("firewalldZone")? {
+        zone.clone_into(&mut keys.firewalld_zone);
+    }
+    let ingress = fields.parsed("ingressPolicy", |word| match word {
+        "open" => Ok(IngressPolicy::Open),
+        "same-bridge" => Ok(IngressPolicy::SameBridge),
+        "isolated" => Ok(IngressPolicy::Isolated),
+        _ => Err("must be open, same-bridge or isolated".to_owned()),
+    })?;
+    keys.ingress = ingress.unwrap_or(keys.ingress);
+    Ok(keys)
+}
+
+/// A name that both iptables and nf_tables take for a chain.
+pub(super) fn chain_name(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if !plain || text.starts_with('-') || text.len() > CHAIN_MAX {
+        return Err(format!(
+            "must be the name of a chain: at most {CHAIN_MAX} letters, digits, '_', '-' and '.', no '-' first"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// `backend` and its synonym `ipMasqBackend`, and what other keys need of it.
+pub(super) fn read_backend(fields: &Fields<'_>, portmap: &PortmapKeys) -> Result<Backend, Error> {
+    let backend = fields.parsed("backend", |word| backend_of("backend", word))?.unwrap_or_default();
+    let synonym =
+        fields.parsed("ipMasqBackend", |word| backend_of("ipMasqBackend", word))?.unwrap_or_default();
+    let chosen = match (backend, synonym) {
+        (Backend::Auto, other) | (other, Backend::Auto) => other,
+        (one, other) if one == other => one,
+        (one, other) => {
+            return Err(Error::Conflict {
+                keys: format!("backend = {} and ipMasqBackend = {}", word_of(one), word_of(other)),
+                reason: "one backend carries all rules; write only backend".to_owned(),
+            });
+        }
+    };
+    let Some(key) = iptables_only(portmap) else { return Ok(chosen) };
+    if chosen == Backend::Nftables {
+        return Err(Error::Unsupported {
+            key: key.to_owned(),
+            value: fields.get(key).map(crate::cni::error::excerpt).unwrap_or_default(),
+            reason: "it is made of iptables arguments; write backend = iptables, or remove it".to_owned(),
+        });
+    }
+    Ok(Backend::Iptables)
+}
+
+fn iptables_only(portmap: &PortmapKeys) -> Option<&'static str> {
+    if !portmap.conditions_v4.is_empty() {
+        return Some("conditionsV4");
+    }
+    if !portmap.conditions_v6.is_empty() {
+        return Some("conditionsV6");
+    }
+    portmap.external_set_mark_chain.is_some().then_some("externalSetMarkChain")
+}
+
+fn word_of(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Auto => "auto",
+        Backend::Nftables => "nftables",
+        Backend::Iptables => "iptables",
+    }
+}
+
+fn backend_of(key: &str, word: &str) -> Result<Backend, String> {
+    match word {
+        "auto" => Ok(Backend::Auto),
+        "nftables" => Ok(Backend::Nftables),
+        "iptables" => Ok(Backend::Iptables),
+        "firewalld" => Err("must be auto, nftables or iptables; rules of these live beside firewalld's, \
+                            and firewalldZone names the zone that the network joins"
+            .to_owned()),
+        _ => Err(format!("must be auto, nftables or iptables ({key} knows no other)")),
+    }
+}

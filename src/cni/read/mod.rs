@@ -1,0 +1,226 @@
+//! Reading a network configuration: each file owns the keys of one reference plugin.
+
+mod bandwidth;
+mod bridge;
+mod firewall;
+mod garbage;
+mod ipam;
+mod portmap;
+mod range;
+mod route;
+mod runtime;
+mod tuning;
+
+use serde_json::{Map, Value};
+
+use super::arguments::Arguments;
+use super::config::{Dns, Ipam, LogLevel, NetworkConfig};
+use super::defaults::Defaults;
+use super::environment::{Command, Environment, is_identifier};
+use super::error::Error;
+use super::fields::Fields;
+use super::version::Version;
+use runtime::Runtime;
+
+pub(super) use route::{Destination, read_routes};
+
+/// The longest input that is read, in bytes. Whoever reads standard input stops one byte past it.
+pub const MAX_INPUT: usize = 8 << 20;
+
+/// What a wrong value does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// It makes the call fail: ADD, CHECK, STATUS.
+    Strict,
+    /// It becomes the default and a warning: DEL and GC, which work from records, must not fail over it.
+    Lenient,
+}
+
+impl Strictness {
+    /// How a command reads its configuration.
+    pub const fn of(command: Command) -> Self {
+        match command {
+            Command::Del | Command::Gc => Self::Lenient,
+            Command::Add | Command::Check | Command::Status | Command::Version => Self::Strict,
+        }
+    }
+}
+
+/// Applies a strictness and remembers what it passed over.
+struct Judge {
+    strictness: Strictness,
+    warnings: Vec<String>,
+}
+
+impl Judge {
+    fn rule<T>(&mut self, read: Result<T, Error>, fallback: impl FnOnce() -> T) -> Result<T, Error> {
+        match read {
+            Err(error) if self.strictness == Strictness::Lenient => {
+                self.warnings.push(error.to_string());
+                Ok(fallback())
+            }
+            other => other,
+        }
+    }
+
+    fn or_default<T: Default>(&mut self, read: Result<T, Error>) -> Result<T, Error> {
+        self.rule(read, T::default)
+    }
+}
+
+impl NetworkConfig {
+    /// Reads the configuration that a runtime passes on standard input, with `CNI_ARGS` and the name of the
+    /// interface from `environment`.
+    ///
+    /// # Errors
+    /// The input is too long, empty, cut off, no JSON or no object (code 6); the version is not spoken, or the
+    /// command is newer than it (1); a value is wrong (7) or cannot be honoured (2); `CNI_ARGS` is malformed (4).
+    /// With [`Strictness::Lenient`] only the document itself, `cniVersion`, `name`, and for GC the list of valid
+    /// attachments, can be at fault; all else becomes a warning.
+    pub fn parse(
+        bytes: &[u8],
+        environment: &Environment,
+        defaults: &Defaults,
+        strictness: Strictness,
+    ) -> Result<Self, Error> {
+        let raw = parse_object(bytes, "network configuration")?;
+        let mut judge = Judge { strictness, warnings: Vec::new() };
+        let fields = Fields::root(&raw);
+        let cni_version = read_version(&fields, environment.command)?;
+        let name = read_name(&fields)?;
+        let arguments = judge.or_default(Arguments::parse(&environment.args))?;
+        let runtime = Runtime::read(&fields, &arguments, &mut judge)?;
+        let bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
+        let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
+        let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
+        let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
+        let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
+        let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
+        let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
+        let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let valid_attachments = match garbage::read(&fields) {
+            Err(error) if environment.command == Command::Gc => return Err(error),
+            read => judge.or_default(read)?,
+        };
+        let config = Self {
+            cni_version,
+            name,
+            kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            bridge,
+            requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
+            ipam,
+            mac: runtime.mac,
+            dns: runtime.dns.unwrap_or(dns),
+            portmap,
+            firewall,
+            tuning,
+            bandwidth,
+            backend,
+            log_level: judge.or_default(read_log_level(&fields))?,
+            log_file: judge.or_default(fields.text("logFile"))?.map(str::to_owned),
+            prev_result: fields.get("prevResult").cloned(),
+            valid_attachments,
+            arguments,
+            warnings: Vec::new(),
+            raw: Value::Null,
+        };
+        let sensible = config.judge_whole(environment.command);
+        judge.or_default(sensible)?;
+        Ok(Self { raw: Value::Object(raw), warnings: judge.warnings, ..config })
+    }
+
+    /// What only the whole can show.
+    fn judge_whole(&self, command: Command) -> Result<(), Error> {
+        let addresses = !matches!(self.ipam, Ipam::None);
+        if self.bridge.disable_container_interface && addresses {
+            return Err(Error::Conflict {
+                keys: "disableContainerInterface = true and ipam".to_owned(),
+                reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
+            });
+        }
+        if command != Command::Add {
+            return Ok(());
+        }
+        if !addresses && self.cni_version <= Version::V0_2_0 {
+            return Err(Error::NoAddress { version: self.cni_version });
+        }
+        if matches!(&self.ipam, Ipam::Static { addresses, .. } if addresses.is_empty()) {
+            return Err(Error::Missing {
+                key: "ipam.addresses".to_owned(),
+                reason: "the type static needs an address here, in CNI_ARGS (IP=...) or in runtimeConfig.ips"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Reads one JSON object; `document` says in errors what it is.
+pub(super) fn parse_object(bytes: &[u8], document: &str) -> Result<Map<String, Value>, Error> {
+    let document = || document.to_owned();
+    if bytes.len() > MAX_INPUT {
+        return Err(Error::TooLong { document: document(), limit: MAX_INPUT });
+    }
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::Empty { document: document() });
+    }
+    let value =
+        serde_json::from_slice(bytes).map_err(|source| Error::Json { document: document(), source })?;
+    let found = match value {
+        Value::Object(object) => return Ok(object),
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    };
+    Err(Error::NotAnObject { document: document(), found })
+}
+
+fn read_version(fields: &Fields<'_>, command: Command) -> Result<Version, Error> {
+    let version: Version = fields.text("cniVersion")?.unwrap_or_default().parse()?;
+    if version < command.since() {
+        return Err(Error::VersionForCommand { command, found: version });
+    }
+    Ok(version)
+}
+
+fn read_name(fields: &Fields<'_>) -> Result<String, Error> {
+    const RULE: &str = "a network's name starts with a letter or digit and holds only letters, digits, '_', '.' \
+                        and '-'";
+    let name = fields.text("name")?.ok_or_else(|| fields.missing("name", RULE))?;
+    if !is_identifier(name) {
+        return Err(fields.invalid("name", RULE));
+    }
+    if name.len() > 200 {
+        return Err(fields.invalid("name", "has more than 200 bytes, which no file name would hold"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads the DNS part of a configuration or a result.
+pub(super) fn read_dns(fields: &Fields<'_>, key: &str) -> Result<Dns, Error> {
+    let Some(dns) = fields.object(key)? else { return Ok(Dns::default()) };
+    Ok(Dns {
+        nameservers: dns.strings("nameservers")?,
+        domain: dns.text("domain")?.unwrap_or_default().to_owned(),
+        search: dns.strings("search")?,
+        options: dns.strings("options")?,
+    })
+}
+
+fn read_log_level(fields: &Fields<'_>) -> Result<LogLevel, Error> {
+    let level = fields.parsed("logLevel", |word| {
+        Ok(match word.to_ascii_lowercase().as_str() {
+            "error" => LogLevel::Error,
+            "warning" | "warn" => LogLevel::Warning,
+            "info" => LogLevel::Info,
+            "debug" => LogLevel::Debug,
+            _ => return Err("must be error, warning, info or debug".to_owned()),
+        })
+    })?;
+    Ok(level.unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(in crate::cni) mod tests;

@@ -1,0 +1,75 @@
+//! The result of an ADD, in no version in particular.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use super::config::Dns;
+use crate::model::{MacAddress, Route};
+
+/// What an ADD made, or a `prevResult` or IPAM plugin says.
+///
+/// [`CniResult::to_json`] says it in a version of the specification, [`CniResult::parse`] reads it from any.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CniResult {
+    /// `interfaces`.
+    pub interfaces: Vec<Interface>,
+    /// `ips`.
+    pub ips: Vec<Ip>,
+    /// `routes`.
+    pub routes: Vec<Route>,
+    /// `dns`.
+    pub dns: Dns,
+    /// Keys that are not of the specification, passed through.
+    pub extra: Map<String, Value>,
+}
+
+/// One entry of `interfaces`. An empty text stands for an absent key.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Interface {
+    /// `name`.
+    pub name: String,
+    /// `mac`, in whatever form another plugin wrote it.
+    pub mac: String,
+    /// `mtu` (1.0.0 and newer).
+    pub mtu: Option<u32>,
+    /// `sandbox`: `CNI_NETNS` verbatim for what is inside the container, empty for what is on the host.
+    pub sandbox: String,
+    /// `socketPath` (1.0.0 and newer), of other plugins only.
+    pub socket_path: String,
+    /// `pciID` (1.0.0 and newer), of other plugins only.
+    pub pci_id: String,
+    /// Keys that are not of the specification, passed through.
+    pub extra: Map<String, Value>,
+}
+
+/// One entry of `ips`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ip {
+    /// `address`, with its prefix length.
+    pub address: IpNetwork,
+    /// `gateway`.
+    pub gateway: Option<IpAddr>,
+    /// `interface`: an index into [`CniResult::interfaces`]; an IPAM plugin gives none.
+    pub interface: Option<usize>,
+    /// Keys that are not of the specification, passed through.
+    pub extra: Map<String, Value>,
+}
+
+impl Interface {
+    /// An interface on the host, or with `sandbox` in a container.
+    pub fn new(name: impl Into<String>, mac: MacAddress, sandbox: impl Into<String>) -> Self {
+        Self { name: name.into(), mac: mac.to_string(), sandbox: sandbox.into(), ..Self::default() }
+    }
+}
+
+impl Ip {
+    /// An address of the interface at an index.
+    pub fn new(address: IpNetwork, gateway: Option<IpAddr>, interface: Option<usize>) -> Self {
+        Self { address, gateway, interface, extra: Map::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
