@@ -2,5 +2,7 @@
 
 pub mod nft;
 mod rules;
+#[cfg(test)]
+pub(crate) mod sandbox;
 
 pub use rules::{AttachmentRules, NetworkRules};

@@ -51,3 +51,57 @@ pub struct AttachmentRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<MacAddress>,
 }
+
+/// Values that the tests of both backends share.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::{AttachmentRules, NetworkRules};
+    use crate::model::{AttachmentKey, IngressPolicy, PortMapping, Protocol, Publication};
+
+    /// A network `web` that does everything.
+    pub(crate) fn web() -> NetworkRules {
+        NetworkRules {
+            network: "web".to_owned(),
+            bridge: "lks-web".to_owned(),
+            masquerade: true,
+            hairpin: true,
+            masquerade_all: false,
+            ingress: IngressPolicy::Open,
+            admin_chain: "CNI-ADMIN".to_owned(),
+            mark_bit: 13,
+            mark_chain: None,
+            conditions_v4: Vec::new(),
+            conditions_v6: Vec::new(),
+        }
+    }
+
+    /// An attachment with an address of each family and a port on all, on one and on the loopback address.
+    pub(crate) fn shop(id: &str, last: u8) -> AttachmentRules {
+        let addresses =
+            vec![format!("10.1.0.{last}").parse().unwrap(), format!("fd00::{last}").parse().unwrap()];
+        let base = u16::from(last) * 1000;
+        let mapping = |host_ip: Option<&str>, offset: u16, protocol| PortMapping {
+            protocol,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            host_port: base + offset,
+            container_port: 80,
+        };
+        let publications = [
+            mapping(None, 80, Protocol::Tcp),
+            mapping(None, 53, Protocol::Udp),
+            mapping(Some("192.0.2.1"), 81, Protocol::Tcp),
+            mapping(Some("127.0.0.1"), 82, Protocol::Sctp),
+            mapping(Some("2001:db8::1"), 83, Protocol::Tcp),
+        ]
+        .iter()
+        .flat_map(|mapping| Publication::of(mapping, &addresses))
+        .collect();
+        AttachmentRules {
+            owner: AttachmentKey::new(id, "eth0"),
+            host_interface: format!("lks0000000000{last:02x}"),
+            addresses,
+            publications,
+            only_mac: Some("02:00:00:00:00:01".parse().unwrap()),
+        }
+    }
+}

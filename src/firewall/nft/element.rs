@@ -139,7 +139,8 @@ fn fit(owner: &str) -> String {
     format!("{}~{:016x}", &owner[..end], names::hash(owner.as_bytes()))
 }
 
-/// Adds elements. One that is there with the same value stays, comment and all; with another value it is `EBUSY`.
+/// Adds elements. One that is there with the same value stays, comment and all; with another value it is
+/// `EEXIST` (`EBUSY` on some kernels).
 pub fn add(elements: &[Element]) -> Vec<NftMessage> {
     pack(elements, msg::NEWSETELEM, CREATE, true)
 }

@@ -1,1 +1,262 @@
+//! The messages against the kernel, and the kernel's view of them in the words of `nft`.
 
+use super::*;
+use crate::firewall::NetworkRules;
+use crate::firewall::rules::samples::{shop, web};
+use crate::firewall::sandbox::{Sender, isolated, run};
+use crate::model::{AttachmentKey, IngressPolicy};
+
+/// What `nft -s list ruleset` prints, elements sorted, because the kernel keeps them in no order.
+const EXPECTED: &str = include_str!("expected.nft");
+
+fn walled() -> NetworkRules {
+    NetworkRules { ingress: IngressPolicy::SameBridge, masquerade_all: true, ..web() }
+}
+
+/// Everything of one network and one attachment, as an ADD brings it up on a fresh host.
+fn bring_up(sender: &Sender) {
+    sender.commit(&base("CNI-ADMIN")).unwrap();
+    sender.commit(&guard_base()).unwrap();
+    let mut messages = network(&walled());
+    messages.extend(add(&network_elements(&walled())));
+    sender.commit(&messages).unwrap();
+    sender.commit(&add_new(&attachment_elements(&walled(), &shop("abc", 2)))).unwrap();
+}
+
+fn listing() -> String {
+    let text = run("nft", &["-s", "list", "ruleset"]).replace(",\n\t\t\t     ", ", ");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for line in &mut lines {
+        let Some(list) = line.strip_prefix("\t\telements = { ").and_then(|l| l.strip_suffix(" }")) else {
+            continue;
+        };
+        let mut elements: Vec<&str> = list.split(", ").collect();
+        elements.sort_unstable();
+        *line = format!("\t\telements = {{ {} }}", elements.join(", "));
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn nft_reads_back_what_was_meant() {
+    isolated(&["nft"], || {
+        bring_up(&Sender::open());
+        assert_eq!(listing(), EXPECTED);
+    });
+}
+
+#[test]
+fn a_second_writer_changes_nothing() {
+    isolated(&["nft"], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        for messages in [base("CNI-ADMIN"), guard_base(), admin("CNI-ADMIN"), network(&walled())] {
+            assert_eq!(sender.commit(&messages), Err(libc::EEXIST));
+        }
+        sender.commit(&network_replacing(&walled())).unwrap();
+        sender.commit(&add(&network_elements(&walled()))).unwrap();
+        let elements = attachment_elements(&walled(), &shop("abc", 2));
+        sender.commit(&add(&elements)).unwrap();
+        assert_eq!(sender.commit(&add_new(&elements)), Err(libc::EEXIST));
+        assert_eq!(listing(), EXPECTED);
+    });
+}
+
+#[test]
+fn an_administrator_s_chain_survives_and_another_comes_beside_it() {
+    isolated(&["nft"], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        run("nft", &["add", "rule", "inet", "linkspan", "CNI-ADMIN", "tcp", "dport", "22", "drop"]);
+        assert_eq!(sender.commit(&admin("CNI-ADMIN")), Err(libc::EEXIST));
+        sender.commit(&admin("SITE-ADMIN")).unwrap();
+        let chain = run("nft", &["list", "chain", "inet", "linkspan", "CNI-ADMIN"]);
+        assert!(chain.contains("tcp dport 22 drop"), "{chain}");
+        let jumps = run("nft", &["list", "chain", "inet", "linkspan", "admin"]);
+        assert!(jumps.contains("jump CNI-ADMIN\n\t\tjump SITE-ADMIN"), "{jumps}");
+    });
+}
+
+#[test]
+fn an_attachment_leaves_nothing_behind() {
+    isolated(&["nft"], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        let before = listing();
+        let elements = attachment_elements(&walled(), &shop("other", 3));
+        sender.commit(&add_new(&elements)).unwrap();
+        assert_ne!(listing(), before);
+        sender.commit(&remove(&elements)).unwrap();
+        assert_eq!(listing(), before);
+        assert_eq!(sender.commit(&remove(&elements)), Err(libc::ENOENT));
+        match sender.commit(&destroy(&elements)) {
+            Ok(()) => {}
+            Err(libc::EINVAL) => println!("skipped: destroy: this kernel is older than 6.3"),
+            Err(other) => panic!("errno {other}"),
+        }
+        assert_eq!(sender.commit(&remove_network("web")), Err(libc::EBUSY));
+        sender.commit(&remove(&attachment_elements(&walled(), &shop("abc", 2)))).unwrap();
+        sender.commit(&remove_network("web")).unwrap();
+        sender.commit(&[remove_table(), remove_guard_table()]).unwrap();
+        assert_eq!(listing(), "\n");
+    });
+}
+
+#[test]
+fn a_check_says_what_differs() {
+    isolated(&[], || {
+        let sender = Sender::open();
+        let elements = attachment_elements(&walled(), &shop("abc", 2));
+        assert_eq!(sender.ask(&probe_table()), Err(libc::ENOENT));
+        assert_eq!(sender.ask(&get(&elements[0])), Err(libc::ENOENT));
+        assert_eq!(sender.commit(&add_new(&elements)), Err(libc::ENOENT), "no table yet");
+        bring_up(&sender);
+        assert_eq!(sender.ask(&probe_table()).unwrap().len(), 1);
+        assert_eq!(sender.ask(&probe_guard_table()).unwrap().len(), 1);
+        for element in elements.iter().chain(&network_elements(&walled())) {
+            let reply = sender.ask(&get(element)).unwrap();
+            assert_eq!(element.differs(&reply[0]), None);
+            let stranger = Element { owner: "xyz:eth0".to_owned(), ..element.clone() };
+            let said = stranger.differs(&reply[0]).unwrap();
+            assert!(said.contains("instead of 'xyz:eth0'"), "{said}");
+        }
+        let elsewhere = attachment_elements(&walled(), &shop("abc", 3));
+        let moved = Element { data: elsewhere[0].data.clone(), ..elements[0].clone() };
+        let reply = sender.ask(&get(&moved)).unwrap();
+        assert_eq!(
+            moved.differs(&reply[0]).as_deref(),
+            Some("port tcp 0.0.0.0:2080 -> 10.1.0.3:80: found port tcp 0.0.0.0:2080 -> 10.1.0.2:80")
+        );
+        assert_eq!(sender.ask(&get(&elsewhere[0])), Err(libc::ENOENT));
+        let refused = sender.commit(&add(&[moved])).unwrap_err();
+        assert!([libc::EEXIST, libc::EBUSY].contains(&refused), "errno {refused}");
+    });
+}
+
+#[test]
+fn thousands_of_elements_go_in_and_come_back() {
+    isolated(&[], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        let key = AttachmentKey::new("c".repeat(200), "eth0");
+        let mut many = Vec::new();
+        for last in 0..=2000u16 {
+            let mut attachment = shop("abc", 2);
+            attachment.owner = key.clone();
+            attachment.publications.clear();
+            attachment.only_mac = None;
+            attachment.addresses = vec![std::net::Ipv4Addr::from(0x0a02_0000 + u32::from(last)).into()];
+            many.extend(attachment_elements(&walled(), &attachment));
+        }
+        let messages = add_new(&many);
+        assert!(messages.len() > 1 && messages.len() < 12, "{}", messages.len());
+        assert!(messages.iter().all(|message| message.attributes.len() < 60_000));
+        sender.commit(&messages).unwrap();
+        let replies = sender.ask(&dump(Set::Egress4)).unwrap();
+        let mut found: Vec<Element> =
+            replies.iter().flat_map(|reply| parse_elements(Set::Egress4, reply)).collect();
+        found.retain(|element| element.owner == owner_comment(&key));
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        assert_eq!(found, many);
+        sender.commit(&remove(&found)).unwrap();
+    });
+}
+
+#[test]
+fn foreign_chains_that_drop_are_seen() {
+    isolated(&["nft"], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        let chains = |sender: &Sender| {
+            let replies = sender.ask(&dump_chains()).unwrap();
+            parse_chains(replies.iter().map(Vec::as_slice))
+        };
+        assert_eq!(chains(&sender).len(), 6);
+        assert!(!chains(&sender).iter().any(Chain::drops_forwarded));
+        run("nft", &["add", "table", "ip", "ufw"]);
+        run("nft", &["add", "chain ip ufw FWD { type filter hook forward priority 5; policy drop; }"]);
+        let all = chains(&sender);
+        let drops: Vec<_> = all.iter().filter(|chain| chain.drops_forwarded()).collect();
+        assert_eq!(drops.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ip ufw FWD"]);
+        assert_eq!(drops[0].base.as_ref().map(|base| base.priority), Some(5));
+        let reply = sender.ask(&chain_policy(1, TABLE, "localnet")).unwrap();
+        let chain = parse_chain(&reply[0]).unwrap();
+        assert_eq!(chain.base.map(|base| (base.priority, base.drops)), Some((-300, false)));
+        assert_eq!(sender.ask(&chain_policy(1, TABLE, "net-other")), Err(libc::ENOENT));
+    });
+}
+
+#[test]
+fn rules_are_counted() {
+    isolated(&[], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        let count = |chain: &str| {
+            let replies = sender.ask(&dump_rules(1, TABLE, chain)).unwrap();
+            replies.iter().filter(|reply| is_rule(reply)).count()
+        };
+        assert_eq!(count("net-web"), network_rule_count(&walled()));
+        assert_eq!(count("CNI-ADMIN"), 0);
+        assert_eq!(count("forward"), 6);
+    });
+}
+
+#[test]
+fn elements_speak_to_people() {
+    let isolated = NetworkRules { ingress: IngressPolicy::Isolated, ..web() };
+    let mut elements = attachment_elements(&isolated, &shop("abc", 2));
+    elements.extend(network_elements(&isolated));
+    let said: Vec<String> = elements.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "port tcp 0.0.0.0:2080 -> 10.1.0.2:80",
+            "port tcp [::]:2080 -> [fd00::2]:80",
+            "port udp 0.0.0.0:2053 -> 10.1.0.2:80",
+            "port udp [::]:2053 -> [fd00::2]:80",
+            "port tcp 192.0.2.1:2081 -> 10.1.0.2:80",
+            "port sctp 127.0.0.1:2082 -> 10.1.0.2:80",
+            "port tcp [2001:db8::1]:2083 -> [fd00::2]:80",
+            "way out of 10.1.0.2 -> chain net-web",
+            "way out of fd00::2 -> chain net-web",
+            "source address 02:00:00:00:00:01 on lks000000000002",
+            "guard of lks000000000002",
+            "wall around lks-web",
+            "walls within lks-web",
+        ]
+    );
+}
+
+#[test]
+fn a_plain_network_adds_nothing_for_an_attachment() {
+    let plain = NetworkRules { masquerade: false, hairpin: false, ..web() };
+    let mut attachment = shop("abc", 2);
+    attachment.publications.clear();
+    attachment.only_mac = None;
+    assert!(attachment_elements(&plain, &attachment).is_empty());
+    assert!(network_elements(&plain).is_empty());
+}
+
+#[test]
+fn long_owners_are_cut_and_still_differ() {
+    let of = |id: String| owner_comment(&AttachmentKey::new(id, "eth0"));
+    assert_eq!(of("a".repeat(64)), format!("{}:eth0", "a".repeat(64)));
+    let (one, two) = (of("é".repeat(200)), of(format!("{}1", "é".repeat(200))));
+    assert!(one.len() <= 127 && two.len() <= 127);
+    assert_ne!(one, two);
+}
+
+#[test]
+fn torn_replies_are_no_elements() {
+    let whole = {
+        let element = &attachment_elements(&web(), &shop("abc", 2))[0];
+        let mut bytes = vec![1, 0, 0, 0];
+        bytes.extend(&add(std::slice::from_ref(element))[0].attributes);
+        assert_eq!(parse_elements(element.set, &bytes), [element.clone()]);
+        bytes
+    };
+    for end in 0..whole.len() {
+        let _ = parse_elements(Set::Ports4Any, &whole[..end]);
+        let _ = parse_chain(&whole[..end]);
+    }
+}
