@@ -169,7 +169,7 @@ fn a_plugin_is_run_bounded_wrapped_and_killed() {
         r#"echo '{"cniVersion":"1.1.0","code":102,"msg":"taken","details":"by a"}'; exit 1"#,
     );
     assert!(refused.id("a").add().refused(102).contains("by a"));
-    assert!(script("sleep", "sleep 20").start("ADD").kill_after(Duration::from_millis(20)));
+    assert!(script("sleep", "exec sleep 20").start("ADD").kill_after(Duration::from_millis(20)));
     assert!(
         !script("true", "exit 0").start("ADD").kill_after(Duration::from_millis(300)),
         "it had ended before"
