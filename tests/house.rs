@@ -89,8 +89,7 @@ fn test_files() -> BTreeSet<PathBuf> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         while let Some(line) = lines.next() {
             let declared = if line == "#[cfg(test)]" { lines.next() } else { None };
-            let name =
-                declared.and_then(|line| line.strip_prefix("mod ")).and_then(|rest| rest.strip_suffix(';'));
+            let name = declared.and_then(|line| line.split_once("mod ")?.1.strip_suffix(';'));
             found.extend(name.map(|name| directory.join(name)));
         }
     }
