@@ -115,3 +115,84 @@ fn a_process_holds_a_port() {
     drop(holder);
     assert!(lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").is_ok()));
 }
+
+#[test]
+fn a_directory_can_be_frozen_or_full() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.freeze("/run/frozen");
+    assert_eq!(
+        std::fs::write("/run/frozen/x", "x").unwrap_err().kind(),
+        std::io::ErrorKind::ReadOnlyFilesystem
+    );
+    lab.cover_small("/run/small", "size=64k");
+    assert_eq!(
+        std::fs::write("/run/small/x", vec![0; 100_000]).unwrap_err().kind(),
+        std::io::ErrorKind::StorageFull
+    );
+}
+
+/// A bridge numbers its ports from 1 to 1023: the test of a full one relies on it.
+#[test]
+fn a_bridge_has_1023_ports() {
+    use std::fmt::Write;
+    let Some(lab) = Lab::new() else { return };
+    lab.ip("link add br0 type bridge");
+    let mut batch = String::new();
+    for n in 0..512 {
+        writeln!(batch, "link add a{n} type veth peer name b{n}\nlink set a{n} master br0").unwrap();
+        if n < 511 {
+            writeln!(batch, "link set b{n} master br0").unwrap();
+        }
+    }
+    lab.host.feed(&["ip", "-batch", "-"], &batch);
+    assert!(!lab.host.exec(&["ip", "link", "set", "b511", "master", "br0"]).ok);
+    lab.ip("link set b0 nomaster");
+    lab.ip("link set b511 master br0");
+}
+
+#[test]
+fn a_plugin_is_run_bounded_wrapped_and_killed() {
+    use lab::plugin::Plugin;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+    let Some(lab) = Lab::new() else { return };
+    let script = |name: &str, text: &str| {
+        let path = lab.work.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Plugin::new(serde_json::json!({})).of(path)
+    };
+    let said = script("echo", "cat").add();
+    assert_eq!(said.ok(), serde_json::json!({"cniVersion": "1.1.0", "name": "web", "type": "linkspan"}));
+    let refused = script(
+        "refuse",
+        r#"echo '{"cniVersion":"1.1.0","code":102,"msg":"taken","details":"by a"}'; exit 1"#,
+    );
+    assert!(refused.id("a").add().refused(102).contains("by a"));
+    assert!(script("sleep", "exec sleep 20").start("ADD").kill_after(Duration::from_millis(20)));
+    assert!(
+        !script("true", "exit 0").start("ADD").kill_after(Duration::from_millis(300)),
+        "it had ended before"
+    );
+    let env =
+        script("env", r#"cat >/dev/null; echo "{\"env\":\"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME\"}""#);
+    let told = env.on(&lab.container("c")).ifname("net1").del().ok();
+    assert_eq!(told["env"], "DEL container-c net1");
+    if std::path::Path::new("/usr/bin/setpriv").exists() {
+        let link = script("link", "ip link add x type bridge 2>/dev/null && echo '{}' || echo '[]'");
+        let weak = link.wrapped(&["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]);
+        assert!(weak.add().ok().is_array(), "without CAP_NET_ADMIN");
+        assert!(link.add().ok().is_object(), "with it");
+    }
+}
+
+#[test]
+fn stdout_must_be_one_document() {
+    use lab::plugin::Plugin;
+    let Some(lab) = Lab::new() else { return };
+    let path = lab.work.path().join("two");
+    std::fs::write(&path, "#!/bin/sh\necho '{}'; echo '{}'\n").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let twice = std::panic::catch_unwind(|| Plugin::new(serde_json::json!({})).of(path).add());
+    assert!(twice.is_err(), "two documents pass for one");
+}

@@ -14,7 +14,7 @@ use super::space::drain;
 use super::{Container, Space};
 
 /// No run may take longer.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The binary under test: `$LINKSPAN`, or the one that cargo built for these tests.
 pub fn binary() -> PathBuf {
@@ -211,7 +211,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for its end, at most half a minute.
+    /// Waits for its end, for at most a minute.
     pub fn finish(mut self) -> Outcome {
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
