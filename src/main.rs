@@ -1,2 +1,37 @@
 //! The binary: choose the face and hand over.
-fn main() {}
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+
+use linkspan::{cli, cni, plugins};
+
+fn main() {
+    let lookup = |name: &str| std::env::var_os(name);
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // A runtime sets CNI_COMMAND and passes no arguments; a person types a subcommand.
+    let by_runtime = arguments.is_empty() && lookup("CNI_COMMAND").is_some_and(|command| !command.is_empty());
+    let status = if by_runtime { serve(&lookup) } else { type_in(arguments, &lookup) };
+    std::process::exit(status);
+}
+
+fn serve(lookup: plugins::Lookup<'_>) -> i32 {
+    let mut input = Vec::new();
+    let stdin = std::io::stdin();
+    // VERSION needs no input, and a person who tries it at a terminal gives none.
+    if !stdin.is_terminal() {
+        // One byte past the limit shows that it is exceeded. What cannot be read is refused as what it is: empty.
+        let _ = stdin.lock().take(cni::MAX_INPUT as u64 + 1).read_to_end(&mut input);
+    }
+    let reply = plugins::run(lookup, &input);
+    let _ = std::io::stderr().write_all(reply.stderr.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    let printed = if reply.stdout.is_empty() { Ok(()) } else { writeln!(stdout, "{}", reply.stdout) };
+    if printed.and_then(|()| stdout.flush()).is_err() {
+        return 1;
+    }
+    reply.status
+}
+
+fn type_in(arguments: Vec<OsString>, lookup: plugins::Lookup<'_>) -> i32 {
+    cli::run(arguments, &lookup, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+}

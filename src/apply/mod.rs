@@ -1,1 +1,22 @@
-//! apply
+//! Walking steps over a host.
+//!
+//! | verb | walk |
+//! |---|---|
+//! | ADD | [`ensure_or_undo`]: forwards; on failure backwards |
+//! | DEL, GC | [`Host::absent`]: backwards, never stopping at the first error |
+//! | CHECK | [`Host::probe`]: each, every drift |
+//! | reconcile | [`Host::ensure`] over all recorded attachments |
+//!
+//! A [`Host`] is the kernel with the disk ([`Kernel`]) or, in tests, a fake that fails where it is told to.
+
+mod drift;
+mod error;
+#[cfg(test)]
+mod fake;
+mod kernel;
+mod walk;
+
+pub use drift::Drift;
+pub use error::{ApplyError, Cause};
+pub use kernel::{ChainDropping, Delegation, Holder, Kernel, SandboxError};
+pub use walk::{Host, ensure_or_undo};

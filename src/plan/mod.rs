@@ -1,1 +1,19 @@
-//! plan
+//! From a configuration, its leases and the host's facts to an ordered list of steps.
+//!
+//! A plan is a value: it is walked by `apply`, written into the attachment's record, and walked again from there.
+
+mod build;
+mod network;
+mod outcome;
+mod routes;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use build::{Addressing, build};
+pub use network::{NetworkFacts, network, rules};
+pub use outcome::{outcome, tolerating};
+pub use routes::{effective_routes, first_address};
+pub use step::{
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+};

@@ -1,1 +1,22 @@
-//! plugins
+//! The faces that the binary answers runtimes as: a thin reading of one call, and one document on standard output.
+
+mod linkspan;
+mod log;
+
+use std::ffi::OsString;
+
+pub use linkspan::run;
+
+/// What a call printed, and how it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// One JSON document, or nothing.
+    pub stdout: String,
+    /// What is told to people.
+    pub stderr: String,
+    /// The process's exit status.
+    pub status: i32,
+}
+
+/// Looks an environment variable up.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;

@@ -4,7 +4,7 @@
 //! ```text
 //! /run/linkspan/                 State (0700)
 //!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one reaper at a time
-//!   networks/NAME.json           NetworkRecord
+//!   networks/NAME.json           crate::model::Network
 //!   pending/ID:IF                Record of an ADD under way; its writer holds an flock on the file
 //!   ready/ID:IF                  Record of an attachment that is complete
 //!   doomed/ID:IF                 Record of an attachment that is to be deleted
@@ -30,8 +30,7 @@ pub use claims::Claim;
 pub use error::StoreError;
 pub use lease::{HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
-pub use network::NetworkRecord;
-pub use record::{Broken, Doom, Found, Listed, Netns, RECORD_VERSION, Record, Stage};
+pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
 pub use state::State;
 

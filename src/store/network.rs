@@ -1,41 +1,15 @@
 //! Records of networks: what their first ADD chose, and what was last written to the kernel for them.
 
-use serde::{Deserialize, Serialize};
-
 use super::state::{State, network_name};
 use super::{Result, StoreError};
-use crate::cni::Backend;
-use crate::firewall::NetworkRules;
-use crate::model::{MacAddress, RangeSet};
-
-/// A network as the host has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NetworkRecord {
-    /// Its name.
-    pub name: String,
-    /// Its bridge.
-    pub bridge: String,
-    /// The bridge's pinned MAC.
-    pub bridge_mac: Option<MacAddress>,
-    /// Its range sets, from the configuration or chosen for it.
-    pub range_sets: Vec<RangeSet>,
-    /// The firewall that carries its rules; [`Backend::Auto`] where none has been chosen yet.
-    pub backend: Backend,
-    /// Its static rules as they were last written.
-    pub rules: Option<NetworkRules>,
-    /// A digest of the configuration of everything that its attachments share.
-    pub shared: String,
-    /// Whether the host's own firewall was found to let its traffic pass.
-    pub admitted: bool,
-}
+use crate::model::Network;
 
 impl State {
     /// The record of a network; `None` where it has none.
     ///
     /// # Errors
     /// [`StoreError::Broken`] where the file does not read as one, [`StoreError::Io`].
-    pub fn network(&self, name: &str) -> Result<Option<NetworkRecord>> {
+    pub fn network(&self, name: &str) -> Result<Option<Network>> {
         let file = path(name)?;
         let Some(content) = self.dir.read(&file)? else { return Ok(None) };
         serde_json::from_slice(&content)
@@ -47,7 +21,7 @@ impl State {
     ///
     /// # Errors
     /// [`StoreError::Io`]; the old record stays.
-    pub fn put_network(&self, record: &NetworkRecord) -> Result<()> {
+    pub fn put_network(&self, record: &Network) -> Result<()> {
         let file = path(&record.name)?;
         let content = serde_json::to_vec(record)
             .map_err(|source| StoreError::Encode { path: self.dir.path().join(&file), source })?;
@@ -66,7 +40,7 @@ impl State {
     ///
     /// # Errors
     /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn networks(&self) -> Result<(Vec<NetworkRecord>, Vec<StoreError>)> {
+    pub fn networks(&self) -> Result<(Vec<Network>, Vec<StoreError>)> {
         let (mut records, mut broken) = (Vec::new(), Vec::new());
         for file in self.dir.names("networks")? {
             let file = format!("networks/{file}");

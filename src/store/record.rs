@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
-use crate::model::{AttachmentKey, Lease, LeaseSource};
+use crate::model::AttachmentKey;
 
 /// The version of the record that this program writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -22,30 +22,10 @@ pub struct Record<P = Value> {
     pub key: AttachmentKey,
     /// Its network's name.
     pub network: String,
-    /// Its namespace; `None` where ADD had none.
-    pub netns: Option<Netns>,
     /// When its ADD began, in seconds since 1970.
     pub created: u64,
-    /// The addresses it holds.
-    pub leases: Vec<Lease>,
-    /// Who holds them.
-    pub lease_source: LeaseSource,
     /// The steps of its plan.
     pub plan: P,
-    /// What ADD answered, without `cniVersion`; null until it did.
-    #[serde(default)]
-    pub result: Value,
-}
-
-/// A network namespace by name and by identity: a path can be used again for another namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Netns {
-    /// `CNI_NETNS` as it was given.
-    pub path: String,
-    /// Device number of the namespace's file (`st_dev`).
-    pub device: u64,
-    /// Its inode number (`st_ino`).
-    pub inode: u64,
 }
 
 /// Where an attachment stands.

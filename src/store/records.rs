@@ -58,6 +58,14 @@ impl State {
         Ok(None)
     }
 
+    /// Whether an attachment's DEL has begun.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn is_doomed(&self, key: &AttachmentKey) -> Result<bool> {
+        self.dir.exists(&format!("doomed/{}", key_name(key)?))
+    }
+
     /// Moves an attachment to `doomed`: from `ready`, or from `pending` where its writer is dead.
     ///
     /// # Errors

@@ -52,6 +52,16 @@ impl State {
         }
     }
 
+    /// Whether an ADD could write its record: a file without a name is made and forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn probe_writable(&self) -> Result<()> {
+        let nameless = self.dir.write_nameless("pending/probe", b"probe")?;
+        self.dir.abandon(nameless);
+        Ok(())
+    }
+
     /// The directory's path.
     pub fn root(&self) -> &Path {
         self.dir.path()

@@ -1,1 +1,62 @@
-//! verbs
+//! The verbs of the protocol: short functions that read top-down. Every change of state goes through here.
+
+mod add;
+mod addressing;
+mod check;
+mod del;
+mod error;
+mod gc;
+mod journal;
+mod network;
+mod ports;
+mod reap;
+mod resolver;
+mod status;
+
+pub use add::add;
+pub use check::check;
+pub use del::del;
+pub use error::VerbError;
+pub use gc::gc;
+pub use journal::Journal;
+pub use status::status;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::apply::Kernel;
+use crate::cni::{Environment, NetworkConfig};
+use crate::model::AttachmentKey;
+use crate::store::{Deadline, State};
+
+/// How long a call waits for another to end before it says "try again later" (code 11).
+fn deadline() -> Deadline {
+    Deadline(Duration::from_secs(60))
+}
+
+/// One call of the plugin.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What the environment says.
+    pub environment: &'a Environment,
+    /// What standard input says.
+    pub config: &'a NetworkConfig,
+}
+
+impl Call<'_> {
+    /// The attachment that the call is about.
+    fn key(&self) -> AttachmentKey {
+        AttachmentKey::new(&self.environment.container_id, &self.environment.interface)
+    }
+}
+
+/// What a verb works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The state directory.
+    pub state: Rc<State>,
+    /// The host.
+    pub kernel: Kernel,
+    /// What is worth telling.
+    pub journal: Journal,
+}

@@ -126,7 +126,7 @@ impl<'a> Taking<'a> {
         if address.is_none() && directory.reclaim_empty()? > 0 {
             address = self.choose(set, last)?;
         }
-        let Some(address) = address else { return Err(directory.exhausted(set)) };
+        let Some(address) = address else { return Err(directory.exhaustion(set)) };
         if let Some(file) = file {
             // A hint for the next search, not worth a failed ADD. Longer than before or shorter: never empty.
             let now = address.to_string();
@@ -218,7 +218,21 @@ impl LeaseDirectory {
         Ok(reclaimed)
     }
 
-    fn exhausted(&self, set: &RangeSet) -> StoreError {
+    /// Says of the first range set that has no free address that it is exhausted. One listing, no file is read.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn exhausted(&self, range_sets: &[RangeSet]) -> Result<Option<StoreError>> {
+        let held = self.held()?;
+        let is_full = |set: &&RangeSet| {
+            let pool = Pool::new(set);
+            let taken = held.iter().filter(|address| pool.contains(**address)).count();
+            u128::try_from(taken).unwrap_or(u128::MAX) >= ipam::capacity(set)
+        };
+        Ok(range_sets.iter().find(is_full).map(|set| self.exhaustion(set)))
+    }
+
+    fn exhaustion(&self, set: &RangeSet) -> StoreError {
         let mut ranges = String::new();
         for range in set {
             let separator = if ranges.is_empty() { "" } else { ", " };

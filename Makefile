@@ -1,0 +1,32 @@
+# linkspan: everything that is done with this repository.
+
+DESTDIR ?=
+CNI_BIN ?= /opt/cni/bin
+
+.PHONY: all build demo test check bench install clean
+
+all: build
+
+build: ## release binary, static, linked at target/linkspan
+	@scripts/build
+
+demo: ## a scratch host with two containers, shown step by step
+	@scripts/demo
+
+test: ## unit, property, fault, kernel and runtime tests
+	@scripts/test
+
+check: ## format, lints, licences, documentation, shell scripts
+	@scripts/check
+
+bench: ## side by side with the reference plugins and with the kernel's floor
+	@scripts/bench
+
+install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten
+	@install -d "$(DESTDIR)$(CNI_BIN)"
+	@install -m 0755 target/linkspan "$(DESTDIR)$(CNI_BIN)/.linkspan.new"
+	@mv -f "$(DESTDIR)$(CNI_BIN)/.linkspan.new" "$(DESTDIR)$(CNI_BIN)/linkspan"
+	@echo "installed $(DESTDIR)$(CNI_BIN)/linkspan"
+
+clean:
+	@cargo clean --quiet

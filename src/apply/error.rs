@@ -1,0 +1,96 @@
+//! Why a step could not be walked.
+
+use std::fmt;
+
+use crate::store::StoreError;
+use crate::sys::SysError;
+
+/// A step that failed: which, why, and what to do next.
+#[derive(Debug)]
+pub struct ApplyError {
+    /// What the step is about.
+    pub object: String,
+    /// What went wrong.
+    pub cause: Cause,
+    /// Steps that could then not be undone, in words.
+    pub not_undone: Vec<String>,
+}
+
+/// What went wrong in a step.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The kernel refused a netlink request, a sysctl or a namespace.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The firewall refused a change.
+    #[error("{0}")]
+    Firewall(String),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A batch of several attachments was refused.
+    #[error("{0}")]
+    Batch(String),
+    /// What an earlier step made is gone by now.
+    #[error("lost meanwhile: {0}")]
+    Lost(String),
+    /// The interface is already in the container, or the host end's name is taken by a link that is not ours.
+    #[error("interface {0} exists already")]
+    InterfaceExists(String),
+    /// The bridge holds as many ports as the kernel lets it (1,023).
+    #[error("the bridge {0} has no free port: the kernel allows 1023")]
+    BridgeFull(String),
+    /// The bridge's name belongs to a device of another kind.
+    #[error("{name} is a device of kind {kind}, not a bridge; set another name with the key 'bridge'")]
+    NotABridge {
+        /// The device.
+        name: String,
+        /// Its kind as the kernel names it.
+        kind: String,
+    },
+    /// The bridge has another address of the gateway's family.
+    #[error(
+        "{bridge} has the address {found}, and the network wants {wanted}; set forceAddress to replace it, or choose another bridge"
+    )]
+    GatewayClash {
+        /// The bridge.
+        bridge: String,
+        /// The address that is there.
+        found: String,
+        /// The address that should be.
+        wanted: String,
+    },
+    /// A delegated IPAM plugin failed: its own error document where it gave one.
+    #[error("the IPAM plugin {plugin} failed: {reason}")]
+    Delegated {
+        /// The plugin's type.
+        plugin: String,
+        /// Its own code, where it gave one.
+        code: Option<u32>,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl ApplyError {
+    /// An error of one object.
+    pub fn new(object: impl fmt::Display, cause: impl Into<Cause>) -> Self {
+        Self { object: object.to_string(), cause: cause.into(), not_undone: Vec::new() }
+    }
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.cause)?;
+        if !self.not_undone.is_empty() {
+            write!(f, "; not undone: {}", self.not_undone.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ApplyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -1,0 +1,86 @@
+//! `absent`, for many attachments at once: the waits that the kernel makes are shared.
+//!
+//! Firewall first, so that a dying container never leaks packets out of the uplink; links next; host ports and
+//! addresses last, so that nobody gets an address that still answers.
+
+use crate::model::names;
+use crate::plan::Step;
+use crate::sys::rtnl::{self, LinkChange, LinkTarget};
+use nix::errno::Errno;
+
+use super::{ApplyError, Cause, Kernel};
+
+/// The interface group of links that are about to go, all at the price of one.
+const DOOMED_GROUP: u32 = names::LINK_GROUP + 1;
+
+pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
+    let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
+    kernel.absent_firewalls(plans, &mut errors);
+    remove_links(kernel, plans, &mut errors);
+    for (steps, errors) in plans.iter().zip(&mut errors) {
+        // What could not be closed to the network must not be handed to the next container.
+        if !errors.is_empty() {
+            continue;
+        }
+        for step in steps.iter().rev() {
+            let outcome = match step {
+                Step::Leases(step) => kernel.release_leases(step),
+                Step::Claims(step) => {
+                    kernel.state.release(&step.publications, &step.owner).map_err(Into::into)
+                }
+                _ => Ok(()),
+            };
+            if let Err(cause) = outcome {
+                errors.push(ApplyError::new(step, cause));
+            }
+        }
+    }
+    errors
+}
+
+/// The names of the links that a plan has on the host.
+fn links(steps: &[Step]) -> impl Iterator<Item = (&Step, &str)> {
+    steps.iter().filter_map(|step| match step {
+        Step::Link(link) => Some((step, link.host_name.as_str())),
+        Step::Shape(shape) if shape.shaping.egress.is_some() => Some((step, shape.ifb_name.as_str())),
+        _ => None,
+    })
+}
+
+fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    let doomed: Vec<(usize, &Step, &str)> = plans
+        .iter()
+        .enumerate()
+        .flat_map(|(plan, steps)| links(steps).map(move |(step, name)| (plan, step, name)))
+        .collect();
+    if doomed.is_empty() {
+        return;
+    }
+    let mut messages = Vec::with_capacity(doomed.len() + 1);
+    if let [(_, _, name)] = doomed.as_slice() {
+        messages.push(rtnl::delete_link_named(name));
+    } else {
+        let into_group = LinkChange { group: Some(DOOMED_GROUP), ..LinkChange::default() };
+        for (_, _, name) in &doomed {
+            messages.push(rtnl::set_link(LinkTarget::Name(name), &into_group).tolerating(Errno::ENODEV));
+        }
+        messages.push(rtnl::delete_group(DOOMED_GROUP).tolerating(Errno::ENODEV));
+    }
+    let answers = match kernel.host() {
+        Ok(host) => host.batch(&messages).map_err(Cause::from),
+        Err(cause) => Err(cause),
+    };
+    let refusal = match answers {
+        Ok(answers) => messages.iter().zip(answers).find_map(|(message, answer)| {
+            let refusal = answer.filter(|refusal| !message.tolerated.contains(&refusal.errno))?;
+            Some(Cause::from(message.error(refusal)).to_string())
+        }),
+        Err(cause) => Some(cause.to_string()),
+    };
+    // They go together or not at all, so a refusal is every attachment's: each keeps its record and is tried again.
+    if let Some(text) = refusal {
+        for (plan, step, _) in &doomed {
+            errors[*plan].push(ApplyError::new(step, Cause::Batch(text.clone())));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The bridge of a network: made once, pinned to its hardware address, never taken away with an attachment.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use crate::model::{MacAddress, names};
+use crate::plan::Bridge;
+use crate::sys::rtnl::{self, AddressSpec, BridgeVlan, Devconf, LinkChange, LinkTarget, VlanFlags};
+use crate::sys::{SysError, sysctl};
+
+use super::{Cause, Drift, Kernel};
+
+impl Kernel {
+    /// The hardware address of a bridge that this call has looked up.
+    pub fn bridge_mac(&self, name: &str) -> Option<MacAddress> {
+        self.bridges.iter().find(|link| link.name == name)?.mac
+    }
+
+    /// The bridge of a name: `None` where there is no such interface.
+    ///
+    /// # Errors
+    /// [`Cause::NotABridge`] where an interface of another kind has the name.
+    pub(super) fn bridge(&mut self, name: &str) -> Result<Option<rtnl::Link>, Cause> {
+        if let Some(known) = self.bridges.iter().find(|link| link.name == name) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(link) = rtnl::link_by_name(self.host()?, name)? else { return Ok(None) };
+        if link.kind.as_deref() != Some("bridge") {
+            let kind = link.kind.unwrap_or_else(|| "physical device".to_owned());
+            return Err(Cause::NotABridge { name: name.to_owned(), kind });
+        }
+        self.bridges.push(link.clone());
+        Ok(Some(link))
+    }
+
+    pub(super) fn ensure_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
+        let (link, fresh) = match self.bridge(&step.name)? {
+            Some(link) => (link, false),
+            None => (self.create_bridge(step)?, true),
+        };
+        let index = match step.gateway_vlan {
+            Some(vlan) => self.ensure_gateway_link(step, &link, vlan)?,
+            None => link.index,
+        };
+        let devconf: &[(Devconf, u32)] =
+            if step.route_localnet { &[(Devconf::RouteLocalnet, 1)] } else { &[] };
+        let promisc = step.promisc.then_some(true);
+        let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
+        let mut messages = vec![rtnl::set_link(LinkTarget::Index(link.index), &change)];
+        for gateway in &step.gateways {
+            // The gateway is ours alone: duplicate detection would only keep it from answering for a second.
+            let spec = AddressSpec { nodad: true, ..AddressSpec::new(index, *gateway) };
+            messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
+        }
+        let answers = self.host()?.batch(&messages)?;
+        let mut added = Vec::new();
+        for (at, (message, answer)) in messages.iter().zip(answers).enumerate() {
+            match answer {
+                Some(refusal) if !message.tolerated.contains(&refusal.errno) => {
+                    return Err(message.error(refusal).into());
+                }
+                // Message 0 is about the link, the others are about the gateways in order.
+                None => added.extend(at.checked_sub(1).and_then(|at| step.gateways.get(at)).copied()),
+                Some(_) => {}
+            }
+        }
+        // A gateway that was there already needs no second look: the hot path asks for no list of addresses.
+        if fresh || added.is_empty() {
+            return Ok(());
+        }
+        self.settle_clash(step, index, &added)
+    }
+
+    fn create_bridge(&mut self, step: &Bridge) -> Result<rtnl::Link, Cause> {
+        let bridge = rtnl::Bridge {
+            name: &step.name,
+            index: None,
+            mac: None,
+            mtu: step.mtu,
+            group: Some(names::LINK_GROUP),
+            vlan_filtering: step.vlan_filtering,
+            default_pvid: None,
+            promisc: step.promisc,
+            // Router advertisements must be refused before the link is up.
+            up: false,
+        };
+        let create = rtnl::create_bridge(&bridge).tolerating(Errno::EEXIST);
+        self.host()?.transact(&[create])?;
+        for (key, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")] {
+            write_if_there(&format!("net/ipv6/conf/{}/{key}", step.name), value)?;
+        }
+        let Some(link) = self.bridge(&step.name)? else {
+            return Err(SysError::refused("find the new bridge", &step.name, Errno::ENODEV).into());
+        };
+        // Setting the address that the kernel chose pins it: else it would follow the lowest of the ports', and
+        // every neighbour's cache would be wrong when a container comes or goes. The same holds for the MTU.
+        let change = LinkChange { mac: link.mac, mtu: step.mtu, up: Some(true), ..LinkChange::default() };
+        self.host()?.transact(&[rtnl::set_link(LinkTarget::Index(link.index), &change)])?;
+        Ok(link)
+    }
+
+    /// The link that carries the gateway of a VLAN: a VLAN device over the bridge, which is a member of the VLAN.
+    fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &rtnl::Link, vlan: u16) -> Result<u32, Cause> {
+        let name = gateway_link_name(&step.name, vlan);
+        if let Some(link) = rtnl::link_by_name(self.host()?, &name)? {
+            return Ok(link.index);
+        }
+        let member = BridgeVlan { first: vlan, last: vlan, flags: VlanFlags::default() };
+        self.host()?.transact(&[
+            rtnl::add_vlans(bridge.index, true, &[member]),
+            rtnl::create_vlan(&name, bridge.index, vlan, Some(names::LINK_GROUP)),
+        ])?;
+        match rtnl::link_by_name(self.host()?, &name)? {
+            Some(link) => Ok(link.index),
+            None => Err(SysError::refused("find the new VLAN device", &name, Errno::ENODEV).into()),
+        }
+    }
+
+    /// Another address of a gateway's family: with `forceAddress` it goes, else what was added goes and it is an
+    /// error. As in the reference, IPv6 subnets that do not overlap may share a bridge, and IPv4 ones only where
+    /// they are of the same network.
+    fn settle_clash(&mut self, step: &Bridge, index: u32, added: &[IpNetwork]) -> Result<(), Cause> {
+        let found = rtnl::addresses(self.host()?, Some(index))?;
+        for address in found.iter().map(|found| found.address) {
+            if step.gateways.contains(&address) || step.siblings.contains(&address) {
+                continue;
+            }
+            let clashes = |wanted: &&IpNetwork| match address {
+                IpNetwork::V4(_) => wanted.is_ipv4(),
+                IpNetwork::V6(_) => wanted.is_ipv6() && overlap(wanted, address),
+            };
+            let Some(wanted) = added.iter().find(clashes) else { continue };
+            if step.force_address {
+                self.host()?.transact(&[rtnl::delete_address(index, address)])?;
+                continue;
+            }
+            let undo: Vec<_> = added.iter().map(|address| rtnl::delete_address(index, *address)).collect();
+            self.host()?.transact(&undo)?;
+            return Err(Cause::GatewayClash {
+                bridge: step.name.clone(),
+                found: address.to_string(),
+                wanted: wanted.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn probe_bridge(&mut self, step: &Bridge, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let object = format!("bridge {}", step.name);
+        let Some(link) = self.bridge(&step.name)? else {
+            drifts.push(Drift::missing(object));
+            return Ok(());
+        };
+        if !link.is_up() {
+            drifts.push(Drift::new(&object, "up", "down"));
+        }
+        if step.promisc && !link.is_promisc() {
+            drifts.push(Drift::new(&object, "promiscuous", "not promiscuous"));
+        }
+        let index = match step.gateway_vlan {
+            Some(vlan) => {
+                let name = gateway_link_name(&step.name, vlan);
+                let Some(link) = rtnl::link_by_name(self.host()?, &name)? else {
+                    drifts.push(Drift::missing(format!("gateway link {name}")));
+                    return Ok(());
+                };
+                link.index
+            }
+            None => link.index,
+        };
+        let found = rtnl::addresses(self.host()?, Some(index))?;
+        for gateway in &step.gateways {
+            if !found.iter().any(|address| address.address == *gateway) {
+                drifts.push(Drift::missing(format!("gateway address {gateway} on {}", step.name)));
+            }
+        }
+        let localnet = format!("net/ipv4/conf/{}/route_localnet", step.name);
+        if step.route_localnet && sysctl::read(&localnet).is_ok_and(|value| value == "0") {
+            drifts.push(Drift::new(localnet, "1", "0"));
+        }
+        Ok(())
+    }
+}
+
+/// `BRIDGE.VID`, as the reference names it, cut to the kernel's limit.
+fn gateway_link_name(bridge: &str, vlan: u16) -> String {
+    let suffix = format!(".{vlan}");
+    let head: String = bridge.chars().take(names::INTERFACE_NAME_MAX - suffix.len()).collect();
+    head + &suffix
+}
+
+fn overlap(a: &IpNetwork, b: IpNetwork) -> bool {
+    a.contains(b.ip()) || b.contains(a.ip())
+}
+
+/// Writes a sysctl of IPv6, which a kernel without IPv6 does not have.
+pub(super) fn write_if_there(key: &str, value: &str) -> Result<(), Cause> {
+    match sysctl::write(key, value) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,91 @@
+//! Delegation to an IPAM plugin, by the specification's rules: found on `CNI_PATH`, run with our own environment and
+//! the whole configuration, its standard error passed on.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cni::CniError;
+use crate::model::{AttachmentKey, LeaseSource};
+use crate::plan::Leases;
+use crate::sys::command;
+use crate::sys::process::{self, Run};
+
+use super::Cause;
+
+/// How long an IPAM plugin may take: DHCP gives up by itself after about a minute.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One call of an IPAM plugin.
+#[derive(Debug, Clone, Copy)]
+pub struct Delegation<'a> {
+    /// The plugin's type.
+    pub plugin: &'a str,
+    /// `CNI_PATH`.
+    pub path: &'a str,
+    /// The configuration, as JSON text.
+    pub config: &'a str,
+    /// The attachment; `None` for GC and STATUS.
+    pub key: Option<&'a AttachmentKey>,
+    /// `CNI_NETNS`.
+    pub netns: &'a str,
+    /// `CNI_ARGS`.
+    pub args: &'a str,
+}
+
+impl Delegation<'_> {
+    /// Runs the plugin with a `CNI_COMMAND` and gives what it printed.
+    ///
+    /// # Errors
+    /// [`Cause::Delegated`] where it is not found, cannot be run, or failed: then with its own error.
+    pub fn run(&self, verb: &str) -> Result<Vec<u8>, Cause> {
+        let failed = |code, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), code, reason };
+        let directories: Vec<PathBuf> =
+            self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
+        let Some(program) = command::find(self.plugin, &directories) else {
+            return Err(failed(None, format!("no such program in CNI_PATH ({})", self.path)));
+        };
+        let environment = self.environment(verb);
+        let outcome = process::run(&Run {
+            program: &program,
+            arguments: &[],
+            environment: Some(&environment),
+            input: self.config.as_bytes(),
+            limit: LIMIT,
+        })
+        .map_err(|error| failed(None, error.to_string()))?;
+        if outcome.status.success() {
+            return Ok(outcome.output);
+        }
+        Err(match CniError::from_json(&outcome.output) {
+            Some(error) => {
+                failed(Some(error.code), format!("{}: {} (code {})", error.msg, error.details, error.code))
+            }
+            None => failed(None, format!("it ended with {} and printed no error", outcome.status)),
+        })
+    }
+
+    /// Our own environment with the variables of the protocol set for this call.
+    fn environment(&self, verb: &str) -> Vec<(OsString, OsString)> {
+        let of_key = |part: fn(&AttachmentKey) -> &String| self.key.map(part).cloned().unwrap_or_default();
+        let ours = [
+            ("CNI_COMMAND", verb.to_owned()),
+            ("CNI_CONTAINERID", of_key(|key| &key.container_id)),
+            ("CNI_IFNAME", of_key(|key| &key.interface)),
+            ("CNI_NETNS", self.netns.to_owned()),
+            ("CNI_ARGS", self.args.to_owned()),
+            ("CNI_PATH", self.path.to_owned()),
+        ];
+        let inherited = std::env::vars_os().filter(|(name, _)| !ours.iter().any(|(own, _)| name == own));
+        inherited
+            .chain(ours.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+            .collect()
+    }
+}
+
+/// Tells the plugin that gave the addresses of an attachment that they are free again.
+pub(super) fn release(step: &Leases) -> Result<(), Cause> {
+    let LeaseSource::Delegated { plugin, config, path, args, netns } = &step.source else { return Ok(()) };
+    let delegation = Delegation { plugin, path, config, key: Some(&step.owner), netns, args };
+    delegation.run("DEL").map(drop)
+}

@@ -1,0 +1,92 @@
+//! What has to be known of the host before a network is used for the first time, and for STATUS.
+
+use ipnetwork::IpNetwork;
+
+use crate::model::names;
+use crate::sys::rtnl::{self, RouteFilter};
+
+use super::{Cause, Kernel};
+
+/// A foreign chain that drops forwarded packets by its policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainDropping {
+    /// `ip filter FORWARD`.
+    pub chain: String,
+    /// Whether it has rules, which may let our packets pass.
+    pub has_rules: bool,
+    /// Whether our own rules in front of it let our packets pass.
+    pub admits_us: bool,
+    /// Whether it is the FORWARD chain of iptables.
+    pub is_iptables: bool,
+}
+
+impl Kernel {
+    /// A bridge name for a network that names none: the first that no foreign interface has.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn free_bridge_name(&mut self, network: &str, used: &[String]) -> Result<String, Cause> {
+        let mut attempt = 0;
+        loop {
+            let name = names::bridge(network, attempt);
+            let ours = |link: &rtnl::Link| {
+                link.kind.as_deref() == Some("bridge")
+                    && link.group == names::LINK_GROUP
+                    && !used.contains(&name)
+            };
+            // A bridge of ours without a record is this network's own, from before its record was lost.
+            match rtnl::link_by_name(self.host()?, &name)? {
+                None if !used.contains(&name) => return Ok(name),
+                Some(link) if ours(&link) => return Ok(name),
+                _ => attempt += 1,
+            }
+        }
+    }
+
+    /// Refuses a configured bridge name that belongs to a device of another kind.
+    ///
+    /// # Errors
+    /// [`Cause::NotABridge`].
+    pub fn require_bridge_name(&mut self, name: &str) -> Result<(), Cause> {
+        self.bridge(name).map(drop)
+    }
+
+    /// Destinations of all routes of the host in every table, those over `bridge` and the default routes aside.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn networks_in_use(&mut self, bridge: &str) -> Result<Vec<IpNetwork>, Cause> {
+        let own = rtnl::link_by_name(self.host()?, bridge)?.map(|link| link.index);
+        let filter = RouteFilter { ipv4: Some(true), ..RouteFilter::default() };
+        let routes = rtnl::routes(self.host()?, &filter)?;
+        let foreign = routes.into_iter().filter(|route| own.is_none() || route.oif != own);
+        Ok(foreign.map(|route| route.dst).filter(|dst| dst.prefix() > 0).collect())
+    }
+
+    /// The MTU of the interface that the host's default route leaves by.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Cause> {
+        let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
+        let mut defaults = rtnl::routes(self.host()?, &filter)?;
+        defaults.retain(|route| route.dst.prefix() == 0);
+        defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
+        for route in defaults {
+            let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
+            if let Some(link) = rtnl::link_by_index(self.host()?, index)? {
+                return Ok(Some(link.mtu));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many ports a bridge has; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked, or the name is not a bridge's.
+    pub fn bridge_ports(&mut self, name: &str) -> Result<Option<usize>, Cause> {
+        let Some(bridge) = self.bridge(name)? else { return Ok(None) };
+        Ok(Some(rtnl::links_with_master(self.host()?, bridge.index)?.len()))
+    }
+}

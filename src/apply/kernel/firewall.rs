@@ -1,0 +1,269 @@
+//! Published ports, masquerade and walls: one transaction for an attachment, on either backend.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+
+use crate::firewall::nft::{self, Element};
+use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
+use crate::plan::{Firewall, Step};
+use crate::sys::netlink::Socket;
+use crate::sys::nfnetlink::NftError;
+use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
+
+use super::{ApplyError, Cause, Drift, Kernel, opened};
+
+impl Kernel {
+    /// Whether the kernel has nf_tables, and lets this process use it.
+    pub fn has_nftables(&mut self) -> bool {
+        self.nft().is_ok_and(|nft| nft.get(&nft::probe_table()).is_ok())
+    }
+
+    pub(super) fn ensure_firewall(&mut self, step: &Firewall) -> Result<(), Cause> {
+        match step.backend {
+            FirewallBackend::Iptables => self.attach_by_iptables(step)?,
+            FirewallBackend::Nftables => {
+                let elements = nft::attachment_elements(&step.network, &step.attachment);
+                self.add_elements(&elements)?;
+                self.admit_through_drop(&step.network)?;
+            }
+        }
+        self.forget_flows(&step.attachment)
+    }
+
+    /// Adds an attachment's elements; what keeps them from being added is mended first.
+    pub(super) fn add_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let refusal = match self.nft()?.commit(&nft::add_new(elements)) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        match refusal.errno {
+            // The ruleset is not there: nobody made it yet, or somebody flushed it.
+            Errno::ENOENT => {
+                self.rebuild_nftables()?;
+                self.replace_elements(elements)
+            }
+            Errno::EEXIST | Errno::EBUSY => self.replace_elements(elements),
+            _ => Err(refused("add the attachment's elements", &refusal)),
+        }
+    }
+
+    /// Adds elements of which some are there: our own stay, those of nobody give way, another's are an error.
+    fn replace_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        let mut known: Option<HashSet<String>> = None;
+        let (mut missing, mut stale) = (Vec::new(), Vec::new());
+        for element in elements {
+            let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else {
+                missing.push(element.clone());
+                continue;
+            };
+            let Some(difference) = element.differs(&reply) else { continue };
+            let owner = nft::parse_elements(element.set, &reply).into_iter().next().map(|found| found.owner);
+            let known = match &mut known {
+                Some(known) => known,
+                None => known.insert(self.owners()?),
+            };
+            let owner = owner.unwrap_or_default();
+            if owner != element.owner && known.contains(&owner) {
+                return Err(Cause::Firewall(format!("{difference}; DEL or GC of {owner} frees it")));
+            }
+            stale.push(element.clone());
+            missing.push(element.clone());
+        }
+        let mut messages = nft::remove(&stale);
+        messages.extend(nft::add_new(&missing));
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.nft()?.commit(&messages).map_err(|error| refused("add the attachment's elements", &error))
+    }
+
+    /// The comments of all attachments that have a record.
+    fn owners(&self) -> Result<HashSet<String>, Cause> {
+        Ok(self.state.keys()?.iter().map(nft::owner_comment).collect())
+    }
+
+    /// Writes the static rules of a network, anew where `old` are there; what only the old ones had goes.
+    ///
+    /// # Errors
+    /// Where the firewall refuses.
+    pub fn write_network_rules(
+        &mut self,
+        backend: FirewallBackend,
+        old: Option<&NetworkRules>,
+        new: &NetworkRules,
+    ) -> Result<(), ApplyError> {
+        let outcome = match backend {
+            FirewallBackend::Iptables => self.write_iptables_network(new),
+            FirewallBackend::Nftables => {
+                self.write_nftables_network(old, new).and_then(|()| self.admit_through_legacy_drop(new))
+            }
+        };
+        outcome.map_err(|cause| {
+            ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)
+        })
+    }
+
+    fn write_nftables_network(
+        &mut self,
+        old: Option<&NetworkRules>,
+        new: &NetworkRules,
+    ) -> Result<(), Cause> {
+        self.make_nftables_base(new)?;
+        let mut messages = match old {
+            None => nft::network(new),
+            Some(_) => nft::network_replacing(new),
+        };
+        let wanted = nft::network_elements(new);
+        messages.extend(nft::add(&wanted));
+        match self.nft()?.commit(&messages) {
+            Ok(()) => {}
+            // Left by an earlier life of this network, whose record is gone.
+            Err(error) if error.errno == Errno::EEXIST => {
+                let mut messages = nft::network_replacing(new);
+                messages.extend(nft::add(&wanted));
+                self.nft()?
+                    .commit(&messages)
+                    .map_err(|error| refused("write the network's chain", &error))?;
+            }
+            Err(error) => return Err(refused("write the network's chain", &error)),
+        }
+        let outdated: Vec<Element> = old.map(nft::network_elements).unwrap_or_default();
+        let outdated: Vec<Element> =
+            outdated.into_iter().filter(|element| !wanted.contains(element)).collect();
+        self.remove_elements(&outdated)
+    }
+
+    /// The tables and the administrator's chain; made where they are not there.
+    pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+        let transactions = [nft::base(&rules.admin_chain), nft::guard_base(), nft::admin(&rules.admin_chain)];
+        for messages in transactions {
+            match self.nft()?.commit(&messages) {
+                Err(error) if error.errno != Errno::EEXIST => {
+                    return Err(refused("make the base chains", &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes elements; those that are not there are as good. One transaction where all are there.
+    pub(super) fn remove_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        match self.nft()?.commit(&nft::remove(elements)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::ENOENT => {}
+            Err(error) => return Err(refused("delete the attachment's elements", &error)),
+        }
+        let mut present = Vec::new();
+        for element in elements {
+            let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
+            // An element that another owns by now is not ours to delete.
+            let found = nft::parse_elements(element.set, &reply);
+            if found.iter().any(|found| found.key == element.key && found.owner == element.owner) {
+                present.push(element.clone());
+            }
+        }
+        if present.is_empty() {
+            return Ok(());
+        }
+        self.nft()?
+            .commit(&nft::remove(&present))
+            .map_err(|error| refused("delete the attachment's elements", &error))
+    }
+
+    /// Takes the rules of many attachments away, in one transaction a backend.
+    pub(super) fn absent_firewalls(&mut self, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+        let steps: Vec<(usize, &Step, &Firewall)> = plans
+            .iter()
+            .enumerate()
+            .flat_map(|(plan, steps)| steps.iter().map(move |step| (plan, step)))
+            .filter_map(|(plan, step)| match step {
+                Step::Firewall(firewall) => Some((plan, step, &**firewall)),
+                _ => None,
+            })
+            .collect();
+        let on = |backend| steps.iter().filter(move |(_, _, firewall)| firewall.backend == backend);
+        let elements: Vec<Element> = on(FirewallBackend::Nftables)
+            .flat_map(|(_, _, firewall)| nft::attachment_elements(&firewall.network, &firewall.attachment))
+            .collect();
+        let nftables = self.remove_elements(&elements).map_err(|cause| cause.to_string());
+        let by_iptables: Vec<&Firewall> = on(FirewallBackend::Iptables).map(|(_, _, f)| *f).collect();
+        let iptables = self.detach_by_iptables(&by_iptables).map_err(|cause| cause.to_string());
+        for (plan, step, firewall) in &steps {
+            let outcome = match firewall.backend {
+                FirewallBackend::Nftables => &nftables,
+                FirewallBackend::Iptables => &iptables,
+            };
+            if let Err(text) = outcome {
+                errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
+            }
+        }
+        for (plan, step, firewall) in &steps {
+            if let Err(cause) = self.forget_flows(&firewall.attachment) {
+                errors[*plan].push(ApplyError::new(step, cause));
+            }
+        }
+    }
+
+    /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
+    /// or to the host, for as long as packets come.
+    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
+        let udp: Vec<Publication> =
+            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
+        if udp.is_empty() {
+            return Ok(());
+        }
+        let mut flows = Vec::with_capacity(2 * udp.len());
+        for publication in &udp {
+            let of = |end| Flows { protocol: Protocol::Udp, end };
+            flows.push(of(FlowEnd::To(publication.host)));
+            flows.push(of(FlowEnd::AnsweredBy(publication.target)));
+        }
+        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
+        conntrack::forget(socket, &flows)?;
+        Ok(())
+    }
+
+    pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        if step.backend == FirewallBackend::Iptables {
+            return self.probe_iptables(step, drifts);
+        }
+        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+        elements.extend(nft::network_elements(&step.network));
+        for element in elements {
+            let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
+            let Some(reply) = found else {
+                drifts.push(Drift::missing(format!("nf_tables element: {element}")));
+                continue;
+            };
+            // A network's elements may be shared with another network on the same bridge, whose comment they carry.
+            let of_network = element.owner.starts_with("network ");
+            if let Some(difference) = element.differs(&reply).filter(|_| !of_network) {
+                drifts.push(Drift::new(
+                    format!("nf_tables element: {element}"),
+                    "as ADD wrote it",
+                    difference,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner's comment of an attachment, for those who look for elements of nobody.
+    pub(super) fn comments_of(keys: &HashSet<AttachmentKey>) -> HashSet<String> {
+        keys.iter().map(nft::owner_comment).collect()
+    }
+}
+
+/// A refusal of nf_tables, in words.
+pub(super) fn refused(what: &str, error: &NftError) -> Cause {
+    Cause::Firewall(format!("nf_tables would not {what}: {error}"))
+}

@@ -1,0 +1,47 @@
+//! IP forwarding on the host.
+
+use nix::errno::Errno;
+
+use crate::plan::Forwarding;
+use crate::sys::{rtnl, sysctl};
+
+use super::{Cause, Drift, Kernel};
+
+const IPV4: &str = "net/ipv4/ip_forward";
+const IPV6: &str = "net/ipv6/conf/all/forwarding";
+
+impl Kernel {
+    pub(super) fn ensure_forwarding(&mut self, step: Forwarding) -> Result<(), Cause> {
+        if step.ipv4 && sysctl::read(IPV4)? != "1" {
+            sysctl::write(IPV4, "1")?;
+        }
+        if step.ipv6 && sysctl::read(IPV6)? != "1" {
+            self.keep_advertised_routes()?;
+            sysctl::write(IPV6, "1")?;
+        }
+        Ok(())
+    }
+
+    /// A host that forwards stops listening to router advertisements (`accept_ra` 1) and loses the default route
+    /// that it learned from one. Interfaces that listen are told to go on (`accept_ra` 2) first.
+    fn keep_advertised_routes(&mut self) -> Result<(), Cause> {
+        for link in rtnl::all_links(self.host()?)? {
+            let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+            match sysctl::read(&key) {
+                Ok(value) if value == "1" => sysctl::write(&key, "2")?,
+                Err(error) if error.errno() != Some(Errno::ENOENT) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn probe_forwarding(step: Forwarding, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        for (wanted, key) in [(step.ipv4, IPV4), (step.ipv6, IPV6)] {
+            if wanted && sysctl::read(key)? != "1" {
+                drifts.push(Drift::new(key, "1", "0"));
+            }
+        }
+        Ok(())
+    }
+}

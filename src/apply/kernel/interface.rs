@@ -1,0 +1,209 @@
+//! The container's end of the link.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::plan::Interface;
+use crate::sys::rtnl::{
+    self, AddressSpec, Devconf, LinkChange, LinkTarget, RouteFilter, RouteMode, RouteSpec,
+};
+use crate::sys::{Netns, SysError, sysctl};
+
+use super::bridge::write_if_there;
+use super::{Cause, Drift, Kernel};
+
+/// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK_INDEX: u32 = 1;
+/// The main routing table (`RT_TABLE_MAIN`).
+const MAIN_TABLE: u32 = 254;
+/// How long duplicate address detection may take, where it is asked for, and how often it is looked at.
+const DAD_DEADLINE: Duration = Duration::from_secs(5);
+const DAD_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Kernel {
+    pub(super) fn ensure_interface(&mut self, step: &Interface) -> Result<(), Cause> {
+        let open = self.needed_sandbox(&step.sandbox)?;
+        let index = open.index_of(&step.name)?;
+        prepare(&open.netns, step)?;
+        if step.up {
+            open.socket.transact(&messages(step, index))?;
+        }
+        if step.dad && step.addresses.iter().any(|address| address.is_ipv6()) {
+            self.wait_for_addresses(step, index)?;
+        }
+        if step.sysctl.is_empty() {
+            return Ok(());
+        }
+        self.needed_sandbox(&step.sandbox)?
+            .netns
+            .enter(|| step.sysctl.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
+        Ok(())
+    }
+
+    /// Waits until no address is tentative (`enabledad`).
+    fn wait_for_addresses(&mut self, step: &Interface, index: u32) -> Result<(), Cause> {
+        let begun = Instant::now();
+        loop {
+            let found = rtnl::addresses(&mut self.needed_sandbox(&step.sandbox)?.socket, Some(index))?;
+            let ours = || found.iter().filter(|found| step.addresses.contains(&found.address));
+            if let Some(duplicate) = ours().find(|found| found.is_duplicate()) {
+                let object = format!("{} on {}: a neighbour has it", duplicate.address, step.name);
+                return Err(SysError::refused("use the address", object, Errno::EADDRINUSE).into());
+            }
+            if !ours().any(rtnl::Address::is_tentative) {
+                return Ok(());
+            }
+            if begun.elapsed() > DAD_DEADLINE {
+                let object = format!("the addresses of {}", step.name);
+                return Err(SysError::Deadline { action: "confirm", object, limit: DAD_DEADLINE }.into());
+            }
+            std::thread::sleep(DAD_INTERVAL);
+        }
+    }
+
+    pub(super) fn probe_interface(&mut self, step: &Interface, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let Some(open) = self.sandbox(&step.sandbox) else {
+            drifts.push(Drift::missing(format!("network namespace {}", step.sandbox.path)));
+            return Ok(());
+        };
+        let object = format!("interface {} in the container", step.name);
+        let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? else {
+            drifts.push(Drift::missing(object));
+            return Ok(());
+        };
+        if step.up != link.is_up() {
+            let word = |up| if up { "up" } else { "down" };
+            drifts.push(Drift::new(&object, word(step.up), word(link.is_up())));
+        }
+        if link.mac != Some(step.mac) {
+            let found = link.mac.map_or("none".to_owned(), |mac| mac.to_string());
+            drifts.push(Drift::new(format!("MAC of {object}"), step.mac.to_string(), found));
+        }
+        if let Some(mtu) = step.mtu.filter(|mtu| *mtu != link.mtu) {
+            drifts.push(Drift::new(format!("MTU of {object}"), mtu.to_string(), link.mtu.to_string()));
+        }
+        let modes = [
+            ("promisc", step.promisc, link.is_promisc()),
+            ("allmulti", step.allmulti.unwrap_or_default(), link.is_allmulti()),
+        ];
+        for (name, expected, found) in modes {
+            // Somebody watching the container's traffic is no drift: only what was asked for and is gone.
+            if expected && !found {
+                drifts.push(Drift::new(format!("{name} of {object}"), "on", "off"));
+            }
+        }
+        let addresses = rtnl::addresses(&mut open.socket, Some(link.index))?;
+        for address in &step.addresses {
+            if !addresses.iter().any(|found| found.address == *address) {
+                drifts.push(Drift::missing(format!("address {address} on {}", step.name)));
+            }
+        }
+        if step.up {
+            self.probe_routes(step, link.index, drifts)?;
+        }
+        self.probe_sysctls(step, drifts)
+    }
+
+    fn probe_routes(&mut self, step: &Interface, index: u32, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        if step.routes.is_empty() {
+            return Ok(());
+        }
+        let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
+        for route in &step.routes {
+            let same_way = |f: &&rtnl::FoundRoute| {
+                f.dst == route.dst
+                    && f.oif == Some(index)
+                    && (route.gw.is_none() || f.gateway == route.gw)
+                    && route.priority.is_none_or(|priority| f.priority == priority)
+                    && route.mtu.is_none_or(|mtu| f.mtu == Some(mtu))
+                    && route.advmss.is_none_or(|advmss| f.advmss == Some(advmss))
+            };
+            let table = route.table.unwrap_or(MAIN_TABLE);
+            // A later plugin may move routes to another table (sbr), and an earlier interface may have had the same
+            // destination first; both are as good.
+            let elsewhere =
+                |f: &rtnl::FoundRoute| f.dst == route.dst && f.table == table && f.oif != Some(index);
+            if found.iter().any(|f| same_way(&f)) || found.iter().any(elsewhere) {
+                continue;
+            }
+            let via = route.gw.map_or(String::new(), |gw| format!(" via {gw}"));
+            let object = format!("route {}{via} in table {table} on {}", route.dst, step.name);
+            drifts.push(Drift::missing(object));
+        }
+        Ok(())
+    }
+
+    fn probe_sysctls(&mut self, step: &Interface, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        if step.sysctl.is_empty() {
+            return Ok(());
+        }
+        let values = self
+            .needed_sandbox(&step.sandbox)?
+            .netns
+            .enter(|| step.sysctl.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
+        for ((key, expected), found) in step.sysctl.iter().zip(values) {
+            match found {
+                Ok(found) if same_words(&found, expected) => {}
+                Ok(found) => drifts.push(Drift::new(format!("sysctl {key}"), expected, found)),
+                Err(error) => drifts.push(Drift::new(format!("sysctl {key}"), expected, error.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
+fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
+    let has_v6 = step.addresses.iter().any(|address| address.is_ipv6());
+    let dad = if step.dad { "1" } else { "0" };
+    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0")];
+    if has_v6 {
+        settings.extend([
+            ("disable_ipv6", "0"),
+            ("accept_dad", dad),
+            ("enhanced_dad", dad),
+            ("keep_addr_on_down", "1"),
+            ("ndisc_notify", "1"),
+        ]);
+    }
+    netns.enter(|| {
+        for (key, value) in settings {
+            write_if_there(&format!("net/ipv6/conf/{}/{key}", step.name), value)?;
+        }
+        if has_v6 {
+            write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;
+        }
+        Ok(())
+    })?
+}
+
+/// Addresses, up, routes: one batch.
+fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
+    let mut messages = Vec::with_capacity(2 + step.addresses.len() + step.routes.len());
+    for address in &step.addresses {
+        let spec = AddressSpec { nodad: !step.dad, ..AddressSpec::new(index, *address) };
+        messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
+    }
+    let up = LinkChange {
+        up: Some(true),
+        promisc: step.promisc.then_some(true),
+        allmulti: step.allmulti,
+        devconf: &[(Devconf::ArpNotify, 1)],
+        ..LinkChange::default()
+    };
+    messages.push(rtnl::set_link(LinkTarget::Index(index), &up));
+    let lo_up = LinkChange { up: Some(true), ..LinkChange::default() };
+    messages.push(rtnl::set_link(LinkTarget::Index(LOOPBACK_INDEX), &lo_up));
+    for route in &step.routes {
+        let spec = RouteSpec::new(route.clone(), index);
+        // A second interface finds the first one's default route: that one stays.
+        messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
+    }
+    messages
+}
+
+/// The kernel prints several values with tabs between them.
+fn same_words(a: &str, b: &str) -> bool {
+    a.split_whitespace().eq(b.split_whitespace())
+}

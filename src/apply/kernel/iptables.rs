@@ -1,0 +1,255 @@
+//! The iptables backend: restore texts, one process for a family and transaction.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::firewall::iptables::{self, Family, Restore, Saved};
+use crate::firewall::{AttachmentRules, NetworkRules, nft};
+use crate::model::{AttachmentKey, FirewallBackend};
+use crate::plan::Firewall;
+use crate::sys::command;
+use crate::sys::process::{self, Run};
+
+use super::{Cause, Drift, Kernel};
+
+/// How long a run may take; legacy iptables may have to wait for its lock.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Where administrators' programs are when a runtime's `PATH` does not say.
+const SEARCHED: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
+
+/// Which of a host's iptables is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// The one that the host calls `iptables`.
+    Default,
+    /// Over nf_tables.
+    Nft,
+    /// Over x_tables.
+    Legacy,
+}
+
+/// The names of a program, the best first: `iptables-nft-save` where there is one.
+fn names(family: Family, variant: Variant, suffix: &str) -> Vec<String> {
+    let stem = match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    };
+    match variant {
+        Variant::Default => vec![format!("{stem}{suffix}")],
+        Variant::Nft => vec![format!("{stem}-nft{suffix}"), format!("{stem}{suffix}")],
+        Variant::Legacy => vec![format!("{stem}-legacy{suffix}")],
+    }
+}
+
+fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
+    names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
+}
+
+fn call(
+    family: Family,
+    variant: Variant,
+    suffix: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<String, Cause> {
+    let name = names(family, variant, suffix).swap_remove(0);
+    let Some(program) = find(family, variant, suffix) else {
+        return Err(Cause::Firewall(format!(
+            "{name} is not installed; install iptables, or set backend to nftables"
+        )));
+    };
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    let outcome = process::run_quietly(&Run {
+        program: &program,
+        arguments: &arguments,
+        environment: None,
+        input: input.as_bytes(),
+        limit: LIMIT,
+    })?;
+    if outcome.status.success() {
+        return Ok(String::from_utf8_lossy(&outcome.output).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&outcome.complaints).trim().replace('\n', " ");
+    Err(Cause::Firewall(format!("{name} failed: {complaint}")))
+}
+
+fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
+    call(family, variant, "-save", &[], "").map(|text| Saved::parse(&text))
+}
+
+fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
+    call(family, variant, "-restore", &["--noflush", "-w", "30"], text).map(drop)
+}
+
+/// Applies both families' texts; what was applied before a failure stays, and is idempotent to apply again.
+fn restore_both(texts: &Restore) -> Result<(), Cause> {
+    for (family, text) in [(Family::V4, &texts.v4), (Family::V6, &texts.v6)] {
+        if let Some(text) = text {
+            restore(family, Variant::Default, text)?;
+        }
+    }
+    Ok(())
+}
+
+impl Kernel {
+    /// Whether the iptables backend can be used.
+    ///
+    /// # Errors
+    /// Names the program that is missing, or says what it complained of.
+    pub fn require_iptables(&mut self) -> Result<(), Cause> {
+        save(Family::V4, Variant::Default).map(drop)
+    }
+
+    pub(super) fn attach_by_iptables(&mut self, step: &Firewall) -> Result<(), Cause> {
+        let attached = self.owns_iptables(&step.attachment.owner)?;
+        let texts = iptables::attach(&step.network, &step.attachment);
+        if attached || restore_both(&texts).is_err() {
+            // Chains are missing, or half of this attachment is there already: everything anew from the records.
+            self.rebuild_iptables(&[&step.network], Some((&step.network, &step.attachment)))?;
+        }
+        self.guard_by_nftables(step)
+    }
+
+    /// Whether an attachment may have rules already: only a walk over recorded attachments finds it so.
+    fn owns_iptables(&self, owner: &AttachmentKey) -> Result<bool, Cause> {
+        use crate::store::Stage;
+        let found = self.state.find::<serde_json::Value>(owner)?;
+        Ok(found.is_some_and(|found| found.stage == Stage::Ready))
+    }
+
+    /// Source addresses are guarded on the bridge, which iptables does not see: nf_tables does it on either backend.
+    fn guard_by_nftables(&mut self, step: &Firewall) -> Result<(), Cause> {
+        if step.attachment.only_mac.is_none() {
+            return Ok(());
+        }
+        self.add_elements(&guards(step))
+    }
+
+    pub(super) fn detach_by_iptables(&mut self, steps: &[&Firewall]) -> Result<(), Cause> {
+        let mut elements = Vec::new();
+        for step in steps {
+            elements.extend(guards(step));
+            let texts = iptables::detach(&step.network, &step.attachment);
+            if restore_both(&texts).is_ok() {
+                continue;
+            }
+            for family in Family::BOTH {
+                let Ok(saved) = save(family, Variant::Default) else { continue };
+                if let Some(text) = iptables::detach_from(&saved, &step.attachment.owner) {
+                    restore(family, Variant::Default, &text)?;
+                }
+            }
+        }
+        self.remove_elements(&elements)
+    }
+
+    pub(super) fn write_iptables_network(&mut self, new: &NetworkRules) -> Result<(), Cause> {
+        self.rebuild_iptables(&[new], None)
+    }
+
+    /// Everything of ours as the records say, with what is being written now among it. Called under the main lock.
+    pub(super) fn rebuild_iptables(
+        &mut self,
+        also: &[&NetworkRules],
+        attaching: Option<(&NetworkRules, &AttachmentRules)>,
+    ) -> Result<(), Cause> {
+        let (recorded, _) = self.state.networks()?;
+        let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
+        for network in recorded.into_iter().filter(|network| network.backend == FirewallBackend::Iptables) {
+            let Ok(rules) = serde_json::from_value::<NetworkRules>(network.rules) else { continue };
+            if !networks.iter().any(|known| known.network == rules.network) {
+                networks.push(rules);
+            }
+        }
+        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
+        let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
+        let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> = ready
+            .iter()
+            .filter(|firewall| Some(&firewall.attachment.owner) != attaching_owner)
+            .map(|firewall| (&firewall.network, &firewall.attachment))
+            .collect();
+        attachments.extend(attaching);
+        for family in Family::BOTH {
+            let saved = match save(family, Variant::Default) {
+                Ok(saved) => saved,
+                // A host without IPv6 may lack ip6tables; what needs it fails below.
+                Err(_) if family == Family::V6 && !attachments.iter().any(|(_, a)| has_v6(a)) => continue,
+                Err(cause) => return Err(cause),
+            };
+            restore(family, Variant::Default, &iptables::rebuild(family, &saved, &networks, &attachments))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn probe_iptables(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        for family in Family::BOTH {
+            if family == Family::V6 && !has_v6(&step.attachment) {
+                continue;
+            }
+            for arguments in iptables::checks(family, &step.network, &step.attachment) {
+                let mut words: Vec<&str> = vec!["-w", "30"];
+                words.extend(arguments.iter().map(String::as_str));
+                if let Err(cause) = call(family, Variant::Default, "", &words, "") {
+                    let object = format!("iptables rule: {}", arguments.join(" "));
+                    drifts.push(Drift::new(object, "present", cause.to_string()));
+                }
+            }
+        }
+        for element in guards(step) {
+            if self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?.is_none() {
+                drifts.push(Drift::missing(format!("nf_tables element: {element}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rules of ours whose owner has no record. A host without iptables has none.
+    pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+        let (networks, _) = self.state.networks()?;
+        if !networks.iter().any(|network| network.backend == FirewallBackend::Iptables) {
+            return Ok(());
+        }
+        for family in Family::BOTH {
+            let Ok(saved) = save(family, Variant::Default) else { continue };
+            for owner in saved.owners().iter().filter_map(|owner| AttachmentKey::parse(owner)) {
+                if known.contains(&owner) {
+                    continue;
+                }
+                // Each removal changes what is there for the next.
+                let Ok(saved) = save(family, Variant::Default) else { continue };
+                if let Some(text) = iptables::detach_from(&saved, &owner) {
+                    restore(family, Variant::Default, &text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a network through a FORWARD chain of iptables that drops by its policy. `false` where there was nothing
+    /// to do.
+    pub(super) fn admit_by_iptables(family: Family, variant: Variant, bridge: &str) -> Result<bool, Cause> {
+        let saved = save(family, variant)?;
+        if !saved.drops_forwarded() {
+            return Ok(false);
+        }
+        if let Some(text) = iptables::admission(&saved, bridge) {
+            restore(family, variant, &text)?;
+        }
+        Ok(true)
+    }
+}
+
+fn has_v6(rules: &AttachmentRules) -> bool {
+    rules.addresses.iter().any(std::net::IpAddr::is_ipv6)
+}
+
+/// The elements of an attachment that are nf_tables' on either backend.
+fn guards(step: &Firewall) -> Vec<nft::Element> {
+    let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+    elements.retain(|element| nft::Set::BRIDGE.contains(&element.set));
+    elements
+}

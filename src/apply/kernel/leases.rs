@@ -1,0 +1,61 @@
+//! The addresses of an attachment.
+
+use std::path::Path;
+
+use crate::model::LeaseSource;
+use crate::plan::Leases;
+
+use super::{Cause, Drift, Kernel};
+
+impl Kernel {
+    /// Addresses are taken before the plan is built, since the plan follows from them; here they are only confirmed.
+    pub(super) fn ensure_leases(&mut self, step: &Leases) -> Result<(), Cause> {
+        let mut drifts = Vec::new();
+        // Reading one small file for each address is what it costs to notice a lost lease in `reconcile`.
+        self.probe_leases(step, &mut drifts)?;
+        match drifts.first() {
+            Some(drift) => Err(Cause::Lost(drift.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the addresses back to whoever holds them.
+    pub(super) fn release_leases(&mut self, step: &Leases) -> Result<(), Cause> {
+        match &step.source {
+            LeaseSource::Static | LeaseSource::None => Ok(()),
+            LeaseSource::Files { directory } => {
+                let Some(directory) = self.state.existing_lease_directory(Path::new(directory))? else {
+                    return Ok(());
+                };
+                if step.leases.is_empty() {
+                    // The ADD was killed before it wrote down which addresses it took.
+                    directory.release_by_walk(&step.owner)?;
+                    return Ok(());
+                }
+                Ok(directory.release(&step.leases, &step.owner)?)
+            }
+            LeaseSource::Delegated { .. } => super::delegate::release(step),
+        }
+    }
+
+    pub(super) fn probe_leases(&mut self, step: &Leases, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let LeaseSource::Files { directory } = &step.source else { return Ok(()) };
+        let directory = self.state.existing_lease_directory(Path::new(directory))?;
+        for lease in &step.leases {
+            let address = lease.address.ip();
+            let owner = match &directory {
+                Some(directory) => directory.owner(address)?,
+                None => None,
+            };
+            match owner {
+                Some(owner) if owner.is(&step.owner) => {}
+                Some(owner) => {
+                    let object = format!("lease of {address}");
+                    drifts.push(Drift::new(object, step.owner.to_string(), owner.to_string()));
+                }
+                None => drifts.push(Drift::missing(format!("lease of {address}"))),
+            }
+        }
+        Ok(())
+    }
+}

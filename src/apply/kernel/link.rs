@@ -1,0 +1,198 @@
+//! The veth pair and its bridge port.
+
+use nix::errno::Errno;
+
+use crate::model::names;
+use crate::plan::{Link, Port, Vlans};
+use crate::sys::rtnl::{self, BridgeVlan, LinkChange, LinkTarget, PortChange, VlanFlags};
+use crate::sys::{SysError, netlink::Message};
+
+use super::{Cause, Drift, Kernel};
+
+/// Host ends get indexes from here on, container ends from the other: chosen by us, they save look-ups and let all
+/// messages of a namespace leave in one batch. A collision is found by the kernel, and then the kernel chooses.
+const HOST_INDEX: (u32, u32) = (100_000, 900_000);
+const CONTAINER_INDEX: (u32, u32) = (100, 900);
+
+impl Kernel {
+    pub(super) fn ensure_link(&mut self, step: &Link) -> Result<(), Cause> {
+        let master = match self.bridge(&step.bridge)? {
+            Some(bridge) => bridge.index,
+            None => return Err(SysError::refused("find the bridge", &step.bridge, Errno::ENODEV).into()),
+        };
+        let peer_index = chosen(CONTAINER_INDEX, &step.name);
+        let first =
+            self.create_veth(step, master, Some((chosen(HOST_INDEX, &step.host_name), peer_index)))?;
+        let Err(error) = first else {
+            self.needed_sandbox(&step.sandbox)?.chosen_index = Some(peer_index);
+            return Ok(());
+        };
+        match error.errno() {
+            Some(Errno::EEXIST | Errno::EBUSY) => {}
+            _ => return Err(self.explain(step, error)),
+        }
+        self.remove_leftover(step)?;
+        self.create_veth(step, master, None)?.map_err(|error| self.explain(step, error))
+    }
+
+    /// Makes the pair; the inner result is the kernel's answer to the one message.
+    fn create_veth(
+        &mut self,
+        step: &Link,
+        master: u32,
+        indexes: Option<(u32, u32)>,
+    ) -> Result<Result<(), SysError>, Cause> {
+        // The host's socket is taken out for the moment, so that the sandbox can be borrowed beside it.
+        self.host()?;
+        let Some(mut host) = self.host.take() else { return Ok(Ok(())) };
+        let outcome = self.needed_sandbox(&step.sandbox).map(|open| {
+            let message = rtnl::create_veth(&rtnl::Veth {
+                name: &step.host_name,
+                index: indexes.map(|(host, _)| host),
+                mac: Some(step.host_mac),
+                master: Some(master),
+                group: Some(names::LINK_GROUP),
+                up: true,
+                netns: Some(&open.netns),
+                peer_name: &step.name,
+                peer_index: indexes.map(|(_, peer)| peer),
+                peer_mac: Some(step.mac),
+                mtu: step.mtu,
+                tx_queue_len: step.tx_queue_len,
+            });
+            host.transact(&[message])
+        });
+        self.host = Some(host);
+        outcome
+    }
+
+    /// A name is taken, or an index is. A link of our name and mark is left over from a killed call: it goes. A
+    /// stranger's is an error.
+    fn remove_leftover(&mut self, step: &Link) -> Result<(), Cause> {
+        if rtnl::link_by_name(&mut self.needed_sandbox(&step.sandbox)?.socket, &step.name)?.is_some() {
+            return Err(Cause::InterfaceExists(step.name.clone()));
+        }
+        match rtnl::link_by_name(self.host()?, &step.host_name)? {
+            Some(link) if link.group == names::LINK_GROUP => {
+                Ok(self.host()?.transact(&[rtnl::delete_link(link.index)])?)
+            }
+            Some(link) => Err(Cause::InterfaceExists(link.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn explain(&self, step: &Link, error: SysError) -> Cause {
+        match error.errno() {
+            Some(Errno::EXFULL) => Cause::BridgeFull(step.bridge.clone()),
+            Some(Errno::EEXIST) => Cause::InterfaceExists(step.name.clone()),
+            _ => error.into(),
+        }
+    }
+
+    pub(super) fn ensure_port(&mut self, step: &Port) -> Result<(), Cause> {
+        let target = LinkTarget::Name(&step.host_name);
+        let mut change =
+            PortChange { hairpin: Some(step.hairpin), isolated: Some(step.isolated), forwarding: step.up };
+        match self.host()?.transact(&[rtnl::set_port(target, &change)]) {
+            Ok(()) => {}
+            // A bridge that runs the spanning tree decides on the state by itself.
+            Err(error) if step.up && matches!(error.errno(), Some(Errno::EBUSY | Errno::ENETDOWN)) => {
+                change.forwarding = false;
+                self.host()?.transact(&[rtnl::set_port(target, &change)])?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if !step.vlans.is_empty() {
+            self.ensure_vlans(step)?;
+        }
+        if !step.up {
+            return Ok(());
+        }
+        // With arp_notify and ndisc_notify on, setting the address once more announces it: only now, because what
+        // the kernel announced when the link came up met a port that did not forward yet.
+        let open = self.needed_sandbox(&step.sandbox)?;
+        let index = open.index_of(&step.name)?;
+        let announce = LinkChange { mac: Some(step.mac), ..LinkChange::default() };
+        Ok(open.socket.transact(&[rtnl::set_link(LinkTarget::Index(index), &announce)])?)
+    }
+
+    fn ensure_vlans(&mut self, step: &Port) -> Result<(), Cause> {
+        let Some(link) = rtnl::link_by_name(self.host()?, &step.host_name)? else {
+            return Err(SysError::refused("find the bridge port", &step.host_name, Errno::ENODEV).into());
+        };
+        let mut messages: Vec<Message> = Vec::new();
+        if !step.vlans.keep_default && step.vlans.access != Some(1) {
+            let default = BridgeVlan { first: 1, last: 1, flags: VlanFlags::default() };
+            messages.push(rtnl::delete_vlans(link.index, false, &[default]).tolerating(Errno::ENOENT));
+        }
+        messages.push(rtnl::add_vlans(link.index, false, &members(&step.vlans)));
+        Ok(self.host()?.transact(&messages)?)
+    }
+
+    pub(super) fn probe_link(&mut self, step: &Link, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let object = format!("host interface {}", step.host_name);
+        let Some(link) = rtnl::link_by_name(self.host()?, &step.host_name)? else {
+            drifts.push(Drift::missing(object));
+            return Ok(());
+        };
+        if !link.is_up() {
+            drifts.push(Drift::new(&object, "up", "down"));
+        }
+        if let Some(mtu) = step.mtu.filter(|mtu| *mtu != link.mtu) {
+            drifts.push(Drift::new(format!("MTU of {object}"), mtu.to_string(), link.mtu.to_string()));
+        }
+        let bridge = self.bridge(&step.bridge)?.map(|bridge| bridge.index);
+        if link.master != bridge || bridge.is_none() {
+            let found = match link.master {
+                Some(index) => rtnl::link_by_index(self.host()?, index)?.map_or("none".into(), |l| l.name),
+                None => "none".to_owned(),
+            };
+            drifts.push(Drift::new(format!("bridge of {object}"), &step.bridge, found));
+        }
+        Ok(())
+    }
+
+    pub(super) fn probe_port(&mut self, step: &Port, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let Some(link) = rtnl::link_by_name(self.host()?, &step.host_name)? else { return Ok(()) };
+        let Some(port) = &link.port else { return Ok(()) };
+        let flags = [("hairpin", step.hairpin, port.hairpin), ("isolated", step.isolated, port.isolated)];
+        for (name, expected, found) in flags {
+            if expected != found {
+                let object = format!("{name} on bridge port {}", step.host_name);
+                drifts.push(Drift::new(object, expected.to_string(), found.to_string()));
+            }
+        }
+        if step.vlans.is_empty() {
+            return Ok(());
+        }
+        let found = rtnl::vlans(self.host()?, link.index)?;
+        for wanted in members(&step.vlans) {
+            let covered = |vlan: u16| found.iter().any(|run| run.first <= vlan && vlan <= run.last);
+            if !(wanted.first..=wanted.last).all(covered) {
+                let object =
+                    format!("VLAN {}-{} on bridge port {}", wanted.first, wanted.last, step.host_name);
+                drifts.push(Drift::missing(object));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn members(vlans: &Vlans) -> Vec<BridgeVlan> {
+    let access = vlans.access.map(|vlan| BridgeVlan {
+        first: vlan,
+        last: vlan,
+        flags: VlanFlags { pvid: true, untagged: true },
+    });
+    let trunk = vlans.trunk.iter().map(|(first, last)| BridgeVlan {
+        first: *first,
+        last: *last,
+        flags: VlanFlags::default(),
+    });
+    access.into_iter().chain(trunk).collect()
+}
+
+/// An index that follows from a name.
+fn chosen((first, count): (u32, u32), name: &str) -> u32 {
+    first + u32::try_from(names::hash(name.as_bytes()) % u64::from(count)).unwrap_or(0)
+}

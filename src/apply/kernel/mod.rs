@@ -1,0 +1,120 @@
+//! The real host: steps walked over the kernel and the state directory.
+//!
+//! One value serves one call of the plugin. Sockets are opened when they are first needed and left open: closing an
+//! nf_tables socket after a deletion waits for the kernel, which the end of the process does anyway.
+
+mod absent;
+mod admission;
+mod bridge;
+mod delegate;
+mod facts;
+mod firewall;
+mod forwarding;
+mod interface;
+mod iptables;
+mod leases;
+mod link;
+mod orphans;
+mod ports;
+mod probe;
+mod rebuild;
+mod sandbox;
+mod shape;
+
+use std::rc::Rc;
+
+use crate::plan::{Plan, Step};
+use crate::store::State;
+use crate::sys::netlink::{Protocol, Socket};
+use crate::sys::nfnetlink::NftSocket;
+use crate::sys::rtnl;
+
+use super::{ApplyError, Cause, Drift, Host};
+
+pub use delegate::Delegation;
+pub use facts::ChainDropping;
+pub use ports::Holder;
+use sandbox::OpenSandbox;
+pub use sandbox::SandboxError;
+
+/// The kernel and the state directory.
+#[derive(Debug)]
+pub struct Kernel {
+    state: Rc<State>,
+    host: Option<Socket>,
+    nft: Option<NftSocket>,
+    conntrack: Option<Socket>,
+    sandboxes: Vec<OpenSandbox>,
+    /// Bridges that were looked up by this call.
+    bridges: Vec<rtnl::Link>,
+}
+
+impl Kernel {
+    /// A host whose addresses and ports are kept in `state`.
+    pub fn new(state: Rc<State>) -> Self {
+        Self { state, host: None, nft: None, conntrack: None, sandboxes: Vec::new(), bridges: Vec::new() }
+    }
+
+    /// The routing socket of the host's namespace.
+    fn host(&mut self) -> Result<&mut Socket, Cause> {
+        opened(&mut self.host, || Socket::open(Protocol::Route))
+    }
+
+    /// The nf_tables socket of the host's namespace.
+    fn nft(&mut self) -> Result<&mut NftSocket, Cause> {
+        opened(&mut self.nft, NftSocket::open)
+    }
+
+    fn ensure_step(&mut self, step: &Step) -> Result<(), Cause> {
+        match step {
+            Step::Leases(step) => self.ensure_leases(step),
+            Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
+            Step::Forwarding(step) => self.ensure_forwarding(*step),
+            Step::Bridge(step) => self.ensure_bridge(step),
+            Step::Link(step) => self.ensure_link(step),
+            Step::Interface(step) => self.ensure_interface(step),
+            Step::Port(step) => self.ensure_port(step),
+            Step::Shape(step) => self.ensure_shape(step),
+            Step::Firewall(step) => self.ensure_firewall(step),
+        }
+    }
+}
+
+impl Host for Kernel {
+    fn ensure(&mut self, steps: &[Step]) -> Result<(), (usize, ApplyError)> {
+        for (index, step) in steps.iter().enumerate() {
+            self.ensure_step(step).map_err(|cause| (index, ApplyError::new(step, cause)))?;
+        }
+        Ok(())
+    }
+
+    fn absent(&mut self, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
+        absent::absent(self, plans)
+    }
+
+    fn probe(&mut self, steps: &[Step]) -> Result<Vec<Drift>, ApplyError> {
+        let mut drifts = Vec::new();
+        for step in steps {
+            self.probe_step(step, &mut drifts).map_err(|cause| ApplyError::new(step, cause))?;
+        }
+        Ok(drifts)
+    }
+}
+
+/// What a slot holds, opened where it holds nothing yet.
+fn opened<T, E: Into<Cause>>(
+    slot: &mut Option<T>,
+    open: impl FnOnce() -> Result<T, E>,
+) -> Result<&mut T, Cause> {
+    match slot {
+        Some(value) => Ok(value),
+        None => Ok(slot.insert(open().map_err(Into::into)?)),
+    }
+}
+
+/// The steps of a plan, for callers that hold plans.
+impl AsRef<[Step]> for Plan {
+    fn as_ref(&self) -> &[Step] {
+        &self.steps
+    }
+}

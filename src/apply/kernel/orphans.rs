@@ -1,0 +1,88 @@
+//! What carries our mark and belongs to nobody.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+
+use crate::firewall::nft::{self, Set};
+use crate::model::{AttachmentKey, names};
+use crate::sys::rtnl::{self, LinkChange, LinkTarget};
+
+use super::{ApplyError, Cause, Kernel};
+
+/// The interface group of orphans that are about to go.
+const ORPHANS_GROUP: u32 = names::LINK_GROUP + 2;
+
+impl Kernel {
+    /// Takes away the links of an attachment that has no record: their names follow from it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn remove_stray(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
+        self.remove_named(&[names::host_interface(key), names::shaping_interface(key)])
+            .map_err(|cause| ApplyError::new(format!("the links of {key}"), cause))
+    }
+
+    fn remove_named(&mut self, candidates: &[String]) -> Result<(), Cause> {
+        for name in candidates {
+            let Some(link) = rtnl::link_by_name(self.host()?, name)? else { continue };
+            if link.group == names::LINK_GROUP {
+                self.host()?.transact(&[rtnl::delete_link(link.index)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away links, claims of host ports and firewall elements of attachments that are not in `known`, which are
+    /// all that have a record. Called under the main lock. What could not be taken away is said.
+    pub fn remove_orphans(&mut self, known: &HashSet<AttachmentKey>) -> Vec<String> {
+        let mut failures = Vec::new();
+        for outcome in [self.orphan_elements(known), self.orphan_links(known), self.orphan_claims(known)] {
+            if let Err(cause) = outcome {
+                failures.push(cause.to_string());
+            }
+        }
+        failures
+    }
+
+    fn orphan_links(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+        let keep: HashSet<String> = known
+            .iter()
+            .flat_map(|key| [names::host_interface(key), names::shaping_interface(key)])
+            .collect();
+        let ours = rtnl::links_in_group(self.host()?, names::LINK_GROUP)?;
+        let orphans = ours.iter().filter(|link| {
+            // Bridges and the gateway links of VLANs belong to networks.
+            matches!(link.kind.as_deref(), Some("veth" | "ifb")) && !keep.contains(&link.name)
+        });
+        let into_group = LinkChange { group: Some(ORPHANS_GROUP), ..LinkChange::default() };
+        let mut messages: Vec<_> = orphans
+            .map(|link| rtnl::set_link(LinkTarget::Index(link.index), &into_group).tolerating(Errno::ENODEV))
+            .collect();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        messages.push(rtnl::delete_group(ORPHANS_GROUP).tolerating(Errno::ENODEV));
+        Ok(self.host()?.transact(&messages)?)
+    }
+
+    fn orphan_claims(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+        for claim in self.state.claims_of_unknown(|key| known.contains(key))? {
+            self.state.drop_claim(&claim)?;
+        }
+        Ok(())
+    }
+
+    fn orphan_elements(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+        let owners = Self::comments_of(known);
+        let mut orphans = Vec::new();
+        for set in Set::OF_ATTACHMENTS {
+            // A host without our tables has no elements.
+            let Ok(replies) = self.nft()?.dump(&nft::dump(set)) else { continue };
+            let elements = replies.iter().flat_map(|reply| nft::parse_elements(set, reply));
+            orphans.extend(elements.filter(|element| !owners.contains(&element.owner)));
+        }
+        self.remove_elements(&orphans)?;
+        self.orphan_iptables(known)
+    }
+}

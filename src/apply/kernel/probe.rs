@@ -1,0 +1,36 @@
+//! `probe`: how the host differs from what a step wants.
+
+use crate::plan::Step;
+
+use super::{Cause, Drift, Kernel};
+
+impl Kernel {
+    pub(super) fn probe_step(&mut self, step: &Step, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        match step {
+            Step::Leases(step) => self.probe_leases(step, drifts),
+            Step::Claims(step) => {
+                for publication in &step.publications {
+                    match self.state.owner(publication)? {
+                        Some(owner) if owner == step.owner.to_string() => {}
+                        Some(owner) => {
+                            drifts.push(Drift::new(
+                                format!("host port {publication}"),
+                                step.owner.to_string(),
+                                owner,
+                            ));
+                        }
+                        None => drifts.push(Drift::missing(format!("claim of host port {publication}"))),
+                    }
+                }
+                Ok(())
+            }
+            Step::Forwarding(step) => Self::probe_forwarding(*step, drifts),
+            Step::Bridge(step) => self.probe_bridge(step, drifts),
+            Step::Link(step) => self.probe_link(step, drifts),
+            Step::Interface(step) => self.probe_interface(step, drifts),
+            Step::Port(step) => self.probe_port(step, drifts),
+            Step::Shape(step) => self.probe_shape(step, drifts),
+            Step::Firewall(step) => self.probe_firewall(step, drifts),
+        }
+    }
+}

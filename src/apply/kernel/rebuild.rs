@@ -1,0 +1,62 @@
+//! The ruleset from the records: after somebody flushed it, or where it was never there.
+
+use nix::errno::Errno;
+
+use crate::firewall::NetworkRules;
+use crate::firewall::nft::{self, Element};
+use crate::model::FirewallBackend;
+use crate::plan::{Firewall, Plan, Step};
+use crate::store::{Listed, Stage};
+
+use super::firewall::refused;
+use super::{Cause, Kernel};
+
+impl Kernel {
+    /// Writes base chains, every recorded network's chain and every ready attachment's elements, where they are
+    /// missing.
+    pub(super) fn rebuild_nftables(&mut self) -> Result<(), Cause> {
+        let (networks, _) = self.state.networks()?;
+        let of_nftables = networks.into_iter().filter(|network| network.backend == FirewallBackend::Nftables);
+        for network in of_nftables {
+            let Ok(rules) = serde_json::from_value::<NetworkRules>(network.rules) else { continue };
+            self.make_nftables_base(&rules)?;
+            let mut messages = nft::network(&rules);
+            messages.extend(nft::add(&nft::network_elements(&rules)));
+            match self.nft()?.commit(&messages) {
+                Err(error) if error.errno != Errno::EEXIST => {
+                    return Err(refused("write a network's chain", &error));
+                }
+                _ => {}
+            }
+        }
+        let mut missing: Vec<Element> = Vec::new();
+        for firewall in self.recorded_firewalls(FirewallBackend::Nftables)? {
+            for element in nft::attachment_elements(&firewall.network, &firewall.attachment) {
+                if self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?.is_none() {
+                    missing.push(element);
+                }
+            }
+        }
+        // Elements of one set next to each other: fewer messages.
+        missing.sort_by_key(|element| element.set as u8);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.nft()?
+            .commit(&nft::add(&missing))
+            .map_err(|error| refused("add the elements of the recorded attachments", &error))
+    }
+
+    /// The firewall steps of all attachments that are ready, on one backend.
+    pub(super) fn recorded_firewalls(&self, backend: FirewallBackend) -> Result<Vec<Firewall>, Cause> {
+        let Listed { found, .. }: Listed<Plan> = self.state.all()?;
+        let ready = found.into_iter().filter(|found| found.stage == Stage::Ready);
+        let steps = ready.flat_map(|found| found.record.plan.steps);
+        Ok(steps
+            .filter_map(|step| match step {
+                Step::Firewall(firewall) if firewall.backend == backend => Some(*firewall),
+                _ => None,
+            })
+            .collect())
+    }
+}

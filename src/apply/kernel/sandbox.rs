@@ -1,0 +1,99 @@
+//! Namespaces of containers.
+
+use crate::plan::Sandbox;
+use crate::sys::netlink::{Protocol, Socket};
+use crate::sys::rtnl;
+use crate::sys::{Netns, NetnsError, SysError};
+
+use super::{Cause, Kernel};
+
+/// Why a namespace cannot serve a container.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// It is not there, no namespace, or cannot be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// It is the plugin's own, and so the host's.
+    #[error("{0} is the network namespace of the plugin itself: the host's, not a container's")]
+    Own(String),
+}
+
+/// A namespace with a routing socket in it.
+#[derive(Debug)]
+pub(super) struct OpenSandbox {
+    sandbox: Sandbox,
+    pub(super) netns: Netns,
+    pub(super) socket: Socket,
+    /// The index of the container's interface, where it was chosen by us.
+    pub(super) chosen_index: Option<u32>,
+}
+
+impl Kernel {
+    /// Opens the namespace of a container, and makes sure that it is not the plugin's own unless `allow_own` is set
+    /// (`CNI_NETNS_OVERRIDE`).
+    ///
+    /// # Errors
+    /// Where it is not there, not a network namespace, or the plugin's own.
+    pub fn open_sandbox(&mut self, path: &str, allow_own: bool) -> Result<Sandbox, SandboxError> {
+        let netns = Netns::open(path)?;
+        let identity = netns.identity()?;
+        if !allow_own && netns.is_current()? {
+            return Err(SandboxError::Own(path.to_owned()));
+        }
+        let sandbox = Sandbox { path: path.to_owned(), device: identity.device, inode: identity.inode };
+        if !self.sandboxes.iter().any(|open| open.sandbox == sandbox) {
+            let socket = Socket::open_in(&netns, Protocol::Route).map_err(|error| NetnsError::Unusable {
+                path: path.to_owned(),
+                errno: error.errno().unwrap_or(nix::errno::Errno::EIO),
+            })?;
+            self.sandboxes.push(OpenSandbox { sandbox: sandbox.clone(), netns, socket, chosen_index: None });
+        }
+        Ok(sandbox)
+    }
+
+    /// Whether the namespace has an interface of this name.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn has_interface(&mut self, sandbox: &Sandbox, name: &str) -> Result<bool, SysError> {
+        match self.sandbox(sandbox) {
+            Some(open) => Ok(rtnl::link_by_name(&mut open.socket, name)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The open namespace of a step; `None` where the path is gone or means another namespace by now.
+    pub(super) fn sandbox(&mut self, sandbox: &Sandbox) -> Option<&mut OpenSandbox> {
+        let known = self.sandboxes.iter().position(|open| open.sandbox == *sandbox);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let found = self.open_sandbox(&sandbox.path, true).ok()?;
+                if found != *sandbox {
+                    return None;
+                }
+                self.sandboxes.iter().position(|open| open.sandbox == *sandbox)?
+            }
+        };
+        self.sandboxes.get_mut(index)
+    }
+
+    /// As [`Kernel::sandbox`], for steps that cannot do without.
+    pub(super) fn needed_sandbox(&mut self, sandbox: &Sandbox) -> Result<&mut OpenSandbox, Cause> {
+        self.sandbox(sandbox)
+            .ok_or_else(|| SysError::from(NetnsError::Missing { path: sandbox.path.clone() }).into())
+    }
+}
+
+impl OpenSandbox {
+    /// The index of an interface: the one we chose, or what the kernel says.
+    pub(super) fn index_of(&mut self, name: &str) -> Result<u32, Cause> {
+        if let Some(index) = self.chosen_index {
+            return Ok(index);
+        }
+        match rtnl::link_by_name(&mut self.socket, name)? {
+            Some(link) => Ok(link.index),
+            None => Err(SysError::refused("find the interface", name, nix::errno::Errno::ENODEV).into()),
+        }
+    }
+}

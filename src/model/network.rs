@@ -1,0 +1,47 @@
+//! What is remembered about a network between calls.
+
+use serde::{Deserialize, Serialize};
+
+use super::RangeSet;
+
+/// The choices made when a network was first used, so that every later call makes the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// `name` of the configuration.
+    pub name: String,
+    /// The bridge's name: the configured one, or the one that was free.
+    pub bridge: String,
+    /// The subnet that was chosen where the configuration names none, else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub automatic: Vec<RangeSet>,
+    /// The MTU of its links where the configuration names none: that of the host's way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The firewall that was found under `backend: auto`.
+    pub backend: FirewallBackend,
+    /// Families (`NFPROTO_*`) whose FORWARD chain of iptables was told to let the network through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted: Vec<u8>,
+    /// The static rules as last written, in the firewall's own terms; another value means that they changed.
+    #[serde(default)]
+    pub rules: serde_json::Value,
+}
+
+/// A firewall that rules are written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirewallBackend {
+    /// nf_tables over netlink.
+    Nftables,
+    /// `iptables-restore`.
+    Iptables,
+}
+
+impl std::fmt::Display for FirewallBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        })
+    }
+}

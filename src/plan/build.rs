@@ -1,0 +1,217 @@
+//! Building the plan of an attachment.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::step::{
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+};
+use super::{network, routes};
+use crate::cni::{Ipam, NetworkConfig};
+use crate::firewall::AttachmentRules;
+use crate::model::{
+    AttachmentKey, Lease, LeaseSource, MacAddress, Network, Publication, Range, RangeSet, Route, names,
+};
+
+/// What the IPAM part gave.
+#[derive(Debug, Clone)]
+pub struct Addressing {
+    /// Who holds the leases.
+    pub source: LeaseSource,
+    /// The addresses, in the order of the result.
+    pub leases: Vec<Lease>,
+    /// The routes asked for, default routes of gateways included (see [`super::effective_routes`]).
+    pub routes: Vec<Route>,
+}
+
+/// The plan of an attachment: what has to be there, in the order in which it is safe to make it.
+///
+/// The firewall comes last, so that a half-made container is never reachable, and `absent` starts with it.
+pub fn build(
+    config: &NetworkConfig,
+    network: &Network,
+    key: &AttachmentKey,
+    sandbox: &Sandbox,
+    addressing: &Addressing,
+) -> Plan {
+    let addresses: Vec<IpAddr> = addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+    let mut publications: Vec<Publication> =
+        config.portmap.mappings.iter().flat_map(|m| Publication::of(m, &addresses)).collect();
+    publications.sort_unstable();
+    publications.dedup();
+
+    let link = link(config, network, key, sandbox, &addresses);
+    let mut steps = Vec::with_capacity(9);
+    if addressing.source != LeaseSource::None {
+        steps.push(Step::Leases(Leases {
+            owner: key.clone(),
+            source: addressing.source.clone(),
+            leases: addressing.leases.clone(),
+        }));
+    }
+    if !publications.is_empty() {
+        steps.push(Step::Claims(Claims { owner: key.clone(), publications: publications.clone() }));
+    }
+    if let Some(forwarding) = forwarding(config, &addresses) {
+        steps.push(Step::Forwarding(forwarding));
+    }
+    steps.push(Step::Bridge(bridge(config, network, &addressing.leases)));
+    let interface = interface(config, &link, addressing);
+    let port = port(config, &link);
+    steps.push(Step::Link(link));
+    steps.push(Step::Interface(interface));
+    steps.push(Step::Port(port));
+    if !config.bandwidth.is_empty() {
+        steps.push(Step::Shape(Shape {
+            host_name: names::host_interface(key),
+            ifb_name: names::shaping_interface(key),
+            mtu: config.bridge.mtu.or(network.mtu),
+            shaping: config.bandwidth,
+        }));
+    }
+    let firewall = firewall(config, network, key, addresses, publications);
+    if firewall.has_effect(config) {
+        steps.push(Step::Firewall(Box::new(firewall)));
+    }
+    Plan { steps }
+}
+
+fn forwarding(config: &NetworkConfig, addresses: &[IpAddr]) -> Option<Forwarding> {
+    let wanted = config.bridge.is_gateway;
+    let forwarding = Forwarding {
+        ipv4: wanted && addresses.iter().any(IpAddr::is_ipv4),
+        ipv6: wanted && addresses.iter().any(IpAddr::is_ipv6),
+    };
+    (forwarding.ipv4 || forwarding.ipv6).then_some(forwarding)
+}
+
+fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge {
+    let keys = &config.bridge;
+    let mut gateways: Vec<IpNetwork> = Vec::new();
+    for lease in leases.iter().filter(|_| keys.is_gateway) {
+        let Some(gateway) = lease.gateway else { continue };
+        let Ok(gateway) = IpNetwork::new(gateway, lease.address.prefix()) else { continue };
+        if !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
+    let siblings = ranges(config, network)
+        .filter_map(|range| IpNetwork::new(range.gateway?, range.subnet.prefix()).ok())
+        .filter(|gateway| !gateways.contains(gateway))
+        .collect();
+    let has_v4 = leases.iter().any(|lease| lease.address.is_ipv4());
+    Bridge {
+        name: network.bridge.clone(),
+        mtu: keys.mtu.or(network.mtu),
+        gateways,
+        siblings,
+        force_address: keys.force_address,
+        promisc: keys.promisc,
+        vlan_filtering: keys.vlan.is_some() || !keys.vlan_trunk.is_empty(),
+        gateway_vlan: keys.vlan.filter(|_| keys.is_gateway),
+        // Only a host that publishes ports has packets from 127.0.0.1 to route.
+        route_localnet: config.portmap.snat && has_v4 && !config.portmap.mappings.is_empty(),
+    }
+}
+
+/// Every range that the network hands out addresses from.
+fn ranges<'a>(config: &'a NetworkConfig, network: &'a Network) -> impl Iterator<Item = &'a Range> {
+    let configured: &[RangeSet] = match &config.ipam {
+        Ipam::HostLocal(host_local) => &host_local.range_sets,
+        _ => &[],
+    };
+    configured.iter().chain(&network.automatic).flatten()
+}
+
+fn link(
+    config: &NetworkConfig,
+    network: &Network,
+    key: &AttachmentKey,
+    sandbox: &Sandbox,
+    addresses: &[IpAddr],
+) -> Link {
+    let host_name = names::host_interface(key);
+    Link {
+        sandbox: sandbox.clone(),
+        host_mac: MacAddress::from_name(&host_name),
+        host_name,
+        name: key.interface.clone(),
+        mac: container_mac(config, key, addresses),
+        bridge: network.bridge.clone(),
+        mtu: config.bridge.mtu.or(network.mtu),
+        tx_queue_len: config.tuning.tx_queue_len,
+    }
+}
+
+/// The container's hardware address: the one asked for, else one that follows from its first address.
+fn container_mac(config: &NetworkConfig, key: &AttachmentKey, addresses: &[IpAddr]) -> MacAddress {
+    config.mac.unwrap_or_else(|| match addresses.first() {
+        Some(address) => MacAddress::from_ip(*address),
+        None => MacAddress::from_name(&key.to_string()),
+    })
+}
+
+fn interface(config: &NetworkConfig, link: &Link, addressing: &Addressing) -> Interface {
+    Interface {
+        sandbox: link.sandbox.clone(),
+        name: link.name.clone(),
+        mac: link.mac,
+        mtu: link.mtu,
+        addresses: addressing.leases.iter().map(|lease| lease.address).collect(),
+        routes: routes::with_next_hops(&addressing.routes, &addressing.leases),
+        dad: config.bridge.enable_dad,
+        up: !config.bridge.disable_container_interface,
+        promisc: config.tuning.promisc,
+        allmulti: config.tuning.allmulti,
+        sysctl: config.tuning.sysctl.clone(),
+    }
+}
+
+fn port(config: &NetworkConfig, link: &Link) -> Port {
+    let keys = &config.bridge;
+    let has_vlans = keys.vlan.is_some() || !keys.vlan_trunk.is_empty();
+    Port {
+        host_name: link.host_name.clone(),
+        sandbox: link.sandbox.clone(),
+        name: link.name.clone(),
+        mac: link.mac,
+        hairpin: keys.hairpin,
+        isolated: keys.port_isolation,
+        vlans: Vlans {
+            access: keys.vlan,
+            trunk: keys.vlan_trunk.iter().map(|run| (run.first, run.last)).collect(),
+            keep_default: has_vlans && keys.preserve_default_vlan,
+        },
+        up: !keys.disable_container_interface,
+    }
+}
+
+fn firewall(
+    config: &NetworkConfig,
+    network: &Network,
+    key: &AttachmentKey,
+    addresses: Vec<IpAddr>,
+    publications: Vec<Publication>,
+) -> Firewall {
+    let mac = container_mac(config, key, &addresses);
+    Firewall {
+        backend: network.backend,
+        network: network::rules(config, network),
+        attachment: AttachmentRules {
+            owner: key.clone(),
+            host_interface: names::host_interface(key),
+            addresses,
+            publications,
+            only_mac: config.bridge.mac_spoof_check.then_some(mac),
+        },
+    }
+}
+
+impl Firewall {
+    /// Whether there is anything to write: a layer-2 attachment without a guard needs no rule at all.
+    fn has_effect(&self, config: &NetworkConfig) -> bool {
+        let addressed = config.ipam != Ipam::None && !self.attachment.addresses.is_empty();
+        addressed || self.attachment.only_mac.is_some()
+    }
+}

@@ -1,0 +1,75 @@
+//! The result of an attachment, which follows from its plan, and what of a plan later plugins may change.
+
+use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
+use crate::model::{Lease, MacAddress, Route};
+
+use super::step::{Plan, Step};
+
+/// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end.
+///
+/// `bridge_mac` is the one thing that a plan cannot know: an existing bridge keeps its address.
+pub fn outcome(
+    config: &NetworkConfig,
+    plan: &Plan,
+    bridge_mac: Option<MacAddress>,
+    routes: &[Route],
+    dns: Dns,
+    previous: Option<CniResult>,
+) -> CniResult {
+    let mut result = previous.unwrap_or_default();
+    let Some(link) = plan.link() else { return result };
+    let mtu = config.bridge.mtu;
+    let mut interface = |name: &str, mac: Option<MacAddress>, sandbox: Option<&str>| {
+        result.interfaces.push(Interface {
+            name: name.to_owned(),
+            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mtu,
+            sandbox: sandbox.map(str::to_owned).unwrap_or_default(),
+            ..Interface::default()
+        });
+    };
+    interface(&link.bridge, bridge_mac, None);
+    interface(&link.host_name, Some(link.host_mac), None);
+    interface(&link.name, Some(link.mac), Some(&link.sandbox.path));
+    let container = result.interfaces.len() - 1;
+    let leases: &[Lease] = plan.leases().map_or(&[], |step| &step.leases);
+    result.ips.extend(leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, Some(container))));
+    result.routes.extend_from_slice(routes);
+    if !dns.is_empty() {
+        result.dns = dns;
+    }
+    result
+}
+
+/// The plan as CHECK may expect it, given the final result of the chain: a later plugin may have set another
+/// hardware address or MTU on the interface, and may have taken addresses away or moved routes elsewhere.
+pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
+    let Some((index, seen)) = plan.link().and_then(|link| {
+        let of_us = |i: &&Interface| i.name == link.name && i.sandbox == link.sandbox.path;
+        let index = last.interfaces.iter().position(|i| of_us(&i))?;
+        Some((index, last.interfaces[index].clone()))
+    }) else {
+        return plan;
+    };
+    let mac: Option<MacAddress> = seen.mac.parse().ok();
+    for step in &mut plan.steps {
+        match step {
+            Step::Link(link) => {
+                link.mac = mac.unwrap_or(link.mac);
+                link.mtu = seen.mtu.or(link.mtu);
+            }
+            Step::Interface(interface) => {
+                interface.mac = mac.unwrap_or(interface.mac);
+                interface.mtu = seen.mtu.or(interface.mtu);
+                let kept = |address: &ipnetwork::IpNetwork| {
+                    last.ips
+                        .iter()
+                        .any(|ip| ip.address == *address && ip.interface.is_none_or(|i| i == index))
+                };
+                interface.addresses.retain(kept);
+            }
+            _ => {}
+        }
+    }
+    plan
+}

@@ -1,0 +1,127 @@
+//! Plans of whole configurations.
+
+use serde_json::json;
+
+use super::{Addressing, Plan, Sandbox, Step, build, effective_routes, first_address, rules};
+use crate::cni::{Defaults, Environment, NetworkConfig, Strictness};
+use crate::model::{AttachmentKey, FirewallBackend, Lease, LeaseSource, Network};
+
+fn config(extra: serde_json::Value) -> NetworkConfig {
+    let mut document = json!({"cniVersion": "1.1.0", "name": "web", "type": "linkspan"});
+    if let (Some(document), Some(extra)) = (document.as_object_mut(), extra.as_object()) {
+        document.extend(extra.clone());
+    }
+    let environment = Environment::from_lookup(|name| {
+        Some(match name {
+            "CNI_COMMAND" => "ADD",
+            "CNI_CONTAINERID" => "c1",
+            "CNI_IFNAME" => "eth0",
+            "CNI_NETNS" => "/run/netns/c1",
+            "CNI_PATH" => "/opt/cni/bin",
+            _ => return None,
+        })
+    })
+    .unwrap();
+    let bytes = serde_json::to_vec(&document).unwrap();
+    NetworkConfig::parse(&bytes, &environment, &Defaults::LINKSPAN, Strictness::Strict).unwrap()
+}
+
+fn network() -> Network {
+    Network {
+        name: "web".into(),
+        bridge: "lks-web".into(),
+        automatic: Vec::new(),
+        mtu: Some(1450),
+        backend: FirewallBackend::Nftables,
+        admitted: Vec::new(),
+        rules: serde_json::Value::Null,
+    }
+}
+
+fn lease(address: &str, gateway: &str) -> Lease {
+    Lease { address: address.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) }
+}
+
+fn plan(config: &NetworkConfig, leases: Vec<Lease>) -> Plan {
+    let key = AttachmentKey::new("c1", "eth0");
+    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77 };
+    let routes = effective_routes(&[], &leases, config.bridge.is_default_gateway);
+    build(config, &network(), &key, &sandbox, &Addressing { source: LeaseSource::Static, leases, routes })
+}
+
+fn words(plan: &Plan) -> Vec<&'static str> {
+    plan.steps
+        .iter()
+        .map(|step| match step {
+            Step::Leases(_) => "leases",
+            Step::Claims(_) => "claims",
+            Step::Forwarding(_) => "forwarding",
+            Step::Bridge(_) => "bridge",
+            Step::Link(_) => "link",
+            Step::Interface(_) => "interface",
+            Step::Port(_) => "port",
+            Step::Shape(_) => "shape",
+            Step::Firewall(_) => "firewall",
+        })
+        .collect()
+}
+
+#[test]
+fn the_firewall_is_last_and_what_is_held_comes_first() {
+    let config = config(json!({
+        "ingressRate": 8000, "ingressBurst": 8000,
+        "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}
+    }));
+    let plan = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1")]);
+    let expected =
+        ["leases", "claims", "forwarding", "bridge", "link", "interface", "port", "shape", "firewall"];
+    assert_eq!(words(&plan), expected);
+}
+
+#[test]
+fn a_dual_stack_plan_has_both_gateways_and_both_default_routes() {
+    let plan =
+        plan(&config(json!({})), vec![lease("10.1.0.2/24", "10.1.0.1"), lease("fd00::2/64", "fd00::1")]);
+    let interface = plan.interface().unwrap();
+    let routes: Vec<String> =
+        interface.routes.iter().map(|route| format!("{} via {}", route.dst, route.gw.unwrap())).collect();
+    assert_eq!(routes, ["0.0.0.0/0 via 10.1.0.1", "::/0 via fd00::1"]);
+    let Some(Step::Bridge(bridge)) = plan.steps.iter().find(|step| matches!(step, Step::Bridge(_))) else {
+        panic!("no bridge step");
+    };
+    assert_eq!(
+        bridge.gateways.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.1.0.1/24", "fd00::1/64"]
+    );
+    assert_eq!(plan.link().unwrap().mac.to_string(), "0a:58:0a:01:00:02");
+    assert_eq!(plan.link().unwrap().mtu, Some(1450));
+}
+
+#[test]
+fn a_layer_2_attachment_needs_neither_addresses_nor_rules() {
+    let config = config(json!({"ipam": {}}));
+    let key = AttachmentKey::new("c1", "eth0");
+    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77 };
+    let addressing = Addressing { source: LeaseSource::None, leases: Vec::new(), routes: Vec::new() };
+    let plan = build(&config, &network(), &key, &sandbox, &addressing);
+    assert_eq!(words(&plan), ["bridge", "link", "interface", "port"]);
+    assert!(!rules(&config, &network()).masquerade);
+}
+
+#[test]
+fn a_plan_survives_its_record() {
+    let config = config(
+        json!({"runtimeConfig": {"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}}),
+    );
+    let plan = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1")]);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+#[test]
+fn the_first_address_is_the_gateway_nobody_named() {
+    let first = |text: &str| first_address(text.parse().unwrap()).map(|address| address.to_string());
+    assert_eq!(first("10.1.2.3/16").as_deref(), Some("10.1.0.1"));
+    assert_eq!(first("fd00:1::5/64").as_deref(), Some("fd00:1::1"));
+    assert_eq!(first("10.1.2.3/32"), None);
+}

@@ -1,0 +1,81 @@
+//! The face of type `linkspan`.
+
+use std::rc::Rc;
+
+use crate::apply::Kernel;
+use crate::cni::{
+    self, ABOUT, CniError, Command, Defaults, Environment, LogLevel, NetworkConfig, Strictness,
+    version_of_input,
+};
+use crate::store::State;
+use crate::verbs::{self, Call, Context, Journal, VerbError};
+
+use super::{Lookup, Reply, log};
+
+/// Serves one call: `input` is what came on standard input.
+///
+/// Without `CNI_COMMAND` it says what it is, with exit status 0, as the specification's library does.
+pub fn run(lookup: Lookup<'_>, input: &[u8]) -> Reply {
+    if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
+        return Reply { stderr: format!("{ABOUT}\n"), ..Reply::default() };
+    }
+    let version = || version_of_input(input);
+    let environment = match Environment::from_lookup(lookup) {
+        Ok(environment) => environment,
+        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+    };
+    if environment.command == Command::Version {
+        return Reply { stdout: cni::versions(input), ..Reply::default() };
+    }
+    let strictness = Strictness::of(environment.command);
+    let config = match NetworkConfig::parse(input, &environment, &Defaults::LINKSPAN, strictness) {
+        Ok(config) => config,
+        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+    };
+    let mut journal = Journal::new(config.log_level);
+    for warning in &config.warnings {
+        journal.note(LogLevel::Warning, || warning.clone());
+    }
+    let (outcome, mut journal) = serve(&environment, &config, journal);
+    if let Err(error) = &outcome {
+        journal.note(LogLevel::Error, || error.to_string());
+    }
+    let stderr = log::flush(&journal, config.log_file.as_deref(), &environment);
+    match outcome {
+        Ok(stdout) => Reply { stdout, stderr, status: 0 },
+        Err(error) => refusal(&error, Some(config.cni_version.as_str()), stderr),
+    }
+}
+
+/// Runs the verb, and gives its document, the result of ADD or nothing.
+fn serve(
+    environment: &Environment,
+    config: &NetworkConfig,
+    journal: Journal,
+) -> (Result<String, CniError>, Journal) {
+    let state = match State::open(&State::default_root()) {
+        Ok(state) => Rc::new(state),
+        Err(error) => return (Err(VerbError::from(error).into()), journal),
+    };
+    let kernel = Kernel::new(Rc::clone(&state));
+    let mut cx = Context { state, kernel, journal };
+    let call = Call { environment, config };
+    let outcome = match environment.command {
+        Command::Add => verbs::add(&mut cx, &call)
+            .map_err(CniError::from)
+            .and_then(|result| result.to_json(config.cni_version).map_err(CniError::from)),
+        Command::Del => verbs::del(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
+        Command::Check => verbs::check(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
+        Command::Gc => verbs::gc(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
+        Command::Status => verbs::status(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
+        Command::Version => Ok(String::new()),
+    };
+    let Context { kernel, journal, .. } = cx;
+    // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
+    std::mem::forget(kernel);
+    (outcome, journal)
+}
+
+fn refusal(error: &CniError, version: Option<&str>, stderr: String) -> Reply {
+    Reply { stdout: error.to_json(version), stderr, status: 1 }
+}

@@ -1,0 +1,156 @@
+//! ADD: the container gets its network, or nothing has happened.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::apply::{ApplyError, Host, ensure_or_undo};
+use crate::cni::{CniResult, Ipam, LogLevel};
+use crate::model::{AttachmentKey, LeaseSource};
+use crate::plan::{self, Leases, Plan, Sandbox, Step};
+use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
+
+use super::addressing::{self, Chosen};
+use super::network::{self, Provided};
+use super::{Call, Context, VerbError, deadline, ports, reap};
+
+/// Attaches a container.
+///
+/// What can be refused is refused before the first effect. The record is written before the first effect, and
+/// becomes ready after the last.
+///
+/// # Errors
+/// Every [`VerbError`]; the host is then as it was before.
+pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
+    let key = call.key();
+    let previous = addressing::previous_result(call)?;
+    let netns = call.environment.netns.as_deref().unwrap_or_default();
+    let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
+    // The state outlives the borrow of the context that the pending record would else be.
+    let state = cx.state.clone();
+    let lock = state.lock(deadline())?;
+    reap::dead_attachments(cx)?;
+    refuse_existing(cx, &key, &sandbox)?;
+    let provided = network::provide(cx, call.config)?;
+    ports::refuse_taken(cx, call, &provided.network, &key)?;
+
+    let source = addressing::source(cx, call)?;
+    let pending = state.write_pending(&record(&key, call, opening(&key, &source)))?;
+    let delegated = matches!(call.config.ipam, Ipam::Delegated { .. });
+    // Another plugin may take seconds (DHCP). The pending record keeps others from this attachment meanwhile.
+    let lock = if delegated { None } else { Some(lock) };
+    let chosen = match addressing::take(cx, call, &provided.network, &key, source.clone()) {
+        Ok(chosen) => chosen,
+        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
+    };
+    let lock = match lock.map_or_else(|| state.lock(deadline()), Ok) {
+        Ok(lock) => lock,
+        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
+    };
+    let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let attached = attach(cx, call, &provided, pending, record(&key, call, plan));
+    drop(lock);
+    let record = attached?;
+    cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
+    Ok(outcome(cx, call, &record.plan, chosen, previous))
+}
+
+/// Writes the whole plan down and makes it so.
+fn attach(
+    cx: &mut Context,
+    call: &Call,
+    provided: &Provided,
+    mut pending: Pending<'_>,
+    record: Record<Plan>,
+) -> Result<Record<Plan>, VerbError> {
+    let prepared = match pending.rewrite(&record) {
+        Ok(()) => network::prepare(cx, call.config, provided),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = prepared {
+        return Err(abandon(cx, pending, &record.plan, error));
+    }
+    if let Err(error) = ensure_or_undo(&mut cx.kernel, &record.plan) {
+        close(pending, &error)?;
+        return Err(error.into());
+    }
+    pending.ready()?;
+    Ok(record)
+}
+
+/// What is known before an address is taken: who will hold it. Enough to give it back.
+fn opening(key: &AttachmentKey, source: &LeaseSource) -> Plan {
+    let leases = Leases { owner: key.clone(), source: source.clone(), leases: Vec::new() };
+    Plan { steps: vec![Step::Leases(leases)] }
+}
+
+fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Record {
+        version: RECORD_VERSION,
+        key: key.clone(),
+        network: call.config.name.clone(),
+        created: now,
+        plan,
+    }
+}
+
+/// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.
+fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error: VerbError) -> VerbError {
+    let errors: Vec<ApplyError> = cx.kernel.absent(&[&plan.steps]).into_iter().flatten().collect();
+    let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };
+    for error in errors {
+        cx.journal.note(LogLevel::Warning, || format!("not undone: {error}"));
+    }
+    if let Err(error) = kept {
+        cx.journal.note(LogLevel::Warning, || format!("not undone: {error}"));
+    }
+    error
+}
+
+/// Ends the record of an ADD that failed: gone where all was undone, doomed where not.
+fn close(pending: Pending<'_>, error: &ApplyError) -> Result<(), VerbError> {
+    let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
+    Ok(closed?)
+}
+
+/// Refuses an attachment that is there already, and an interface that somebody else made. A record whose container
+/// has died without DEL gives way: its namespace is another by now, or has lost the interface.
+fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> Result<(), VerbError> {
+    let interface_there = cx
+        .kernel
+        .has_interface(sandbox, &key.interface)
+        .map_err(|error| ApplyError::new(format!("interface {}", key.interface), error))?;
+    match cx.state.find::<Plan>(key)? {
+        None => {}
+        Some(Found { stage: Stage::Pending { alive: true }, .. }) => {
+            return Err(VerbError::Busy(key.clone()));
+        }
+        Some(Found { stage: Stage::Ready, record }) => {
+            let same = record.plan.link().is_some_and(|link| link.sandbox == *sandbox);
+            if same && interface_there {
+                return Err(VerbError::Duplicate(key.clone()));
+            }
+            cx.journal.note(LogLevel::Warning, || {
+                format!("{key} has a record of a container that is gone; taking that attachment away first")
+            });
+            reap::evict(cx, key)?;
+        }
+        Some(_) => {
+            reap::evict(cx, key)?;
+        }
+    }
+    if interface_there {
+        return Err(VerbError::InterfaceExists(key.interface.clone()));
+    }
+    Ok(())
+}
+
+fn outcome(
+    cx: &mut Context,
+    call: &Call,
+    plan: &Plan,
+    chosen: Chosen,
+    previous: Option<CniResult>,
+) -> CniResult {
+    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(&link.bridge));
+    plan::outcome(call.config, plan, bridge_mac, &chosen.addressing.routes, chosen.dns, previous)
+}

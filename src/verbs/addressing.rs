@@ -1,0 +1,187 @@
+//! Where an attachment's addresses come from: lease files, the configuration, or another plugin.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::apply::{ApplyError, Delegation};
+use crate::cni::{CniResult, Dns, Error, HostLocal, Ipam};
+use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
+use crate::plan::{self, Addressing};
+use crate::store::HeldLease;
+use crate::sys::boot;
+
+use super::{Call, Context, VerbError, resolver};
+
+/// Addresses, and what of the result comes with them.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) addressing: Addressing,
+    pub(super) dns: Dns,
+}
+
+/// Who will hold the addresses: known before any is taken, and written into the record first.
+pub(super) fn source(cx: &Context, call: &Call) -> Result<LeaseSource, VerbError> {
+    Ok(match &call.config.ipam {
+        Ipam::None => LeaseSource::None,
+        Ipam::Static { .. } => LeaseSource::Static,
+        Ipam::HostLocal(host_local) => {
+            let base = host_local.data_dir.as_deref().map(Path::new);
+            let directory = cx.state.lease_path(&call.config.name, base)?;
+            LeaseSource::Files { directory: directory.display().to_string() }
+        }
+        Ipam::Delegated { plugin } => LeaseSource::Delegated {
+            plugin: plugin.clone(),
+            config: call.config.raw.to_string(),
+            path: call.environment.path.clone(),
+            args: call.environment.args.clone(),
+            netns: call.environment.netns.clone().unwrap_or_default(),
+        },
+    })
+}
+
+/// The range sets of a network: its configured ones, or the one that was chosen for it.
+pub(super) fn range_sets<'a>(host_local: &'a HostLocal, network: &'a Network) -> &'a [RangeSet] {
+    if host_local.range_sets.is_empty() { &network.automatic } else { &host_local.range_sets }
+}
+
+/// Takes the addresses of an attachment.
+///
+/// # Errors
+/// Where none is free, a requested one cannot be had, or the delegated plugin fails.
+pub(super) fn take(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+    source: LeaseSource,
+) -> Result<Chosen, VerbError> {
+    match (&call.config.ipam, &source) {
+        (Ipam::Static { addresses, routes, dns }, _) => {
+            let lease = |a: &crate::cni::StaticAddress| Lease { address: a.address, gateway: a.gateway };
+            let leases = addresses.iter().map(lease).collect();
+            Ok(chosen(call, source, leases, routes, dns.clone()))
+        }
+        (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
+            let directory = cx.state.lease_directory(Path::new(directory))?;
+            if directory.is_shared() {
+                sweep_after_reboot(cx, &directory)?;
+            }
+            let sets = range_sets(host_local, network);
+            let leases = directory.allocate(sets, &call.config.requested, key)?;
+            let dns = host_local.resolv_conf.as_deref().map(resolver::read).transpose()?.unwrap_or_default();
+            Ok(chosen(call, source, leases, &host_local.routes, dns))
+        }
+        (Ipam::Delegated { plugin }, _) => {
+            let output = delegation(call, Some(key), &call.config.raw.to_string())
+                .run("ADD")
+                .map_err(|cause| ApplyError::new(format!("the IPAM plugin {plugin}"), cause))?;
+            let result = CniResult::from_plugin(&output, plugin, call.config.cni_version)
+                .map_err(|error| VerbError::Cni(error.into()))?;
+            let leases: Vec<Lease> =
+                result.ips.iter().map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect();
+            if leases.is_empty() {
+                return Err(VerbError::Config(format!("the IPAM plugin '{plugin}' gave no address")));
+            }
+            Ok(chosen(call, source, leases, &result.routes, result.dns))
+        }
+        (Ipam::None | Ipam::HostLocal(_), _) => Ok(chosen(call, source, Vec::new(), &[], Dns::default())),
+    }
+}
+
+fn chosen(call: &Call, source: LeaseSource, mut leases: Vec<Lease>, routes: &[Route], dns: Dns) -> Chosen {
+    let keys = &call.config.bridge;
+    if keys.is_gateway {
+        for lease in &mut leases {
+            // As in the reference: a gateway that nobody named is the first address of the subnet.
+            lease.gateway = lease.gateway.or_else(|| plan::first_address(lease.address));
+        }
+    }
+    let routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);
+    let dns = if call.config.dns.is_empty() { dns } else { call.config.dns.clone() };
+    Chosen { addressing: Addressing { source, leases, routes }, dns }
+}
+
+/// Leases in a directory that outlives the boot are of containers that do not.
+fn sweep_after_reboot(cx: &mut Context, directory: &crate::store::LeaseDirectory) -> Result<(), VerbError> {
+    let (Ok(id), Ok(up)) = (boot::boot_id(), boot::monotonic()) else { return Ok(()) };
+    let began = std::time::SystemTime::now() - up;
+    for address in directory.sweep_boot(&id, began)? {
+        let line = || format!("reclaimed {address}: its lease was of an earlier boot");
+        cx.journal.note(crate::cni::LogLevel::Warning, line);
+    }
+    Ok(())
+}
+
+/// The call of the delegated plugin that this call makes.
+fn delegation<'a>(call: &'a Call, key: Option<&'a AttachmentKey>, config: &'a str) -> Delegation<'a> {
+    let plugin = match &call.config.ipam {
+        Ipam::Delegated { plugin } => plugin.as_str(),
+        _ => "",
+    };
+    Delegation {
+        plugin,
+        path: &call.environment.path,
+        config,
+        key,
+        netns: call.environment.netns.as_deref().unwrap_or_default(),
+        args: &call.environment.args,
+    }
+}
+
+/// Passes a verb on to the delegated plugin, where the configuration names one.
+///
+/// # Errors
+/// The plugin's.
+pub(super) fn forward(call: &Call, key: Option<&AttachmentKey>, verb: &str) -> Result<(), VerbError> {
+    let Ipam::Delegated { plugin } = &call.config.ipam else { return Ok(()) };
+    let config = call.config.raw.to_string();
+    let outcome = delegation(call, key, &config).run(verb);
+    outcome.map(drop).map_err(|cause| ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into())
+}
+
+/// The result of the plugins before us, or for CHECK of the whole chain.
+///
+/// # Errors
+/// Where it is not a result.
+pub(super) fn previous_result(call: &Call) -> Result<Option<CniResult>, VerbError> {
+    call.config.previous().map_err(|error: Error| VerbError::Cni(error.into()))
+}
+
+/// DEL of an attachment that has no record: its addresses in a directory that is shared with host-local, which may
+/// have given them, and those that a delegated plugin may hold.
+///
+/// # Errors
+/// Where the directory cannot be read, or the plugin fails.
+pub(super) fn release_without_record(
+    cx: &mut Context,
+    call: &Call,
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    if let Ipam::HostLocal(HostLocal { data_dir: Some(base), .. }) = &call.config.ipam {
+        let path = cx.state.lease_path(&call.config.name, Some(Path::new(base)))?;
+        if let Some(directory) = cx.state.existing_lease_directory(&path)? {
+            directory.release_by_walk(key)?;
+        }
+    }
+    forward(call, Some(key), "DEL")
+}
+
+/// GC of addresses: those of the network that are neither a valid attachment's nor have a record.
+pub(super) fn release_orphans(
+    cx: &mut Context,
+    call: &Call,
+    valid: &HashSet<&AttachmentKey>,
+    known: &HashSet<AttachmentKey>,
+) -> Result<(), VerbError> {
+    let base = match &call.config.ipam {
+        Ipam::HostLocal(host_local) => host_local.data_dir.as_deref(),
+        _ => None,
+    };
+    let path = cx.state.lease_path(&call.config.name, base.map(Path::new))?;
+    let Some(directory) = cx.state.existing_lease_directory(&path)? else { return Ok(()) };
+    let is_held = |lease: &HeldLease| {
+        valid.iter().any(|key| lease.owner.is(key)) || known.iter().any(|key| lease.owner.is(key))
+    };
+    directory.release_where(|lease| !is_held(lease))?;
+    Ok(())
+}

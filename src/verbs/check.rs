@@ -1,0 +1,39 @@
+//! CHECK: everything that ADD made is still as it made it.
+
+use crate::apply::{Drift, Host};
+use crate::plan::{self, Plan};
+use crate::store::{Found, Stage};
+
+use super::{Call, Context, VerbError, addressing};
+
+/// Compares the host with the record, tolerating what later plugins of the chain may change.
+///
+/// # Errors
+/// [`VerbError::Drifted`] with every drift found, [`VerbError::Unknown`] where the container is not attached.
+pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    let key = call.key();
+    let found: Option<Found<Plan>> = cx.state.find(&key)?;
+    let record = match found {
+        Some(Found { stage: Stage::Ready, record }) => record,
+        Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
+        _ => return Err(VerbError::Unknown(key)),
+    };
+    let mut drifts = Vec::new();
+    if let Some(link) = record.plan.link()
+        && Some(&link.sandbox.path) != call.environment.netns.as_ref()
+    {
+        let found = call.environment.netns.clone().unwrap_or_default();
+        drifts.push(Drift::new("network namespace (CNI_NETNS)", link.sandbox.path.clone(), found));
+    }
+    let plan = match addressing::previous_result(call)? {
+        Some(last) => plan::tolerating(record.plan, &last),
+        None => record.plan,
+    };
+    drifts.extend(cx.kernel.probe(&plan.steps)?);
+    addressing::forward(call, Some(&key), "CHECK")?;
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let text: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    Err(VerbError::Drifted(text.join("; ")))
+}

@@ -1,0 +1,166 @@
+//! Why a verb failed, and the one match that turns it into an error of the protocol.
+
+use nix::errno::Errno;
+
+use crate::apply::{ApplyError, Cause, SandboxError};
+use crate::cni::{CniError, Code};
+use crate::model::{AttachmentKey, Publication};
+use crate::store::StoreError;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerbError {
+    /// The namespace is not usable.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A step could not be walked.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An interface of that name is in the container already.
+    #[error("the container has an interface {0} already")]
+    InterfaceExists(String),
+    /// This attachment is there already.
+    #[error("{0} is attached already")]
+    Duplicate(AttachmentKey),
+    /// A host port belongs to somebody else.
+    #[error("host port {publication} is taken by {owner}")]
+    PortTaken {
+        /// What was asked for.
+        publication: Publication,
+        /// Who has it: an attachment, or a process.
+        owner: String,
+    },
+    /// The attachment is not known.
+    #[error("{0} is not attached")]
+    Unknown(AttachmentKey),
+    /// CHECK found the host different from what ADD made.
+    #[error("{0}")]
+    Drifted(String),
+    /// Another call for the same attachment is at work.
+    #[error("{0} is being attached by another call")]
+    Busy(AttachmentKey),
+    /// The configuration asks for what cannot be.
+    #[error("{0}")]
+    Config(String),
+    /// STATUS: an ADD would fail, or containers suffer.
+    #[error("{reason}")]
+    NotReady {
+        /// 50, or 51 where running containers suffer.
+        code: Code,
+        /// Why.
+        reason: String,
+    },
+    /// Several attachments could not be taken away.
+    #[error("{}", .0.join("; "))]
+    Several(Vec<String>),
+    /// An error that is one of the protocol already: a delegated plugin's, or the result's conversion.
+    #[error("{}", .0.msg)]
+    Cni(CniError),
+}
+
+impl From<VerbError> for CniError {
+    fn from(error: VerbError) -> Self {
+        let details = |text: &str| text.to_owned();
+        let msg = error.to_string();
+        match error {
+            VerbError::Cni(error) => error,
+            VerbError::Sandbox(_) => Self::new(
+                Code::UnusableNamespace,
+                msg,
+                details(
+                    "CNI_NETNS must be the path of the container's own network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
+                ),
+            ),
+            VerbError::Store(error) => of_store(&error),
+            VerbError::Apply(error) => of_apply(&error),
+            VerbError::InterfaceExists(_) => Self::new(
+                Code::InterfaceExists,
+                msg,
+                details(
+                    "nothing was changed; run DEL for the attachment that made it, or choose another CNI_IFNAME",
+                ),
+            ),
+            VerbError::Duplicate(_) => Self::new(
+                Code::DuplicateAttachment,
+                msg,
+                details("nothing was changed; run DEL first, or give another CNI_CONTAINERID or CNI_IFNAME"),
+            ),
+            VerbError::PortTaken { .. } => Self::new(
+                Code::PortTaken,
+                msg,
+                details(
+                    "nothing was changed; publish another host port, publish on one host address (hostIP), or stop the owner",
+                ),
+            ),
+            VerbError::Unknown(_) => Self::new(
+                Code::UnknownContainer,
+                msg,
+                details(
+                    "there is no record of it under the state directory: it was never attached, was detached, or the host was rebooted; run ADD",
+                ),
+            ),
+            VerbError::Drifted(_) => {
+                Self::new(Code::Drift, "the attachment is not as ADD left it".to_owned(), msg)
+            }
+            VerbError::Busy(_) => {
+                Self::new(Code::TryAgainLater, msg, details("try again when the other call has ended"))
+            }
+            VerbError::Config(_) => Self::new(Code::InvalidConfig, msg, String::new()),
+            VerbError::NotReady { code, .. } => {
+                Self::new(code, "linkspan cannot serve this network".to_owned(), msg)
+            }
+            VerbError::Several(_) => Self::new(
+                Code::Netlink,
+                "some attachments could not be taken away".to_owned(),
+                format!("{msg}; their records are kept: DEL or GC tries again"),
+            ),
+        }
+    }
+}
+
+fn of_store(error: &StoreError) -> CniError {
+    let code = match error {
+        StoreError::LockTimeout { .. } => Code::TryAgainLater,
+        StoreError::Exhausted { .. } => Code::PoolExhausted,
+        StoreError::Claimed { .. } => Code::PortTaken,
+        StoreError::RecordExists { .. } => Code::DuplicateAttachment,
+        StoreError::AddressTaken { .. } | StoreError::Request(_) => Code::InvalidConfig,
+        StoreError::Io { .. } | StoreError::Broken { .. } | StoreError::Encode { .. } => Code::Io,
+        StoreError::BadName { .. } => Code::InvalidEnvironment,
+    };
+    CniError::new(code, error.to_string(), error.advice().unwrap_or("nothing was changed"))
+}
+
+fn of_apply(error: &ApplyError) -> CniError {
+    let (code, advice) = match &error.cause {
+        Cause::Store(source) => return of_store(source),
+        Cause::Sys(source) if source.is_transient() => (Code::TryAgainLater, "try again"),
+        Cause::Sys(source) if matches!(source.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
+            (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
+        }
+        Cause::Sys(_) => (Code::Netlink, "what had been made was taken back"),
+        Cause::Batch(_) | Cause::Lost(_) => (Code::Netlink, "what had been made was taken back"),
+        Cause::Firewall(_) => (Code::Firewall, "what had been made was taken back"),
+        Cause::InterfaceExists(_) => {
+            (Code::InterfaceExists, "remove the interface, or run DEL for its attachment")
+        }
+        Cause::BridgeFull(_) => (Code::BridgeFull, "use a second network for further containers"),
+        Cause::NotABridge { .. } | Cause::GatewayClash { .. } => (Code::InvalidConfig, "nothing was changed"),
+        // The plugin's own code says what failed; where it gave none, ours says who.
+        Cause::Delegated { .. } => (Code::Delegate, "its DEL was called"),
+    };
+    let details = if error.not_undone.is_empty() {
+        format!("{}: {}; {advice}", error.object, error.cause)
+    } else {
+        format!(
+            "{}: {}; not undone, DEL tries again: {}",
+            error.object,
+            error.cause,
+            error.not_undone.join("; ")
+        )
+    };
+    CniError::new(code, error.cause.to_string(), details)
+}

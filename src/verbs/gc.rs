@@ -1,0 +1,71 @@
+//! GC: whatever no valid attachment owns is gone.
+
+use std::collections::HashSet;
+
+use crate::cni::LogLevel;
+use crate::model::AttachmentKey;
+use crate::plan::Plan;
+use crate::store::{Doom, Listed};
+
+use super::{Call, Context, VerbError, addressing, deadline, reap};
+
+/// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
+/// links, shaping devices, addresses, host ports, firewall elements.
+///
+/// # Errors
+/// [`VerbError::Config`] where the configuration does not say which attachments are valid: nothing is touched then.
+/// [`VerbError::Several`] with all that could not be taken away.
+pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    let Some(valid) = &call.config.valid_attachments else {
+        return Err(VerbError::Config(
+            "GC without the key 'cni.dev/valid-attachments' is refused: it would take every container's network \
+             away; an empty list says that none is valid"
+                .to_owned(),
+        ));
+    };
+    let valid: HashSet<&AttachmentKey> = valid.iter().collect();
+    let mut failures = Vec::new();
+    let wanted = doom_stale(cx, call, &valid)?;
+    match reap::reap(cx, &wanted) {
+        Err(VerbError::Several(texts)) => failures.extend(texts),
+        other => other?,
+    }
+    {
+        // Under the main lock nothing is half-made, so what has no record now is an orphan.
+        let _lock = cx.state.lock(deadline())?;
+        let known = cx.state.keys()?;
+        failures.extend(cx.kernel.remove_orphans(&known));
+        if let Err(error) = addressing::release_orphans(cx, call, &valid, &known) {
+            failures.push(error.to_string());
+        }
+    }
+    if let Err(error) = addressing::forward(call, None, "GC") {
+        failures.push(error.to_string());
+    }
+    if failures.is_empty() { Ok(()) } else { Err(VerbError::Several(failures)) }
+}
+
+/// Marks the network's attachments that are not valid, and all ADDs that were killed.
+fn doom_stale(
+    cx: &mut Context,
+    call: &Call,
+    valid: &HashSet<&AttachmentKey>,
+) -> Result<Vec<AttachmentKey>, VerbError> {
+    let _lock = cx.state.lock(deadline())?;
+    let Listed { found, broken }: Listed<Plan> = cx.state.all()?;
+    let stale = found
+        .into_iter()
+        .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key))
+        .map(|f| f.record.key);
+    let broken = broken.into_iter().filter_map(|b| b.key).filter(|key| !valid.contains(key));
+    let mut doomed = Vec::new();
+    for key in stale.chain(broken).collect::<Vec<_>>() {
+        match cx.state.doom(&key)? {
+            Doom::Alive => {
+                cx.journal.note(LogLevel::Warning, || format!("{key} is being attached; left alone"))
+            }
+            Doom::Doomed | Doom::Unknown => doomed.push(key),
+        }
+    }
+    Ok(doomed)
+}

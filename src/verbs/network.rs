@@ -1,0 +1,125 @@
+//! The network of a call: what was chosen when it was first used, or the choice.
+
+use ipnetwork::IpNetwork;
+
+use crate::apply::ApplyError;
+use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
+use crate::firewall::NetworkRules;
+use crate::ipam;
+use crate::model::{FirewallBackend, Network};
+use crate::plan::{self, NetworkFacts};
+
+use super::{Context, VerbError};
+
+/// A network, and its record as it was before this call.
+#[derive(Debug)]
+pub(super) struct Provided {
+    pub(super) network: Network,
+    recorded: Option<Network>,
+}
+
+/// The network's record, made where there is none and brought up to date where the configuration has changed.
+/// Called under the main lock.
+///
+/// # Errors
+/// Where the bridge's name belongs to another kind of device, or no subnet is free.
+pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
+    let recorded = cx.state.network(&config.name)?;
+    if let Some(name) = &config.bridge.bridge {
+        cx.kernel.require_bridge_name(name).map_err(|cause| of_network(config, cause))?;
+    }
+    let Some(mut network) = recorded.clone() else {
+        let facts = facts(cx, config)?;
+        let network = plan::network(config, facts);
+        let chosen =
+            || network.automatic.iter().flatten().map(|range| range.subnet.to_string()).collect::<Vec<_>>();
+        cx.journal.note(LogLevel::Info, || {
+            format!(
+                "network {}: bridge {}, {}, {}",
+                network.name,
+                network.bridge,
+                network.backend,
+                chosen().join(" ")
+            )
+        });
+        return Ok(Provided { network, recorded });
+    };
+    if let Some(bridge) = &config.bridge.bridge {
+        network.bridge.clone_from(bridge);
+    }
+    match config.backend {
+        Backend::Nftables => network.backend = FirewallBackend::Nftables,
+        Backend::Iptables => network.backend = FirewallBackend::Iptables,
+        Backend::Auto => {}
+    }
+    if needs_subnet(config) && network.automatic.is_empty() {
+        let range = automatic(cx, config, &network.bridge)?;
+        network.automatic = vec![vec![range]];
+    }
+    Ok(Provided { network, recorded })
+}
+
+fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbError> {
+    let (others, _) = cx.state.networks()?;
+    let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
+    let bridge = match &config.bridge.bridge {
+        Some(name) => name.clone(),
+        None => cx.kernel.free_bridge_name(&config.name, &used).map_err(|cause| of_network(config, cause))?,
+    };
+    let automatic = if needs_subnet(config) { Some(automatic(cx, config, &bridge)?) } else { None };
+    let uplink_mtu = cx.kernel.uplink_mtu().map_err(|cause| of_network(config, cause))?;
+    Ok(NetworkFacts { bridge, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+}
+
+fn needs_subnet(config: &NetworkConfig) -> bool {
+    matches!(&config.ipam, Ipam::HostLocal(host_local) if host_local.range_sets.is_empty())
+}
+
+fn automatic(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<crate::model::Range, VerbError> {
+    let mut in_use = cx.kernel.networks_in_use(bridge).map_err(|cause| of_network(config, cause))?;
+    let (others, _) = cx.state.networks()?;
+    let others = others.iter().filter(|network| network.name != config.name);
+    let recorded = others.flat_map(|network| network.automatic.iter().flatten());
+    in_use.extend(recorded.map(|range| range.subnet).collect::<Vec<IpNetwork>>());
+    ipam::automatic_subnet(&config.name, &in_use).ok_or_else(|| {
+        VerbError::Config(
+            "no private subnet is free of the host's routes: name one with ipam.subnet or ipam.ranges"
+                .to_owned(),
+        )
+    })
+}
+
+/// Writes down the network's choices and, where they changed, its static rules. Called under the main lock, before
+/// the attachment's own steps; costs nothing where nothing changed.
+///
+/// # Errors
+/// Where the state directory or the firewall refuses.
+pub(super) fn prepare(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    provided: &Provided,
+) -> Result<(), VerbError> {
+    let Provided { network, recorded } = provided;
+    let rules = plan::rules(config, network);
+    let written = serde_json::to_value(&rules).unwrap_or_default();
+    let wanted = Network { rules: written, ..network.clone() };
+    if recorded.as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let old: Option<NetworkRules> = recorded
+        .as_ref()
+        .filter(|old| old.backend == network.backend)
+        .and_then(|old| serde_json::from_value(old.rules.clone()).ok());
+    if old.as_ref() != Some(&rules) && config.ipam != Ipam::None {
+        cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
+    }
+    Ok(cx.state.put_network(&wanted)?)
+}
+
+fn of_network(config: &NetworkConfig, cause: impl Into<crate::apply::Cause>) -> VerbError {
+    ApplyError::new(format!("network {}", config.name), cause).into()
+}

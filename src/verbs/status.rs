@@ -1,0 +1,114 @@
+//! STATUS: whether an ADD would work, cheap enough to be asked every few seconds.
+
+use std::path::Path;
+
+use crate::cni::{Backend, Code, Ipam, LogLevel};
+use crate::model::{FirewallBackend, LeaseSource, Network};
+
+use super::{Call, Context, VerbError, addressing};
+
+/// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
+const BRIDGE_PORTS_MAX: usize = 1023;
+
+/// Says whether the network can be served.
+///
+/// # Errors
+/// [`VerbError::NotReady`] with code 50 where an ADD would fail, and 51 where running containers suffer.
+pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    let recorded = cx.state.network(&call.config.name)?;
+    state_is_writable(cx)?;
+    let backend = firewall_is_there(cx, call, recorded.as_ref())?;
+    if let Some(network) = &recorded {
+        bridge_has_room(cx, network)?;
+    } else if let Some(bridge) = &call.config.bridge.bridge {
+        cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;
+    }
+    pool_has_room(cx, call, recorded.as_ref())?;
+    addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
+    forwarding_is_open(cx, backend)
+}
+
+fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
+    cx.state.probe_writable().map_err(|error| {
+        let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+        not_ready(format!("{error}{advice}"))
+    })
+}
+
+fn firewall_is_there(
+    cx: &mut Context,
+    call: &Call,
+    recorded: Option<&Network>,
+) -> Result<FirewallBackend, VerbError> {
+    let has_nftables = cx.kernel.has_nftables();
+    let backend = match (call.config.backend, recorded) {
+        (Backend::Nftables, _) => FirewallBackend::Nftables,
+        (Backend::Iptables, _) => FirewallBackend::Iptables,
+        (Backend::Auto, Some(network)) => network.backend,
+        (Backend::Auto, None) if has_nftables => FirewallBackend::Nftables,
+        (Backend::Auto, None) => FirewallBackend::Iptables,
+    };
+    match backend {
+        FirewallBackend::Nftables if !has_nftables => {
+            Err(not_ready("nf_tables cannot be used: the kernel lacks it (CONFIG_NF_TABLES, module nf_tables), or CAP_NET_ADMIN is missing".to_owned()))
+        }
+        FirewallBackend::Iptables => {
+            cx.kernel.require_iptables().map_err(|cause| not_ready(cause.to_string()))?;
+            Ok(backend)
+        }
+        FirewallBackend::Nftables => Ok(backend),
+    }
+}
+
+fn bridge_has_room(cx: &mut Context, network: &Network) -> Result<(), VerbError> {
+    match cx.kernel.bridge_ports(&network.bridge).map_err(|cause| not_ready(cause.to_string()))? {
+        Some(ports) if ports >= BRIDGE_PORTS_MAX => Err(not_ready(format!(
+            "the bridge {} is full: {ports} ports, and the kernel allows {BRIDGE_PORTS_MAX}",
+            network.bridge
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> Result<(), VerbError> {
+    let Ipam::HostLocal(host_local) = &call.config.ipam else { return Ok(()) };
+    let LeaseSource::Files { directory } = addressing::source(cx, call)? else { return Ok(()) };
+    let Some(directory) = cx.state.existing_lease_directory(Path::new(&directory))? else { return Ok(()) };
+    let sets = match recorded {
+        Some(network) => addressing::range_sets(host_local, network),
+        None => &host_local.range_sets,
+    };
+    match directory.exhausted(sets)? {
+        Some(error) => Err(not_ready(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Another table's chain that drops what is forwarded cannot be overruled by a table of ours.
+fn forwarding_is_open(cx: &mut Context, backend: FirewallBackend) -> Result<(), VerbError> {
+    if !cx.kernel.has_nftables() {
+        return Ok(());
+    }
+    let drops = cx.kernel.foreign_drops().map_err(|cause| not_ready(cause.to_string()))?;
+    for drop in drops {
+        if drop.admits_us || backend == FirewallBackend::Iptables && drop.is_iptables {
+            continue;
+        }
+        let advice = format!(
+            "{} drops forwarded packets by its policy: containers cannot be reached nor reach out; let them pass there \
+             (accept what comes from and goes to the bridge), since no other table can overrule it",
+            drop.chain
+        );
+        if drop.has_rules {
+            // Its rules may let our packets pass: that is for an administrator to know.
+            cx.journal.note(LogLevel::Warning, || advice);
+            continue;
+        }
+        return Err(VerbError::NotReady { code: Code::LimitedConnectivity, reason: advice });
+    }
+    Ok(())
+}
+
+fn not_ready(reason: String) -> VerbError {
+    VerbError::NotReady { code: Code::NotAvailable, reason }
+}
