@@ -41,12 +41,13 @@ fn read_sysctl(source: &Fields<'_>, interface: &str) -> Result<BTreeMap<String, 
 
 /// The path below `/proc/sys`. As with sysctl(8), the first separator decides: after a dot, dots separate and slashes
 /// stand for dots; after a slash it is the other way round.
+/// STATUS and GC are about no interface, and leave the token as it is.
 fn sysctl_path(key: &str, interface: &str) -> Result<String, String> {
     let dotted = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'.');
     let segments: Vec<String> = key
         .split(if dotted { '.' } else { '/' })
         .map(|segment| if dotted { segment.replace('/', ".") } else { segment.to_owned() })
-        .map(|segment| segment.replace("IFNAME", interface))
+        .map(|segment| if interface.is_empty() { segment } else { segment.replace("IFNAME", interface) })
         .collect();
     if segments.len() < 2 || segments[0] != "net" {
         return Err("must be under net, such as net.ipv4.conf.IFNAME.arp_filter".to_owned());
