@@ -8,7 +8,7 @@ mod shaping;
 use super::*;
 use crate::model::MacAddress;
 use crate::sys::Netns;
-use crate::sys::netlink::{Message, Protocol, Socket};
+use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::testing::{another, isolated};
 
 /// Two namespaces and a socket into each.
@@ -34,6 +34,7 @@ impl Pair {
         let veth = Veth { index: Some(1000), peer_index: Some(2000), master: Some(900), ..veth(&self.netns) };
         self.here.transact(&[create_bridge(&bridge("br", 900)), create_veth(&veth)]).unwrap();
         self.there.transact(&[set_link(LinkTarget::Index(2000), &up())]).unwrap();
+        self.here.transact(&[notice_carrier("host")]).unwrap();
         self
     }
 

@@ -24,7 +24,7 @@ fn rtnetlink_sees_the_same_veth() {
     Pair::run(|pair| {
         let _pair = pair.wired();
         let attributes = oracle(|handle| async move {
-            let mut links = handle.link().get().match_name("host".into()).execute();
+            let mut links = handle.link().get().match_name("host").execute();
             links.try_next().await.unwrap().unwrap().attributes
         });
         assert!(attributes.contains(&LinkAttribute::Mtu(1400)));
@@ -46,9 +46,9 @@ fn a_taken_name_or_index_is_refused_and_leaves_nothing() {
         let another = Veth { name: "host2", peer_name: "eth1", ..veth(netns) };
         assert_eq!(refused(&Veth { peer_name: "eth0", ..another.clone() }), Errno::EEXIST);
         assert_eq!(refused(&Veth { name: "host", ..another.clone() }), Errno::EEXIST);
-        for taken in
-            [Veth { index: Some(1000), ..another.clone() }, Veth { peer_index: Some(2000), ..another }]
-        {
+        let taken = [(1000, 2001), (1001, 2000)];
+        for (index, peer_index) in taken.map(|(a, b)| (Some(a), Some(b))) {
+            let taken = Veth { index, peer_index, ..another.clone() };
             assert!(matches!(refused(&taken), Errno::EEXIST | Errno::EBUSY));
         }
         assert_eq!(link_by_name(&mut pair.here, "host2").unwrap(), None);
