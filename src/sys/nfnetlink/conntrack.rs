@@ -147,7 +147,8 @@ impl Flows {
             return attributes.into_bytes();
         }
         let (address, parts) = (self.end.address(), self.end.parts());
-        let by_address = !address.ip().is_unspecified();
+        // The kernel (seen with 6.18) compares IPv6 addresses the wrong way round: it lets through all but the right one.
+        let by_address = address.is_ipv4() && !address.ip().is_unspecified();
         let by_port = address.port() != 0;
         let flags = BY_PROTOCOL
             | if by_address { parts.by_address } else { 0 }

@@ -87,13 +87,14 @@ impl NftSocket {
 
     /// Reads what the kernel has queued while it worked through the transaction, so without ever waiting.
     fn verdict(&mut self, begin: u32, count: usize) -> Result<(), NftError> {
-        let mut acknowledged = false;
+        let (mut acknowledged, mut lost) = (false, None);
         let mut refused: Option<NftError> = None;
         while !acknowledged {
             match self.socket.receive(libc::MSG_DONTWAIT) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN) => break,
-                // The answers that were lost can only have been refusals.
+                // Too many refusals for the buffer: the first of them are there to be read.
+                Err(Errno::ENOBUFS) => lost = Some(Errno::ENOBUFS),
                 Err(errno) => return Err(refused.unwrap_or_else(|| NftError::whole(errno))),
             }
             for (kind, sequence, refusal, _) in self.socket.received() {
@@ -111,7 +112,7 @@ impl NftSocket {
         match refused {
             Some(error) => Err(error),
             None if acknowledged => Ok(()),
-            None => Err(NftError::whole(Errno::EPROTO)),
+            None => Err(NftError::whole(lost.unwrap_or(Errno::EPROTO))),
         }
     }
 

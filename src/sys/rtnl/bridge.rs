@@ -16,8 +16,8 @@ pub struct PortChange {
     pub hairpin: Option<bool>,
     /// Whether it may not speak to other isolated ports.
     pub isolated: Option<bool>,
-    /// Put it in the forwarding state at once, without the walk through learning. Refused with `ENETDOWN` while the
-    /// port has no carrier: the other end of a veth must be up first.
+    /// Put it in the forwarding state at once. Refused with `ENETDOWN` while the port has no carrier, or the kernel has
+    /// not noticed it: the other end of a veth must be up, and [`notice_carrier`] goes before.
     pub forwarding: bool,
 }
 
@@ -40,6 +40,14 @@ pub fn set_port(target: LinkTarget<'_>, change: &PortChange) -> Message {
     });
     // RTM_SETLINK ignores IFLA_LINKINFO; RTM_NEWLINK without NLM_F_CREATE changes what is there.
     Message::new(RTM_NEWLINK, 0, attributes.into_bytes(), "change the bridge port", target.text())
+}
+
+/// Has the kernel (since Linux 6.8) notice at once that a link has a carrier, which it otherwise does some time later.
+/// A look-up whose answer a batch passes over; sent before [`set_port`], it spares that the refusal `ENETDOWN`.
+pub fn notice_carrier(name: &str) -> Message {
+    let mut attributes = LinkTarget::Name(name).start(0, 0);
+    attributes.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    Message::new(RTM_GETLINK, 0, attributes.into_bytes(), "look up the interface", name)
 }
 
 /// How a port treats a VLAN.

@@ -18,8 +18,8 @@ pub struct Bridge<'a> {
     pub index: Option<u32>,
     /// Its address. Given here it is pinned: the kernel no longer takes the lowest of the ports'.
     pub mac: Option<MacAddress>,
-    /// Its MTU. The kernel keeps following the smallest of the ports' until the MTU is set once more by
-    /// [`set_link`](super::set_link).
+    /// Its MTU. The bridge starts with it and then follows the smallest of its ports'. To pin one, leave this `None` and
+    /// set the MTU by [`set_link`](super::set_link), which the kernel heeds where it differs from the 1,500 of a new bridge.
     pub mtu: Option<u32>,
     /// Its interface group.
     pub group: Option<u32>,

@@ -18,7 +18,9 @@ mod tc_query;
 mod veth;
 
 pub use address::{Address, AddressSpec, add_address, addresses, delete_address};
-pub use bridge::{BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, set_port, vlans};
+pub use bridge::{
+    BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, notice_carrier, set_port, vlans,
+};
 pub use create::{
     Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
 };

@@ -29,7 +29,7 @@ pub struct Veth<'a> {
     pub netns: Option<&'a Netns>,
     /// The other end's name.
     pub peer_name: &'a str,
-    /// The other end's index, where the caller chooses it.
+    /// The other end's index, where the caller chooses it. The kernel heeds it only where `index` is chosen too.
     pub peer_index: Option<u32>,
     /// The other end's address.
     pub peer_mac: Option<MacAddress>,
