@@ -45,7 +45,7 @@ impl Saved {
     /// Whose rules are in it: the comments of rules in chains of ours, each once.
     pub fn owners(&self) -> Vec<String> {
         let mut owners: Vec<String> = Vec::new();
-        for rule in self.rules().filter(|rule| rule.is_ours()) {
+        for rule in self.rules().filter(SavedRule::is_ours) {
             if let Some(owner) = rule.comment()
                 && !owners.iter().any(|known| known == owner)
             {

@@ -194,10 +194,16 @@ fn a_mark_chain_and_conditions_are_honoured() {
             ..web()
         };
         let one = shop("abc", 2);
-        let rebuilt = rebuild(tools.family, &tools.saved(), &[network.clone()], &[(&network, &one)]);
+        let rebuilt =
+            rebuild(tools.family, &tools.saved(), std::slice::from_ref(&network), &[(&network, &one)]);
         assert!(!tools.restores(&rebuilt), "the administrator's chain is missing");
         run(&tools.iptables, &["-t", "nat", "-N", "SITE-MARK"]);
-        tools.restore(&rebuild(tools.family, &tools.saved(), &[network.clone()], &[(&network, &one)]));
+        tools.restore(&rebuild(
+            tools.family,
+            &tools.saved(),
+            std::slice::from_ref(&network),
+            &[(&network, &one)],
+        ));
         assert_eq!(tools.check(&network, &one), [""; 0]);
         let text = tools.save();
         assert!(text.contains("-j SITE-MARK") && text.contains("-i eth7"), "{text}");

@@ -38,7 +38,7 @@ pub fn base(admin_chain: &str) -> Vec<NftMessage> {
 
 /// The rules of the base chains, in order.
 fn rules() -> Vec<(&'static str, Statements)> {
-    let publish = || Statements::new().to_host().then(&Verdict::Goto(PUBLISH.to_owned()));
+    let publish = || Statements::new().bound_for_host().then(&Verdict::Goto(PUBLISH.to_owned()));
     let ipv6_loopback = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
         // route_localnet, which ports on 127.0.0.1 need, would let strangers in to what listens there, and let them
@@ -54,7 +54,7 @@ fn rules() -> Vec<(&'static str, Statements)> {
         (PUBLISH, Statements::new().translate(Set::Ports6)),
         (PUBLISH, Statements::new().translate(Set::Ports6Any)),
         ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
-        ("postrouting", Statements::new().published().to_any(Set::MasqueradeAll).masquerade()),
+        ("postrouting", Statements::new().published().leaving(Set::MasqueradeAll).masquerade()),
         ("postrouting", Statements::new().by_source(Set::Egress4)),
         ("postrouting", Statements::new().by_source(Set::Egress6)),
         ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
@@ -62,7 +62,7 @@ fn rules() -> Vec<(&'static str, Statements)> {
         ("forward", Statements::new().published().then(&Verdict::Accept)),
         ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
         ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
-        ("forward", Statements::new().from_any(Set::Walled).to_any(Set::Walled).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Walled).leaving(Set::Walled).then(&Verdict::Drop)),
     ]
 }
 
@@ -81,7 +81,7 @@ pub fn guard_base() -> Vec<NftMessage> {
     let mut messages = vec![new_table(BRIDGE)];
     messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
     messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    let guard = Statements::new().from_any(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
+    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
     messages.push(guard.append(BRIDGE, "prerouting"));
     messages
 }

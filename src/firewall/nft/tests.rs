@@ -252,7 +252,7 @@ fn torn_replies_are_no_elements() {
         let element = &attachment_elements(&web(), &shop("abc", 2))[0];
         let mut bytes = vec![1, 0, 0, 0];
         bytes.extend(&add(std::slice::from_ref(element))[0].attributes);
-        assert_eq!(parse_elements(element.set, &bytes), [element.clone()]);
+        assert_eq!(parse_elements(element.set, &bytes).first(), Some(element));
         bytes
     };
     for end in 0..whole.len() {
