@@ -7,10 +7,13 @@ use super::TABLE;
 use super::expression::Verdict;
 use super::set::Set;
 use super::statement::Statements;
-use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, chain, hook, msg, rule, table};
+use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, table};
 
 /// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
 const ADMIN: &str = "admin";
+/// The families whose chains see what is forwarded at layer 3 (`NFPROTO_*`): inet, ip, ip6.
+pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
+
 const PUBLISH: &str = "publish";
 
 /// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
@@ -111,9 +114,9 @@ pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
     about_chain(family, table, name, msg::GETCHAIN, 0)
 }
 
-/// Asks for every chain of every family; [`super::parse_chain`] reads each reply.
-pub fn dump_chains() -> NftMessage {
-    NftMessage { kind: msg::GETCHAIN, family: 0, flags: DUMP, attributes: Vec::new() }
+/// Asks for every chain of a family; [`super::parse_chains`] reads the replies.
+pub fn dump_chains(family: u8) -> NftMessage {
+    NftMessage { kind: msg::GETCHAIN, family, flags: DUMP, attributes: Vec::new() }
 }
 
 /// Asks for the rules of one chain; [`super::is_rule`] tells of each reply whether it is one.
