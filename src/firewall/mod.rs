@@ -1,5 +1,6 @@
 //! The ruleset as a value, and its rendering for nf_tables and for iptables. Nothing here runs anything.
 
+pub mod iptables;
 pub mod nft;
 mod rules;
 #[cfg(test)]

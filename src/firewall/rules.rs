@@ -23,7 +23,8 @@ pub struct NetworkRules {
     pub ingress: IngressPolicy,
     /// The administrator's chain, consulted first, made once and never flushed (`iptablesAdminChainName`).
     pub admin_chain: String,
-    /// The packet mark bit that the iptables backend uses between its chains (`markMasqBit`), 0 to 31.
+    /// The packet mark bit that the reference uses between its chains (`markMasqBit`), 0 to 31. No rule needs it: what
+    /// is masqueraded follows from the connection's state.
     pub mark_bit: u8,
     /// A chain of the administrator's that sets the mark instead (`externalSetMarkChain`), iptables only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -112,7 +112,7 @@ impl Sender {
         outcome
     }
 
-    /// Asks one question; the replies without `nlmsghdr`, or the error's number.
+    /// Asks one question; the attributes of the replies, or the error's number.
     pub(crate) fn ask(&self, message: &NftMessage) -> Result<Vec<Vec<u8>>, i32> {
         const ERROR: u16 = 2;
         const DONE: u16 = 3;
@@ -125,7 +125,7 @@ impl Sender {
                 match (kind, i32::from_ne_bytes(payload[..4].try_into().unwrap())) {
                     (ERROR, 0) | (DONE, _) => return Ok(replies),
                     (ERROR, error) => return Err(-error),
-                    _ => replies.push(payload),
+                    _ => replies.push(payload[4..].to_vec()),
                 }
             }
         }

@@ -7,10 +7,13 @@ use super::TABLE;
 use super::expression::Verdict;
 use super::set::Set;
 use super::statement::Statements;
-use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, chain, hook, msg, rule, table};
+use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, table};
 
 /// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
 const ADMIN: &str = "admin";
+/// The families whose chains see what is forwarded at layer 3 (`NFPROTO_*`): inet, ip, ip6.
+pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
+
 const PUBLISH: &str = "publish";
 
 /// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
@@ -38,7 +41,7 @@ pub fn base(admin_chain: &str) -> Vec<NftMessage> {
 
 /// The rules of the base chains, in order.
 fn rules() -> Vec<(&'static str, Statements)> {
-    let publish = || Statements::new().to_host().then(&Verdict::Goto(PUBLISH.to_owned()));
+    let publish = || Statements::new().bound_for_host().then(&Verdict::Goto(PUBLISH.to_owned()));
     let ipv6_loopback = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
         // route_localnet, which ports on 127.0.0.1 need, would let strangers in to what listens there, and let them
@@ -54,7 +57,7 @@ fn rules() -> Vec<(&'static str, Statements)> {
         (PUBLISH, Statements::new().translate(Set::Ports6)),
         (PUBLISH, Statements::new().translate(Set::Ports6Any)),
         ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
-        ("postrouting", Statements::new().published().to_any(Set::MasqueradeAll).masquerade()),
+        ("postrouting", Statements::new().published().leaving(Set::MasqueradeAll).masquerade()),
         ("postrouting", Statements::new().by_source(Set::Egress4)),
         ("postrouting", Statements::new().by_source(Set::Egress6)),
         ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
@@ -62,7 +65,7 @@ fn rules() -> Vec<(&'static str, Statements)> {
         ("forward", Statements::new().published().then(&Verdict::Accept)),
         ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
         ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
-        ("forward", Statements::new().from_any(Set::Walled).to_any(Set::Walled).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Walled).leaving(Set::Walled).then(&Verdict::Drop)),
     ]
 }
 
@@ -81,7 +84,7 @@ pub fn guard_base() -> Vec<NftMessage> {
     let mut messages = vec![new_table(BRIDGE)];
     messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
     messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    let guard = Statements::new().from_any(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
+    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
     messages.push(guard.append(BRIDGE, "prerouting"));
     messages
 }
@@ -111,9 +114,9 @@ pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
     about_chain(family, table, name, msg::GETCHAIN, 0)
 }
 
-/// Asks for every chain of every family; [`super::parse_chain`] reads each reply.
-pub fn dump_chains() -> NftMessage {
-    NftMessage { kind: msg::GETCHAIN, family: 0, flags: DUMP, attributes: Vec::new() }
+/// Asks for every chain of a family; [`super::parse_chains`] reads the replies.
+pub fn dump_chains(family: u8) -> NftMessage {
+    NftMessage { kind: msg::GETCHAIN, family, flags: DUMP, attributes: Vec::new() }
 }
 
 /// Asks for the rules of one chain; [`super::is_rule`] tells of each reply whether it is one.

@@ -49,7 +49,7 @@ impl Element {
 
     /// Says how the kernel's answer to [`get`] differs from this element; `None` where it does not.
     ///
-    /// `reply` is what follows `nlmsghdr`, so it starts with `nfgenmsg`.
+    /// `reply` is the attributes that follow `nfgenmsg`.
     pub fn differs(&self, reply: &[u8]) -> Option<String> {
         let found = super::parse_elements(self.set, reply);
         let Some(found) = found.iter().find(|found| found.key == self.key) else {

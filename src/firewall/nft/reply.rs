@@ -1,4 +1,4 @@
-//! The kernel's answers, read. A reply is what follows `nlmsghdr`: `nfgenmsg` (four bytes), then attributes.
+//! The kernel's answers, read. A reply is the attributes that follow `nfgenmsg`, as `sys` hands them over.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Chain {
     /// A chain that accepts at its end but whose last rule drops is not seen so.
     pub fn drops_forwarded(&self) -> bool {
         self.table != TABLE
-            && [INET, IPV4, IPV6].contains(&self.family)
+            && super::ROUTED_FAMILIES.contains(&self.family)
             && self.base.as_ref().is_some_and(|base| base.hook == hook::FORWARD && base.drops)
     }
 }
@@ -63,9 +63,8 @@ impl fmt::Display for Chain {
     }
 }
 
-/// Reads one reply to [`super::chain_policy`] or [`super::dump_chains`].
-pub fn parse_chain(reply: &[u8]) -> Option<Chain> {
-    let attributes = reply.get(4..)?;
+/// Reads one reply to [`super::chain_policy`] or [`super::dump_chains`], which asked for this family.
+pub fn parse_chain(family: u8, attributes: &[u8]) -> Option<Chain> {
     let base = find(attributes, chain::HOOK).and_then(|h| {
         let policy = find(attributes, chain::POLICY).and_then(be32);
         Some(BaseChain {
@@ -76,26 +75,27 @@ pub fn parse_chain(reply: &[u8]) -> Option<Chain> {
         })
     });
     Some(Chain {
-        family: *reply.first()?,
+        family,
         table: text(find(attributes, chain::TABLE)?),
         name: text(find(attributes, chain::NAME)?),
         base,
     })
 }
 
-/// Reads many replies to [`super::dump_chains`]: the base chains among them.
-pub fn parse_chains<'a>(replies: impl IntoIterator<Item = &'a [u8]>) -> Vec<Chain> {
-    replies.into_iter().filter_map(parse_chain).filter(|chain| chain.base.is_some()).collect()
+/// Reads the replies to [`super::dump_chains`]: the base chains among them.
+pub fn parse_chains<T: AsRef<[u8]>>(family: u8, replies: &[T]) -> Vec<Chain> {
+    let chains = replies.iter().filter_map(|reply| parse_chain(family, reply.as_ref()));
+    chains.filter(|chain| chain.base.is_some()).collect()
 }
 
 /// Whether a reply to [`super::dump_rules`] is a rule.
-pub fn is_rule(reply: &[u8]) -> bool {
-    reply.get(4..).is_some_and(|attributes| find(attributes, rule::HANDLE).is_some())
+pub fn is_rule(attributes: &[u8]) -> bool {
+    find(attributes, rule::HANDLE).is_some()
 }
 
 /// Reads one reply to [`super::get`] or [`super::dump`]: the elements in it, their owners as their comments say.
-pub fn parse_elements(set: Set, reply: &[u8]) -> Vec<Element> {
-    let list = reply.get(4..).and_then(|attributes| find(attributes, element::ELEMENTS)).unwrap_or_default();
+pub fn parse_elements(set: Set, attributes: &[u8]) -> Vec<Element> {
+    let list = find(attributes, element::ELEMENTS).unwrap_or_default();
     iterate(list).filter_map(|(_, entry)| parse_element(set, entry)).collect()
 }
 

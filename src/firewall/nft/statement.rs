@@ -56,14 +56,14 @@ impl Statements {
     }
 
     /// `iifname @SET`.
-    pub(crate) fn from_any(mut self, set: Set) -> Self {
+    pub(crate) fn entering(mut self, set: Set) -> Self {
         expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
         expression::lookup(&mut self.0, set.name(), Found::Member);
         self
     }
 
     /// `oifname @SET`.
-    pub(crate) fn to_any(mut self, set: Set) -> Self {
+    pub(crate) fn leaving(mut self, set: Set) -> Self {
         expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
         expression::lookup(&mut self.0, set.name(), Found::Member);
         self
@@ -103,7 +103,7 @@ impl Statements {
     }
 
     /// `fib daddr type local`: the destination is an address of the host.
-    pub(crate) fn to_host(mut self) -> Self {
+    pub(crate) fn bound_for_host(mut self) -> Self {
         expression::destination_type(&mut self.0);
         expression::compare(&mut self.0, Compare::Equal, &LOCAL.to_ne_bytes());
         self

@@ -1,0 +1,38 @@
+//! The ruleset as texts for `iptables-restore --noflush`, for hosts whose administrators live in iptables.
+//!
+//! Chains of ours start with `LINKSPAN-` (shared by all networks) or `LKS-` (of one network or attachment); nothing
+//! else is ever emptied or deleted. A line `:CHAIN - [0:0]` makes a chain or empties it, so that texts of chains of our
+//! own can be sent twice; jumps cannot, hence the three ways:
+//!
+//! | verb | text | where it fails |
+//! |---|---|---|
+//! | ADD | [`attach`], one process a family | chains are missing: [`rebuild`] with this attachment among the others |
+//! | DEL | [`detach`], one process a family | something is missing: [`detach_from`] what `iptables-save` prints |
+//! | CHECK | [`checks`] | drift |
+//! | GC, reconcile | [`rebuild`] from all records | |
+//!
+//! A failed restore of one table changes nothing of that table, and ADD and DEL touch table nat alone.
+//!
+//! What is masqueraded follows from `--ctstate DNAT`, so no mark is set and `markMasqBit` has no effect; with
+//! `externalSetMarkChain` what would be masqueraded is sent through that chain instead, which must exist.
+
+mod admission;
+mod attachment;
+mod rule;
+mod saved;
+mod shared;
+mod whole;
+
+pub use admission::{admission, retraction};
+pub use attachment::{Restore, attach, detach};
+pub use rule::Family;
+pub use saved::Saved;
+pub use whole::{base_checks, checks, detach_from, rebuild, remove_all};
+
+/// Whether a chain's name says that it is ours.
+fn is_ours(chain: &str) -> bool {
+    chain.starts_with("LINKSPAN-") || chain.starts_with("LKS-")
+}
+
+#[cfg(test)]
+mod tests;
