@@ -76,11 +76,15 @@ impl State {
         self.collision(publication, None)
     }
 
-    /// All claims of owners that `exists` does not know: what a killed ADD left. For GC.
+    /// All claims of owners that `exists` does not know: what a killed ADD left. For GC, under the main lock:
+    /// directories of ports that nobody holds are removed on the way.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn claims_of_unknown(&self, exists: impl Fn(&AttachmentKey) -> bool) -> Result<Vec<Claim>> {
+        for directory in self.dir.names("ports")? {
+            self.remove_if_empty(&format!("ports/{directory}"))?;
+        }
         let mut claims = self.claims()?;
         claims.retain(|claim| !AttachmentKey::parse(&claim.owner).is_some_and(|key| exists(&key)));
         Ok(claims)
@@ -176,10 +180,13 @@ impl State {
 
     fn unclaim(&self, publication: &Publication) -> Result<()> {
         self.dir.unlink(&link(publication))?;
-        let directory = directory(publication);
-        match unlinkat(&self.dir, directory.as_str(), UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::EEXIST) => Ok(()),
-            Err(error) => Err(self.dir.error("remove", &directory, error)),
+        self.remove_if_empty(&directory(publication))
+    }
+
+    fn remove_if_empty(&self, directory: &str) -> Result<()> {
+        match unlinkat(&self.dir, directory, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::EEXIST | Errno::ENOTDIR) => Ok(()),
+            Err(error) => Err(self.dir.error("remove", directory, error)),
         }
     }
 }

@@ -80,6 +80,7 @@ impl State {
         if let Some(file) = self.dir.open_file(&pending, OFlag::O_RDONLY)? {
             match self.seize(&pending, file)? {
                 Seized::Dead(_held) => {
+                    self.dir.unlink_remains(&pending)?;
                     if self.dir.rename(&pending, &doomed)? {
                         return Ok(Doom::Doomed);
                     }

@@ -14,14 +14,14 @@ use super::*;
 use crate::model::{Protocol, Publication};
 
 const ROLE: &str = "LINKSPAN_TEST_ROLE";
-const CLEAN: &str = "LINKSPAN_TEST_ROOT";
+const ROOT: &str = "LINKSPAN_TEST_ROOT";
 
 /// This test program again, as another process with a part to play; see [`child`].
 fn spawn(role: &str, root: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::tests::faults::child", "--nocapture"])
         .env(ROLE, role)
-        .env(CLEAN, root)
+        .env(ROOT, root)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -31,7 +31,7 @@ fn spawn(role: &str, root: &Path) -> Child {
 /// Not a test by itself: what the processes do that other tests start.
 #[test]
 fn child() {
-    let (Ok(role), Some(root)) = (std::env::var(ROLE), std::env::var_os(CLEAN).map(PathBuf::from)) else {
+    let (Ok(role), Some(root)) = (std::env::var(ROLE), std::env::var_os(ROOT).map(PathBuf::from)) else {
         return;
     };
     match role.as_str() {
@@ -118,6 +118,11 @@ fn a_writer_killed_at_any_instant_leaves_nothing_torn() {
             state.forget(&key).unwrap();
         }
         assert_eq!((leases.count().unwrap(), state.keys().unwrap().len()), (0, 0));
+        for stage in ["pending", "ready", "doomed", "ports"] {
+            let remains: Vec<_> =
+                std::fs::read_dir(state.root().join(stage)).into_iter().flatten().flatten().collect();
+            assert!(remains.is_empty(), "{remains:?}");
+        }
     }
     assert!(left > 20, "only {left} of 120 kills hit a writer at work");
 }

@@ -69,6 +69,30 @@ fn a_rewritten_record_never_looks_dead() {
 }
 
 #[test]
+fn a_record_never_looks_dead_on_its_way() {
+    let (base, state) = state();
+    let root = base.path().join("run/linkspan");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let other = State::open(&root).unwrap();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let dead = other.dead_pending::<Value>().unwrap();
+                    assert!(dead.found.is_empty() && dead.broken.is_empty(), "{dead:?}");
+                }
+            });
+        }
+        for _ in 0..3000 {
+            state.write_pending(&record("a")).unwrap().ready().unwrap();
+            state.write_pending(&record("b")).unwrap().forget().unwrap();
+            assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_failed_add_forgets_or_dooms_its_record() {
     let (_base, state) = state();
     state.write_pending(&record("a")).unwrap().forget().unwrap();
