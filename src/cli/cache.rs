@@ -196,3 +196,6 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
     let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     STANDARD.decode(text).map_err(serde::de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,3 +228,6 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Value, Error> {
 fn wrong(path: &Path, reason: impl Into<String>) -> Error {
     Error::Configuration { path: path.to_owned(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests;
