@@ -58,7 +58,9 @@ impl Kernel {
 
     fn forward_drops(&mut self, family: u8) -> Result<bool, Cause> {
         let reply = self.ask_chain(family, "FORWARD")?;
-        Ok(reply.and_then(|reply| nft::parse_chain(&reply)).is_some_and(|chain| chain.drops_forwarded()))
+        Ok(reply
+            .and_then(|reply| nft::parse_chain(family, &reply))
+            .is_some_and(|chain| chain.drops_forwarded()))
     }
 
     fn chain_exists(&mut self, family: u8, chain: &str) -> Result<bool, Cause> {
@@ -77,8 +79,16 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn foreign_drops(&mut self) -> Result<Vec<ChainDropping>, Cause> {
-        let replies = self.nft()?.dump(&nft::dump_chains())?;
-        let chains = nft::parse_chains(replies.iter().map(Vec::as_slice));
+        let (mut chains, mut admitted) = (Vec::new(), Vec::new());
+        for family in nft::ROUTED_FAMILIES {
+            let replies = self.nft()?.dump(&nft::dump_chains(family))?;
+            chains.extend(nft::parse_chains(family, &replies));
+        }
+        for (_, family) in NF_FAMILIES {
+            if self.chain_exists(family, ADMIT)? {
+                admitted.push(family);
+            }
+        }
         let mut dropping = Vec::new();
         for chain in chains.iter().filter(|chain| chain.drops_forwarded()) {
             let rules = self.nft()?.dump(&nft::dump_rules(chain.family, &chain.table, &chain.name))?;
@@ -88,7 +98,7 @@ impl Kernel {
             dropping.push(ChainDropping {
                 chain: chain.to_string(),
                 has_rules: rules.iter().any(|reply| nft::is_rule(reply)),
-                admits_us: is_iptables && chains.iter().any(|c| c.family == chain.family && c.name == ADMIT),
+                admits_us: is_iptables && admitted.contains(&chain.family),
                 is_iptables,
             });
         }

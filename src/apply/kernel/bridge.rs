@@ -76,7 +76,7 @@ impl Kernel {
             name: &step.name,
             index: None,
             mac: None,
-            mtu: step.mtu,
+            mtu: None,
             group: Some(names::LINK_GROUP),
             vlan_filtering: step.vlan_filtering,
             default_pvid: None,

@@ -93,7 +93,9 @@ impl Kernel {
         let target = LinkTarget::Name(&step.host_name);
         let mut change =
             PortChange { hairpin: Some(step.hairpin), isolated: Some(step.isolated), forwarding: step.up };
-        match self.host()?.transact(&[rtnl::set_port(target, &change)]) {
+        // The kernel notices the carrier some time later, and until then refuses the forwarding state.
+        let notice = rtnl::notice_carrier(&step.host_name);
+        match self.host()?.transact(&[notice, rtnl::set_port(target, &change)]) {
             Ok(()) => {}
             // A bridge that runs the spanning tree decides on the state by itself.
             Err(error) if step.up && matches!(error.errno(), Some(Errno::EBUSY | Errno::ENETDOWN)) => {

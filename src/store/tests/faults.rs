@@ -61,13 +61,14 @@ fn write_for_ever(root: &Path) {
         let host = format!("0.0.0.0:{}", 1000 + n % 50).parse().unwrap();
         let ports = [Publication { protocol: Protocol::Tcp, host, target: host }];
         state.claim(&ports, &record.key).unwrap();
-        record.leases = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &record.key).unwrap();
+        let given = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &record.key).unwrap();
+        record.plan = serde_json::to_value(&given).unwrap();
         pending.rewrite(&record).unwrap();
-        let network = NetworkRecord { name: "web".into(), bridge: "b".repeat(9), ..NetworkRecord::default() };
+        let network = super::network("web", &"b".repeat(9));
         state.put_network(&network).unwrap();
         pending.ready().unwrap();
         assert_eq!(state.doom(&record.key).unwrap(), Doom::Doomed);
-        leases.release(&record.leases, &record.key).unwrap();
+        leases.release(&given, &record.key).unwrap();
         state.release(&ports, &record.key).unwrap();
         state.forget(&record.key).unwrap();
     }
@@ -146,7 +147,7 @@ fn on_tmpfs(options: &'static str, test: impl FnOnce(&Path) + Send + 'static) {
 
 fn nothing_works_and_nothing_changes(state: &State, errno: Errno, word: &str) {
     let leases = state.lease_directory(&state.root().join("ipam/web")).unwrap();
-    let network = NetworkRecord { name: "web".into(), bridge: "new".into(), ..NetworkRecord::default() };
+    let network = super::network("web", "new");
     let errors = [
         state.write_pending(&record("b")).map(drop).unwrap_err(),
         leases.allocate(&[set("10.1.0.0/24")], &[], &key("b")).map(drop).unwrap_err(),
@@ -168,7 +169,7 @@ fn begin(root: &Path) -> State {
     state.write_pending(&record("a")).unwrap().ready().unwrap();
     let leases = state.lease_directory(&state.root().join("ipam/web")).unwrap();
     leases.allocate(&[set("10.1.0.0/24")], &[], &key("a")).unwrap();
-    let network = NetworkRecord { name: "web".into(), bridge: "old".into(), ..NetworkRecord::default() };
+    let network = super::network("web", "old");
     state.put_network(&network).unwrap();
     state
 }

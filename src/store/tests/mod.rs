@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::json;
 
 use super::*;
-use crate::model::{AttachmentKey, LeaseSource, Range, RangeSet};
+use crate::model::{AttachmentKey, FirewallBackend, Network, Range, RangeSet};
 
 /// A state directory of the test's own.
 fn state() -> (tempfile::TempDir, State) {
@@ -28,12 +28,8 @@ fn record(id: &str) -> Record {
         version: RECORD_VERSION,
         key: key(id),
         network: "web".to_owned(),
-        netns: Some(Netns { path: "/run/netns/a".to_owned(), device: 4, inode: 4_026_531_840 }),
         created: 1_700_000_000,
-        leases: Vec::new(),
-        lease_source: LeaseSource::Files { directory: "/run/linkspan/ipam/web".to_owned() },
         plan: json!([{"step": "veth"}]),
-        result: json!({"interfaces": []}),
     }
 }
 
@@ -48,4 +44,17 @@ fn set(subnet: &str) -> RangeSet {
         }
     };
     vec![Range { subnet, start: first, end: last, gateway: Some(first) }]
+}
+
+/// The record of a network of that bridge.
+fn network(name: &str, bridge: &str) -> Network {
+    Network {
+        name: name.to_owned(),
+        bridge: bridge.to_owned(),
+        automatic: vec![vec![set("10.1.0.0/24").remove(0)]],
+        mtu: None,
+        backend: FirewallBackend::Nftables,
+        admitted: Vec::new(),
+        rules: serde_json::Value::Null,
+    }
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::*;
-use crate::cni::Backend;
 
 fn stage(state: &State, id: &str) -> Option<Stage> {
     state.find::<Value>(&key(id)).unwrap().map(|found| found.stage)
@@ -146,19 +145,17 @@ fn network_records_are_replaced_whole_and_read_with_defaults() {
     assert_eq!(state.network("web").unwrap(), None);
     let long = "n".repeat(300);
     for name in ["web", &long] {
-        let network = NetworkRecord {
-            name: name.to_owned(),
-            bridge: "lks-web".to_owned(),
-            range_sets: vec![set("10.1.0.0/24")],
-            backend: Backend::Nftables,
-            ..NetworkRecord::default()
-        };
+        let network = super::network(name, "lks-web");
         state.put_network(&network).unwrap();
         state.put_network(&network).unwrap();
         assert_eq!(state.network(name).unwrap(), Some(network));
     }
     let directory = base.path().join("run/linkspan/networks");
-    std::fs::write(directory.join("old.json"), "{\"name\":\"old\"}").unwrap();
+    std::fs::write(
+        directory.join("old.json"),
+        "{\"name\":\"old\",\"bridge\":\"b\",\"backend\":\"nftables\"}",
+    )
+    .unwrap();
     std::fs::write(directory.join("torn.json"), "{").unwrap();
     let (records, broken) = state.networks().unwrap();
     assert_eq!((records.len(), broken.len()), (3, 1));
