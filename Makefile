@@ -20,7 +20,7 @@ check: ## format, lints, licences, documentation, shell scripts
 	@scripts/check
 
 bench: ## side by side with the reference plugins and with the kernel's floor
-	@scripts/bench
+	@scripts/bench $(BENCH)
 
 install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten
 	@install -d "$(DESTDIR)$(CNI_BIN)"

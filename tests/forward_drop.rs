@@ -167,7 +167,7 @@ fn a_drop_in_a_table_of_nft_is_named() {
         let Some(closed) = attached(backend, "nft", nft_table) else { return };
         let broken = closed.broken(&[4, 6]);
         assert!(!broken.is_empty(), "{backend}: no accept of ours can open another table's drop");
-        let said = closed.plugin.status().refused(50);
+        let said = closed.plugin.status().refused(51);
         assert!(said.contains("strict") && said.contains("gate"), "{backend}: {said}");
         closed.lab.host.must(&["nft", "delete", "table", "inet", "strict"]);
         closed.plugin.status().ok();

@@ -34,7 +34,8 @@ fn leases(directory: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap();
-        if name != "lock" && !name.starts_with("last_reserved_ip.") {
+        // What starts with a dot is nobody's address; the reference passes over it too.
+        if name != "lock" && !name.starts_with('.') && !name.starts_with("last_reserved_ip.") {
             found.push((name, fs::read_to_string(entry.path()).unwrap()));
         }
     }

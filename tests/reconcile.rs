@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::outcome::{address, bridge};
+use lab::outcome::address;
 use lab::plugin::dual_stack;
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp, tcp_answers, tcp_server};
@@ -90,23 +90,4 @@ fn del_after_a_flush() {
     plugin.prev(&result).del().ok();
     Snapshot::take(&lab).assert_without(&[&a.id, &address(&result, 4)]);
     plugin.add().ok();
-}
-
-/// A bridge that was deleted is made again, and the containers that were on it are joined to it again.
-#[test]
-fn a_bridge_deleted() {
-    if lab::is_reference() {
-        lab::skip!("the reference does not join them again");
-    }
-    let Some(lab) = Lab::new() else { return };
-    let (a, b) = (lab.container("a"), lab.container("b"));
-    let plugin = lab.plugin(json!({"ipam": dual_stack(1)}));
-    let result = plugin.on(&a).add().ok();
-    lab.ip(&format!("link del {}", bridge(&result)));
-    plugin.on(&a).prev(&result).check().refused(120);
-    let second = plugin.on(&b).add().ok();
-    assert_eq!(bridge(&second), bridge(&result));
-    assert!(lab::icmp::ping(&b, "10.88.1.1"));
-    assert!(lab::icmp::ping(&b, &address(&result, 4)), "the first container is back");
-    plugin.on(&a).prev(&result).check().ok();
 }

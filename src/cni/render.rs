@@ -96,7 +96,7 @@ fn interface_value(interface: &Interface, version: Version) -> Value {
         }
     };
     put_text(&mut entry, "mac", &interface.mac);
-    if let Some(mtu) = interface.mtu.filter(|_| version >= Version::V1_1_0) {
+    if let Some(mtu) = interface.mtu.filter(|_| version >= Version::V1_0_0) {
         entry.insert("mtu".into(), mtu.into());
     }
     put_text(&mut entry, "sandbox", &interface.sandbox);

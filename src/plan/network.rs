@@ -4,6 +4,9 @@ use crate::cni::{Backend, Ipam, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, Network, Range};
 
+/// What the kernel gives a new link (`ETH_DATA_LEN`).
+const ETHERNET_MTU: u32 = 1500;
+
 /// What has to be known of the host before a network can be used for the first time.
 #[derive(Debug, Clone)]
 pub struct NetworkFacts {
@@ -23,7 +26,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         name: config.name.clone(),
         bridge: facts.bridge,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
-        mtu: facts.uplink_mtu,
+        mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {
             Backend::Nftables => FirewallBackend::Nftables,
             Backend::Iptables => FirewallBackend::Iptables,

@@ -59,6 +59,10 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
                 link.mtu = seen.mtu.or(link.mtu);
             }
             Step::Interface(interface) => {
+                // Another MAC shows that a later plugin has tuned the interface. Not all of them say to which MTU.
+                if mac.is_some_and(|mac| mac != interface.mac) {
+                    interface.mtu = None;
+                }
                 interface.mac = mac.unwrap_or(interface.mac);
                 interface.mtu = seen.mtu.or(interface.mtu);
                 let kept = |address: &ipnetwork::IpNetwork| {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 
 use super::files::Dir;
 use super::{Result, StoreError};
@@ -24,7 +24,18 @@ impl Default for Deadline {
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct Guard {
-    _file: Flock<File>,
+    #[allow(dead_code, reason = "held, and read only where it is passed on")]
+    file: Flock<File>,
+}
+
+impl Guard {
+    /// The same lock, which children of this process hold too until they end.
+    pub(super) fn passed_on(self, dir: &Dir, name: &str) -> Result<Self> {
+        match fcntl(&*self.file, FcntlArg::F_SETFD(FdFlag::empty())) {
+            Ok(_) => Ok(self),
+            Err(error) => Err(dir.error("pass on", name, error)),
+        }
+    }
 }
 
 /// The shortest and the longest pause between two tries.
@@ -39,7 +50,7 @@ pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard
     let mut begun = None;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Guard { _file: held }),
+            Ok(held) => return Ok(Guard { file: held }),
             Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
             Err((_, error)) => return Err(dir.error("lock", name, error)),
         };
@@ -54,7 +65,7 @@ pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard
 /// Takes a lock if nobody holds it.
 pub(super) fn try_acquire(dir: &Dir, name: &str) -> Result<Option<Guard>> {
     match Flock::lock(dir.open_lock(name)?, FlockArg::LockExclusiveNonblock) {
-        Ok(held) => Ok(Some(Guard { _file: held })),
+        Ok(held) => Ok(Some(Guard { file: held })),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(dir.error("lock", name, error)),
     }

@@ -83,6 +83,15 @@ impl State {
         lock::try_acquire(&self.dir, "lock")
     }
 
+    /// Takes the lock of those who run iptables. It is passed on to their children, so that a transaction of one
+    /// whose parent was killed is over before the next one begins.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
+    pub fn iptables_lock(&self, deadline: Deadline) -> Result<Guard> {
+        lock::acquire(&self.dir, "iptables.lock", deadline)?.passed_on(&self.dir, "iptables.lock")
+    }
+
     /// Takes the lock of the reaper, who deletes all doomed attachments in one batch.
     ///
     /// # Errors

@@ -33,10 +33,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     ports::refuse_taken(cx, call, &provided.network, &key)?;
 
     let source = addressing::source(cx, call)?;
+    addressing::require_delegate(call)?;
     let pending = state.write_pending(&record(&key, call, opening(&key, &source)))?;
     let delegated = matches!(call.config.ipam, Ipam::Delegated { .. });
-    // Another plugin may take seconds (DHCP). The pending record keeps others from this attachment meanwhile.
-    let lock = if delegated { None } else { Some(lock) };
+    // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
+    // attachment meanwhile.
+    let lock = (!delegated).then_some(lock);
     let chosen = match addressing::take(cx, call, &provided.network, &key, source.clone()) {
         Ok(chosen) => chosen,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
@@ -46,6 +48,9 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
     };
     let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
+        return Err(abandon(cx, pending, &plan, error));
+    }
     let attached = attach(cx, call, &provided, pending, record(&key, call, plan));
     drop(lock);
     let record = attached?;

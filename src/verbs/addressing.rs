@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::apply::{ApplyError, Delegation};
+use crate::apply::{ApplyError, Cause, Delegation};
 use crate::cni::{CniResult, Dns, Error, HostLocal, Ipam};
 use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
 use crate::plan::{self, Addressing};
@@ -80,7 +80,9 @@ pub(super) fn take(
             let leases: Vec<Lease> =
                 result.ips.iter().map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect();
             if leases.is_empty() {
-                return Err(VerbError::Config(format!("the IPAM plugin '{plugin}' gave no address")));
+                let reason = "it gave no address".to_owned();
+                let cause = Cause::Delegated { plugin: plugin.clone(), code: None, reason };
+                return Err(ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into());
             }
             Ok(chosen(call, source, leases, &result.routes, result.dns))
         }
@@ -126,6 +128,16 @@ fn delegation<'a>(call: &'a Call, key: Option<&'a AttachmentKey>, config: &'a st
         netns: call.environment.netns.as_deref().unwrap_or_default(),
         args: &call.environment.args,
     }
+}
+
+/// Refuses a delegated plugin that is not there, before anything is done.
+///
+/// # Errors
+/// Names the plugin and where it was searched.
+pub(super) fn require_delegate(call: &Call) -> Result<(), VerbError> {
+    let Ipam::Delegated { plugin } = &call.config.ipam else { return Ok(()) };
+    let found = delegation(call, None, "").program().map(drop);
+    found.map_err(|cause| ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into())
 }
 
 /// Passes a verb on to the delegated plugin, where the configuration names one.

@@ -21,6 +21,11 @@ pub fn del(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         // It holds no lock only while an IPAM plugin works: it will fail or be ready soon.
         Doom::Alive => Err(VerbError::Busy(key)),
         Doom::Unknown => {
+            // What has a record is taken away by it, whatever its path has come to mean; without one, a path that
+            // means the host's own namespace is a mistake of the caller's.
+            if let Some(path) = &call.environment.netns {
+                cx.kernel.refuse_own_sandbox(path, call.environment.netns_override)?;
+            }
             cx.journal.note(LogLevel::Info, || format!("{key} has no record"));
             cx.kernel.remove_stray(&key)?;
             addressing::release_without_record(cx, call, &key)

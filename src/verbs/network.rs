@@ -7,7 +7,7 @@ use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
 use crate::model::{FirewallBackend, Network};
-use crate::plan::{self, NetworkFacts};
+use crate::plan::{self, NetworkFacts, Plan, Step};
 
 use super::{Context, VerbError};
 
@@ -91,6 +91,23 @@ fn automatic(
                 .to_owned(),
         )
     })
+}
+
+/// Refuses a bridge that somebody else has given another address, before anything is changed. A network that was
+/// used before has been through it.
+///
+/// # Errors
+/// Where the bridge has an address that the network's gateway cannot stand beside.
+pub(super) fn refuse_clash(cx: &mut Context, provided: &Provided, plan: &Plan) -> Result<(), VerbError> {
+    if provided.recorded.as_ref().is_some_and(|recorded| recorded.bridge == provided.network.bridge) {
+        return Ok(());
+    }
+    for step in &plan.steps {
+        if let Step::Bridge(bridge) = step {
+            cx.kernel.refuse_gateway_clash(bridge).map_err(|cause| ApplyError::new(step, cause))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes down the network's choices and, where they changed, its static rules. Called under the main lock, before

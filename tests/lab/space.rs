@@ -179,6 +179,8 @@ impl Container {
     pub(super) fn create(name: &str) -> Self {
         let space = Space::create(name);
         let path = format!("/run/netns/{name}");
+        // A container of the same name, gone before this one: its path is used again.
+        let _ = umount2(path.as_str(), MntFlags::MNT_DETACH);
         File::create(&path).expect("/run/netns is writable");
         space.in_ns(|| {
             let nothing = None::<&str>;
@@ -192,11 +194,5 @@ impl Container {
     pub fn unbind(&self) {
         let _ = umount2(self.path.as_str(), MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        self.unbind();
     }
 }

@@ -48,9 +48,7 @@ impl Kernel {
         let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
         let mut messages = vec![rtnl::set_link(LinkTarget::Index(link.index), &change)];
         for gateway in &step.gateways {
-            // The gateway is ours alone: duplicate detection would only keep it from answering for a second.
-            let spec = AddressSpec { nodad: true, ..AddressSpec::new(index, *gateway) };
-            messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
+            messages.push(gateway_message(index, *gateway));
         }
         let answers = self.host()?.batch(&messages)?;
         let mut added = Vec::new();
@@ -116,31 +114,45 @@ impl Kernel {
         }
     }
 
+    /// Refuses a bridge with another address of a gateway's family, unless `forceAddress` is set. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Cause::GatewayClash`].
+    pub fn refuse_gateway_clash(&mut self, step: &Bridge) -> Result<(), Cause> {
+        if step.force_address || step.gateways.is_empty() {
+            return Ok(());
+        }
+        let Some(link) = self.bridge(&step.name)? else { return Ok(()) };
+        let found = rtnl::addresses(self.host()?, Some(link.index))?;
+        let missing: Vec<IpNetwork> = step
+            .gateways
+            .iter()
+            .filter(|gateway| !found.iter().any(|found| found.address == **gateway))
+            .copied()
+            .collect();
+        match found.iter().find_map(|found| clash(step, &missing, found.address)) {
+            Some(cause) => Err(cause),
+            None => Ok(()),
+        }
+    }
+
     /// Another address of a gateway's family: with `forceAddress` it goes, else what was added goes and it is an
     /// error. As in the reference, IPv6 subnets that do not overlap may share a bridge, and IPv4 ones only where
     /// they are of the same network.
     fn settle_clash(&mut self, step: &Bridge, index: u32, added: &[IpNetwork]) -> Result<(), Cause> {
         let found = rtnl::addresses(self.host()?, Some(index))?;
         for address in found.iter().map(|found| found.address) {
-            if step.gateways.contains(&address) || step.siblings.contains(&address) {
-                continue;
-            }
-            let clashes = |wanted: &&IpNetwork| match address {
-                IpNetwork::V4(_) => wanted.is_ipv4(),
-                IpNetwork::V6(_) => wanted.is_ipv6() && overlap(wanted, address),
-            };
-            let Some(wanted) = added.iter().find(clashes) else { continue };
+            let Some(cause) = clash(step, added, address) else { continue };
             if step.force_address {
-                self.host()?.transact(&[rtnl::delete_address(index, address)])?;
+                // With the first address of a subnet the kernel deletes the others of it: ours are set again.
+                let mut messages = vec![rtnl::delete_address(index, address)];
+                messages.extend(added.iter().map(|gateway| gateway_message(index, *gateway)));
+                self.host()?.transact(&messages)?;
                 continue;
             }
             let undo: Vec<_> = added.iter().map(|address| rtnl::delete_address(index, *address)).collect();
             self.host()?.transact(&undo)?;
-            return Err(Cause::GatewayClash {
-                bridge: step.name.clone(),
-                found: address.to_string(),
-                wanted: wanted.to_string(),
-            });
+            return Err(cause);
         }
         Ok(())
     }
@@ -187,6 +199,29 @@ fn gateway_link_name(bridge: &str, vlan: u16) -> String {
     let suffix = format!(".{vlan}");
     let head: String = bridge.chars().take(names::INTERFACE_NAME_MAX - suffix.len()).collect();
     head + &suffix
+}
+
+/// Adds a gateway's address, if it is not there. It is ours alone: duplicate detection would only keep it from
+/// answering for a second.
+fn gateway_message(index: u32, gateway: IpNetwork) -> crate::sys::netlink::Message {
+    let spec = AddressSpec { nodad: true, ..AddressSpec::new(index, gateway) };
+    rtnl::add_address(&spec).tolerating(Errno::EEXIST)
+}
+
+/// The clash of an address on the bridge with gateways that are (to be) added beside it, if there is one.
+fn clash(step: &Bridge, added: &[IpNetwork], address: IpNetwork) -> Option<Cause> {
+    if step.gateways.contains(&address) || step.siblings.contains(&address) {
+        return None;
+    }
+    let clashes = |wanted: &&IpNetwork| match address {
+        IpNetwork::V4(_) => wanted.is_ipv4(),
+        IpNetwork::V6(_) => wanted.is_ipv6() && overlap(wanted, address),
+    };
+    added.iter().find(clashes).map(|wanted| Cause::GatewayClash {
+        bridge: step.name.clone(),
+        found: address.to_string(),
+        wanted: wanted.to_string(),
+    })
 }
 
 fn overlap(a: &IpNetwork, b: IpNetwork) -> bool {

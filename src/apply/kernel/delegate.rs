@@ -40,11 +40,7 @@ impl Delegation<'_> {
     /// [`Cause::Delegated`] where it is not found, cannot be run, or failed: then with its own error.
     pub fn run(&self, verb: &str) -> Result<Vec<u8>, Cause> {
         let failed = |code, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), code, reason };
-        let directories: Vec<PathBuf> =
-            self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
-        let Some(program) = command::find(self.plugin, &directories) else {
-            return Err(failed(None, format!("no such program in CNI_PATH ({})", self.path)));
-        };
+        let program = self.program()?;
         let environment = self.environment(verb);
         let outcome = process::run(&Run {
             program: &program,
@@ -62,6 +58,20 @@ impl Delegation<'_> {
                 failed(Some(error.code), format!("{}: {} (code {})", error.msg, error.details, error.code))
             }
             None => failed(None, format!("it ended with {} and printed no error", outcome.status)),
+        })
+    }
+
+    /// The plugin's program, the first of its name in the directories of `CNI_PATH`.
+    ///
+    /// # Errors
+    /// [`Cause::Delegated`] where there is none.
+    pub fn program(&self) -> Result<PathBuf, Cause> {
+        let directories: Vec<PathBuf> =
+            self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
+        command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
+            plugin: self.plugin.to_owned(),
+            code: None,
+            reason: format!("no such program in CNI_PATH ({})", self.path),
         })
     }
 

@@ -1,16 +1,19 @@
 //! Published ports, masquerade and walls: one transaction for an attachment, on either backend.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::firewall::nft::{self, Element};
+use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
 use crate::plan::{Firewall, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
 use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
+use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Kernel, opened};
 
@@ -44,6 +47,9 @@ impl Kernel {
         match refusal.errno {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
+                if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
+                    self.make_each(&[nft::guard_base()])?;
+                }
                 self.rebuild_nftables()?;
                 self.replace_elements(elements)
             }
@@ -140,9 +146,13 @@ impl Kernel {
 
     /// The tables and the administrator's chain; made where they are not there.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        let transactions = [nft::base(&rules.admin_chain), nft::guard_base(), nft::admin(&rules.admin_chain)];
+        self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
+    }
+
+    /// Transactions of which one that finds its work done is as good.
+    pub(super) fn make_each(&mut self, transactions: &[Vec<NftMessage>]) -> Result<(), Cause> {
         for messages in transactions {
-            match self.nft()?.commit(&messages) {
+            match self.nft()?.commit(messages) {
                 Err(error) if error.errno != Errno::EEXIST => {
                     return Err(refused("make the base chains", &error));
                 }
@@ -222,10 +232,21 @@ impl Kernel {
             return Ok(());
         }
         let mut flows = Vec::with_capacity(2 * udp.len());
+        let mut own: Vec<IpAddr> = Vec::new();
         for publication in &udp {
             let of = |end| Flows { protocol: Protocol::Udp, end };
-            flows.push(of(FlowEnd::To(publication.host)));
             flows.push(of(FlowEnd::AnsweredBy(publication.target)));
+            if !publication.host.ip().is_unspecified() {
+                flows.push(of(FlowEnd::To(publication.host)));
+                continue;
+            }
+            // Published on every address of the host, which is not every address: others' flows stay.
+            if own.is_empty() {
+                own = rtnl::addresses(self.host()?, None)?.iter().map(|found| found.address.ip()).collect();
+            }
+            let same_family = own.iter().filter(|ip| ip.is_ipv4() == publication.host.is_ipv4());
+            flows
+                .extend(same_family.map(|ip| of(FlowEnd::To(SocketAddr::new(*ip, publication.host.port())))));
         }
         let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
         conntrack::forget(socket, &flows)?;

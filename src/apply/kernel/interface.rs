@@ -157,11 +157,11 @@ impl Kernel {
 fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
     let has_v6 = step.addresses.iter().any(|address| address.is_ipv6());
     let dad = if step.dad { "1" } else { "0" };
-    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0")];
+    // The link-local address, too, is to be had at once.
+    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", dad)];
     if has_v6 {
         settings.extend([
             ("disable_ipv6", "0"),
-            ("accept_dad", dad),
             ("enhanced_dad", dad),
             ("keep_addr_on_down", "1"),
             ("ndisc_notify", "1"),

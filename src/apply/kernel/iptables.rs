@@ -9,6 +9,7 @@ use crate::firewall::iptables::{self, Family, Restore, Saved};
 use crate::firewall::{AttachmentRules, NetworkRules, nft};
 use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::Firewall;
+use crate::store::Deadline;
 use crate::sys::command;
 use crate::sys::process::{self, Run};
 
@@ -105,6 +106,7 @@ impl Kernel {
     }
 
     pub(super) fn attach_by_iptables(&mut self, step: &Firewall) -> Result<(), Cause> {
+        let _lock = self.state.iptables_lock(Deadline::default())?;
         let attached = self.owns_iptables(&step.attachment.owner)?;
         let texts = iptables::attach(&step.network, &step.attachment);
         if attached || restore_both(&texts).is_err() {
@@ -131,6 +133,10 @@ impl Kernel {
 
     pub(super) fn detach_by_iptables(&mut self, steps: &[&Firewall]) -> Result<(), Cause> {
         let mut elements = Vec::new();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.state.iptables_lock(Deadline::default())?;
         for step in steps {
             elements.extend(guards(step));
             let texts = iptables::detach(&step.network, &step.attachment);
@@ -148,6 +154,7 @@ impl Kernel {
     }
 
     pub(super) fn write_iptables_network(&mut self, new: &NetworkRules) -> Result<(), Cause> {
+        let _lock = self.state.iptables_lock(Deadline::default())?;
         self.rebuild_iptables(&[new], None)
     }
 
@@ -213,6 +220,7 @@ impl Kernel {
         if !networks.iter().any(|network| network.backend == FirewallBackend::Iptables) {
             return Ok(());
         }
+        let _lock = self.state.iptables_lock(Deadline::default())?;
         for family in Family::BOTH {
             let Ok(saved) = save(family, Variant::Default) else { continue };
             for owner in saved.owners().iter().filter_map(|owner| AttachmentKey::parse(owner)) {

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use crate::firewall::NetworkRules;
-use crate::firewall::nft::{self, Element};
+use crate::firewall::nft::{self, Element, Set};
 use crate::model::FirewallBackend;
 use crate::plan::{Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
@@ -36,6 +36,9 @@ impl Kernel {
                     missing.push(element);
                 }
             }
+        }
+        if missing.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
+            self.make_each(&[nft::guard_base()])?;
         }
         // Elements of one set next to each other: fewer messages.
         missing.sort_by_key(|element| element.set as u8);

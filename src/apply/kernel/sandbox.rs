@@ -51,6 +51,15 @@ impl Kernel {
         Ok(sandbox)
     }
 
+    /// Refuses a path that means the plugin's own namespace; one that means nothing is fine.
+    ///
+    /// # Errors
+    /// [`SandboxError::Own`].
+    pub fn refuse_own_sandbox(&self, path: &str, allow_own: bool) -> Result<(), SandboxError> {
+        let own = Netns::open(path).is_ok_and(|netns| netns.is_current().unwrap_or(false));
+        if own && !allow_own { Err(SandboxError::Own(path.to_owned())) } else { Ok(()) }
+    }
+
     /// Whether the namespace has an interface of this name.
     ///
     /// # Errors

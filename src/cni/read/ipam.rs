@@ -42,7 +42,8 @@ pub(super) fn read(
         Some("static") => read_static(&section, runtime, version, judge),
         Some(plugin) => {
             // The type is a file name on CNI_PATH, and must not lead out of it.
-            let plugin_fault = plugin == "." || plugin == ".." || plugin.contains(['/', '\0']);
+            let plugin_fault =
+                plugin.is_empty() || plugin == "." || plugin == ".." || plugin.contains(['/', '\0']);
             if plugin_fault {
                 let reason = "must be the name of a plugin, without a path";
                 judge.rule(Err(section.invalid("type", reason)), || ())?;

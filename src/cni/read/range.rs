@@ -106,7 +106,9 @@ pub(super) fn refuse_overlap(sets: &[PlacedSet]) -> Result<(), Error> {
     for pair in all.windows(2) {
         let [(one_place, one), (other_place, other)] = pair else { continue };
         if one.start.is_ipv4() == other.start.is_ipv4() && one.end >= other.start {
-            let show = |place: &str, range: &Range| format!("{place} ({} to {})", range.start, range.end);
+            let show = |place: &str, range: &Range| {
+                format!("{place} ({} to {} of {})", range.start, range.end, range.subnet)
+            };
             return Err(Error::Conflict {
                 keys: format!("{} and {}", show(one_place, one), show(other_place, other)),
                 reason: "the ranges overlap; narrow one with rangeStart or rangeEnd, or remove it".to_owned(),

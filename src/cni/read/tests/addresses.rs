@@ -123,7 +123,7 @@ fn ranges_do_not_overlap_wherever_they_stand() {
         (
             json!({"ipam": {"subnet": "10.1.0.0/24", "ranges": [[{"subnet": "10.1.0.128/25"}]]}}),
             7,
-            "ipam.subnet (10.1.0.1 to 10.1.0.254) and ipam.ranges[0][0] (10.1.0.129 to 10.1.0.254)",
+            "ipam.subnet (10.1.0.1 to 10.1.0.254 of 10.1.0.0/24) and ipam.ranges[0][0] (10.1.0.129 to 10.1.0.254 of ",
         ),
         (
             json!({"ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}]]}, "runtimeConfig": runtime}),

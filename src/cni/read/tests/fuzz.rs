@@ -142,19 +142,3 @@ fn the_document_that_is_changed_is_right() {
     let config = raw(full().to_string().as_bytes()).unwrap();
     assert_eq!(config.previous().unwrap().unwrap().ips.len(), 1);
 }
-
-/// A measure for a person (`cargo test --release -- --ignored --nocapture reading_is_quick`).
-#[test]
-#[ignore = "a measure, not a test"]
-fn reading_is_quick() {
-    let bytes = full().to_string().into_bytes();
-    let environment = environment(Command::Add, "IgnoreUnknown=1;K8S_POD_NAME=web");
-    let start = std::time::Instant::now();
-    for _ in 0..10_000 {
-        let config =
-            NetworkConfig::parse(&bytes, &environment, &Defaults::LINKSPAN, Strictness::Strict).unwrap();
-        let result = config.previous().unwrap().unwrap();
-        assert!(result.to_json(config.cni_version).unwrap().len() > 20);
-    }
-    println!("{:?} for each", start.elapsed() / 10_000);
-}

@@ -1,0 +1,160 @@
+//! Who is measured, and what one ADD and one DEL of each is.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use crate::host::{Call, counts, die, namespace};
+
+/// Where linkspan finds its delegates: itself under their names. Debian's directory would have it run Debian's IPAM.
+const OWN_PLUGINS: &str = "/run/bench-plugins";
+const REPORT: &str = "/run/strace";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Linkspan,
+    Floor,
+    /// The floor that deletes by group; differs in nothing but DEL.
+    FloorGroup,
+    /// Debian's bridge, portmap and firewall, one after the other, as a runtime runs a chain.
+    Chain,
+}
+
+pub(crate) struct Contender {
+    pub(crate) kind: Kind,
+    pub(crate) name: &'static str,
+    /// The binary, and for the chain the directory of the plugins.
+    path: String,
+    /// Final results, which a runtime hands to DEL.
+    results: HashMap<u32, String>,
+    namespaces: HashMap<u32, String>,
+}
+
+impl Contender {
+    pub(crate) fn new(kind: Kind, name: &'static str, path: &str) -> Self {
+        let contender = Contender {
+            kind,
+            name,
+            path: path.to_owned(),
+            results: HashMap::new(),
+            namespaces: HashMap::new(),
+        };
+        match kind {
+            Kind::Linkspan => {
+                let link = |name: &str| symlink(path, format!("{OWN_PLUGINS}/{name}"));
+                if fs::create_dir_all(OWN_PLUGINS)
+                    .and_then(|()| link("linkspan"))
+                    .and_then(|()| link("host-local"))
+                    .is_err()
+                {
+                    die(OWN_PLUGINS);
+                }
+            }
+            Kind::Floor => {
+                Call::new(path, &["floor", "setup"]).run();
+            }
+            Kind::FloorGroup | Kind::Chain => {}
+        }
+        contender
+    }
+
+    /// Makes the namespaces of containers `0..count`, so that no timed call waits for the making of one.
+    pub(crate) fn prepare(&mut self, count: u32) {
+        for n in 0..count {
+            let name = format!("{}-{n}", self.name);
+            self.namespaces.entry(n).or_insert_with(|| namespace(&name));
+        }
+    }
+
+    pub(crate) fn add(&mut self, n: u32) -> Duration {
+        let (calls, mut total, mut result) = (self.plugins(), Duration::ZERO, None);
+        for plugin in calls {
+            let (took, output) = self.call("ADD", plugin, n, result.as_deref()).run();
+            total += took;
+            result = Some(output);
+        }
+        self.results.insert(n, result.unwrap_or_default());
+        total
+    }
+
+    pub(crate) fn del(&mut self, n: u32) -> Duration {
+        let calls = self.plugins().iter().rev();
+        let result = self.results.remove(&n);
+        calls.map(|plugin| self.call("DEL", plugin, n, result.as_deref()).run().0).sum()
+    }
+
+    /// The one process of a DEL, prepared and not started.
+    pub(crate) fn prepared_del(&mut self, n: u32) -> Call {
+        let result = self.results.remove(&n);
+        self.call("DEL", self.plugins()[0], n, result.as_deref())
+    }
+
+    /// One ADD and one DEL under `strace`: (system calls, processes) of each.
+    pub(crate) fn traced(&mut self, strace: &str, n: u32) -> [(u64, u64); 2] {
+        let (mut add, mut del, mut result) = ((0, 0), (0, 0), None);
+        let sum = |sum: &mut (u64, u64), (calls, processes): (u64, u64)| {
+            *sum = (sum.0 + calls, sum.1 + processes);
+        };
+        for plugin in self.plugins() {
+            let output = self.call("ADD", plugin, n, result.as_deref()).traced(strace, REPORT).run().1;
+            sum(&mut add, counts(REPORT));
+            result = Some(output);
+        }
+        for plugin in self.plugins().iter().rev() {
+            self.call("DEL", plugin, n, result.as_deref()).traced(strace, REPORT).run();
+            sum(&mut del, counts(REPORT));
+        }
+        [add, del]
+    }
+
+    fn plugins(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Chain => &["bridge", "portmap", "firewall"],
+            _ => &["linkspan"],
+        }
+    }
+
+    fn call(&self, verb: &str, plugin: &str, n: u32, previous: Option<&str>) -> Call {
+        let netns = self.namespaces.get(&n).unwrap_or_else(|| die("namespace not prepared"));
+        // Only the chain is chained; the others get a previous result only in DEL, where a runtime always gives it.
+        let configuration = configuration(self.kind, plugin, n, previous);
+        let number = n.to_string();
+        let (program, arguments, plugins) = match (self.kind, verb) {
+            (Kind::Chain, _) => (format!("{}/{plugin}", self.path), vec![plugin], self.path.as_str()),
+            (Kind::Linkspan, _) => (format!("{OWN_PLUGINS}/linkspan"), vec![plugin], OWN_PLUGINS),
+            (_, "ADD") => (self.path.clone(), vec!["floor", "add", netns, &number], ""),
+            (Kind::Floor, _) => (self.path.clone(), vec!["floor", "del", &number], ""),
+            (Kind::FloorGroup, _) => (self.path.clone(), vec!["floor", "del-group", &number], ""),
+        };
+        Call::new(&program, &arguments)
+            .variable("CNI_COMMAND", verb)
+            .variable("CNI_CONTAINERID", &format!("bench-{n}"))
+            .variable("CNI_NETNS", netns)
+            .variable("CNI_IFNAME", "eth0")
+            .variable("CNI_PATH", plugins)
+            .stdin(configuration.as_bytes())
+    }
+}
+
+/// What a runtime writes on stdin: the configuration with its own additions, the port mapping and the previous result.
+fn configuration(kind: Kind, plugin: &str, n: u32, previous: Option<&str>) -> String {
+    let (bridge, subnet, port) = match kind {
+        Kind::Chain => ("chain0", "10.98.0.0/16", 10_000 + n),
+        _ => ("bench0", "10.97.0.0/16", 30_000 + n),
+    };
+    let network = format!(
+        r#""bridge":"{bridge}","isGateway":true,"ipMasq":true,"hairpinMode":true,"ipam":{{"type":"host-local","subnet":"{subnet}","routes":[{{"dst":"0.0.0.0/0"}}]}}"#
+    );
+    let ports = format!(
+        r#""capabilities":{{"portMappings":true}},"runtimeConfig":{{"portMappings":[{{"hostPort":{port},"containerPort":80,"protocol":"tcp"}}]}}"#
+    );
+    let body = match plugin {
+        "bridge" => format!(",{network}"),
+        "portmap" => format!(",{ports}"),
+        "firewall" => String::new(),
+        _ => format!(",{network},{ports}"),
+    };
+    let previous = previous.map_or(String::new(), |p| format!(r#","prevResult":{p}"#));
+    format!(r#"{{"cniVersion":"1.0.0","name":"{bridge}","type":"{plugin}"{body}{previous}}}"#)
+}
