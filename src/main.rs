@@ -3,7 +3,11 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 
+use linkspan::sys::arena::Arena;
 use linkspan::{cli, cni, plugins};
+
+#[global_allocator]
+static ALLOCATOR: Arena = Arena;
 
 fn main() {
     let lookup = |name: &str| std::env::var_os(name);

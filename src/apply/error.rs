@@ -31,9 +31,6 @@ pub enum Cause {
     /// A batch of several attachments was refused.
     #[error("{0}")]
     Batch(String),
-    /// What an earlier step made is gone by now.
-    #[error("lost meanwhile: {0}")]
-    Lost(String),
     /// The interface is already in the container, or the host end's name is taken by a link that is not ours.
     #[error("interface {0} exists already")]
     InterfaceExists(String),

@@ -6,7 +6,7 @@ use super::{Addressing, Plan, Sandbox, Step, build, effective_routes, first_addr
 use crate::cni::{Defaults, Environment, NetworkConfig, Strictness};
 use crate::model::{AttachmentKey, FirewallBackend, Lease, LeaseSource, Network};
 
-fn config(extra: serde_json::Value) -> NetworkConfig {
+fn config(extra: &serde_json::Value) -> NetworkConfig {
     let mut document = json!({"cniVersion": "1.1.0", "name": "web", "type": "linkspan"});
     if let (Some(document), Some(extra)) = (document.as_object_mut(), extra.as_object()) {
         document.extend(extra.clone());
@@ -68,7 +68,7 @@ fn words(plan: &Plan) -> Vec<&'static str> {
 
 #[test]
 fn the_firewall_is_last_and_what_is_held_comes_first() {
-    let config = config(json!({
+    let config = config(&json!({
         "ingressRate": 8000, "ingressBurst": 8000,
         "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}
     }));
@@ -81,7 +81,7 @@ fn the_firewall_is_last_and_what_is_held_comes_first() {
 #[test]
 fn a_dual_stack_plan_has_both_gateways_and_both_default_routes() {
     let plan =
-        plan(&config(json!({})), vec![lease("10.1.0.2/24", "10.1.0.1"), lease("fd00::2/64", "fd00::1")]);
+        plan(&config(&json!({})), vec![lease("10.1.0.2/24", "10.1.0.1"), lease("fd00::2/64", "fd00::1")]);
     let interface = plan.interface().unwrap();
     let routes: Vec<String> =
         interface.routes.iter().map(|route| format!("{} via {}", route.dst, route.gw.unwrap())).collect();
@@ -99,7 +99,7 @@ fn a_dual_stack_plan_has_both_gateways_and_both_default_routes() {
 
 #[test]
 fn a_layer_2_attachment_needs_neither_addresses_nor_rules() {
-    let config = config(json!({"ipam": {}}));
+    let config = config(&json!({"ipam": {}}));
     let key = AttachmentKey::new("c1", "eth0");
     let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77 };
     let addressing = Addressing { source: LeaseSource::None, leases: Vec::new(), routes: Vec::new() };
@@ -111,7 +111,7 @@ fn a_layer_2_attachment_needs_neither_addresses_nor_rules() {
 #[test]
 fn a_plan_survives_its_record() {
     let config = config(
-        json!({"runtimeConfig": {"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}}),
+        &json!({"runtimeConfig": {"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}}),
     );
     let plan = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1")]);
     let text = serde_json::to_string(&plan).unwrap();

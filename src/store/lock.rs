@@ -46,11 +46,27 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_
 /// There is no flock with a deadline, and a signal to end a blocking one would need a handler. So it is tried again
 /// after a pause of an eighth of the time waited so far: short waits stay short, and 64 waiters do not burn a CPU.
 pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard> {
+    match acquire_unless(dir, name, deadline, PAUSES.1, || Ok(false))? {
+        Some(guard) => Ok(guard),
+        // Never, since nothing stops the wait but the lock and the deadline.
+        None => Err(dir.error("lock", name, Errno::EAGAIN)),
+    }
+}
+
+/// As [`acquire`], with a longest pause, and until the wait is `over`: `None` then. That is asked before each pause,
+/// so a wait that is over needs no lock.
+pub(super) fn acquire_unless(
+    dir: &Dir,
+    name: &str,
+    deadline: Deadline,
+    longest_pause: Duration,
+    over: impl Fn() -> Result<bool>,
+) -> Result<Option<Guard>> {
     let mut file = dir.open_lock(name)?;
     let mut begun = None;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Guard { file: held }),
+            Ok(held) => return Ok(Some(Guard { file: held })),
             Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
             Err((_, error)) => return Err(dir.error("lock", name, error)),
         };
@@ -58,7 +74,10 @@ pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard
         let Some(left) = deadline.0.checked_sub(waited).filter(|left| !left.is_zero()) else {
             return Err(StoreError::LockTimeout { path: dir.path().join(name), waited });
         };
-        std::thread::sleep((waited / 8).clamp(PAUSES.0, PAUSES.1).min(left));
+        if over()? {
+            return Ok(None);
+        }
+        std::thread::sleep((waited / 8).clamp(PAUSES.0, longest_pause).min(left));
     }
 }
 

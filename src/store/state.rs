@@ -1,6 +1,7 @@
 //! The state directory.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::files::Dir;
 use super::lock::{self, Deadline, Guard};
@@ -98,6 +99,22 @@ impl State {
     /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
     pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
         lock::acquire(&self.dir, "reap.lock", deadline)
+    }
+
+    /// As [`State::reap_lock`], unless somebody else deletes these attachments meanwhile: `None` then.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
+    pub fn reap_lock_unless_gone(&self, deadline: Deadline, keys: &[AttachmentKey]) -> Result<Option<Guard>> {
+        // Many may wait for one reaper, and each is a container whose end is waited for: short pauses.
+        lock::acquire_unless(&self.dir, "reap.lock", deadline, Duration::from_millis(2), || {
+            for key in keys {
+                if self.is_doomed(key)? {
+                    return Ok(false);
+                }
+            }
+            Ok(!keys.is_empty())
+        })
     }
 
     /// Takes the lock of the reaper if nobody holds it.

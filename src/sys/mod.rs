@@ -2,6 +2,7 @@
 //!
 //! No policy and no CNI words: the rooms below decide what is asked for, this one asks.
 
+pub mod arena;
 pub mod boot;
 pub mod command;
 mod error;

@@ -142,7 +142,7 @@ fn of_apply(error: &ApplyError) -> CniError {
             (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
         }
         Cause::Sys(_) => (Code::Netlink, "what had been made was taken back"),
-        Cause::Batch(_) | Cause::Lost(_) => (Code::Netlink, "what had been made was taken back"),
+        Cause::Batch(_) => (Code::Netlink, "what had been made was taken back"),
         Cause::Firewall(_) => (Code::Firewall, "what had been made was taken back"),
         Cause::InterfaceExists(_) => {
             (Code::InterfaceExists, "remove the interface, or run DEL for its attachment")

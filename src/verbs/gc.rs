@@ -62,7 +62,7 @@ fn doom_stale(
     for key in stale.chain(broken).collect::<Vec<_>>() {
         match cx.state.doom(&key)? {
             Doom::Alive => {
-                cx.journal.note(LogLevel::Warning, || format!("{key} is being attached; left alone"))
+                cx.journal.note(LogLevel::Warning, || format!("{key} is being attached; left alone"));
             }
             Doom::Doomed | Doom::Unknown => doomed.push(key),
         }

@@ -19,7 +19,7 @@ use super::{Context, VerbError, deadline};
 /// # Errors
 /// [`VerbError::Several`] with every failure of an attachment in `wanted`; its record stays doomed.
 pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
-    let lock = cx.state.reap_lock(deadline())?;
+    let Some(lock) = cx.state.reap_lock_unless_gone(deadline(), wanted)? else { return Ok(()) };
     let doomed: Listed<Plan> = cx.state.doomed()?;
     let steps: Vec<&[Step]> = doomed.found.iter().map(|f| f.record.plan.steps.as_slice()).collect();
     let outcomes = if steps.is_empty() { Vec::new() } else { cx.kernel.absent(&steps) };

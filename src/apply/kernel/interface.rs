@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use crate::plan::Interface;
@@ -29,7 +30,7 @@ impl Kernel {
         if step.up {
             open.socket.transact(&messages(step, index))?;
         }
-        if step.dad && step.addresses.iter().any(|address| address.is_ipv6()) {
+        if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;
         }
         if step.sysctl.is_empty() {
@@ -155,13 +156,13 @@ impl Kernel {
 
 /// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
 fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
-    let has_v6 = step.addresses.iter().any(|address| address.is_ipv6());
+    let has_v6 = step.addresses.iter().any(IpNetwork::is_ipv6);
     let dad = if step.dad { "1" } else { "0" };
-    // The link-local address, too, is to be had at once.
-    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", dad)];
+    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0")];
     if has_v6 {
         settings.extend([
             ("disable_ipv6", "0"),
+            ("accept_dad", dad),
             ("enhanced_dad", dad),
             ("keep_addr_on_down", "1"),
             ("ndisc_notify", "1"),

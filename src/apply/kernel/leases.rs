@@ -8,17 +8,6 @@ use crate::plan::Leases;
 use super::{Cause, Drift, Kernel};
 
 impl Kernel {
-    /// Addresses are taken before the plan is built, since the plan follows from them; here they are only confirmed.
-    pub(super) fn ensure_leases(&mut self, step: &Leases) -> Result<(), Cause> {
-        let mut drifts = Vec::new();
-        // Reading one small file for each address is what it costs to notice a lost lease in `reconcile`.
-        self.probe_leases(step, &mut drifts)?;
-        match drifts.first() {
-            Some(drift) => Err(Cause::Lost(drift.to_string())),
-            None => Ok(()),
-        }
-    }
-
     /// Gives the addresses back to whoever holds them.
     pub(super) fn release_leases(&mut self, step: &Leases) -> Result<(), Cause> {
         match &step.source {

@@ -67,7 +67,8 @@ impl Kernel {
 
     fn ensure_step(&mut self, step: &Step) -> Result<(), Cause> {
         match step {
-            Step::Leases(step) => self.ensure_leases(step),
+            // Taken before the plan was built, since the plan follows from them.
+            Step::Leases(_) => Ok(()),
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),
