@@ -14,6 +14,11 @@ fn main() {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // A runtime sets CNI_COMMAND and passes no arguments; a person types a subcommand.
     let by_runtime = arguments.is_empty() && lookup("CNI_COMMAND").is_some_and(|command| !command.is_empty());
+    if arguments.is_empty() && !by_runtime {
+        // What the protocol's own library says of a plugin that is run by hand; what to do next follows.
+        let about = plugins::run(&lookup, &[]);
+        let _ = std::io::stderr().write_all(about.stderr.as_bytes());
+    }
     let status = if by_runtime { serve(&lookup) } else { type_in(arguments, &lookup) };
     std::process::exit(status);
 }

@@ -110,8 +110,8 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
         promisc: keys.promisc,
         vlan_filtering: keys.vlan.is_some() || !keys.vlan_trunk.is_empty(),
         gateway_vlan: keys.vlan.filter(|_| keys.is_gateway),
-        // Only a host that publishes ports has packets from 127.0.0.1 to route.
-        route_localnet: config.portmap.snat && has_v4 && !config.portmap.mappings.is_empty(),
+        // For ports published by containers of this network, now or later: packets from 127.0.0.1 are routed to it.
+        route_localnet: config.portmap.snat && has_v4,
     }
 }
 

@@ -120,7 +120,7 @@ impl StoreError {
                 "another call hangs or the host is overloaded; see who holds it in /proc/locks"
             }
             Self::Broken { .. } => {
-                "written by another version, or damaged: DEL or GC of the attachment removes it"
+                "written by another version, or damaged: DEL of the attachment removes its record, any other file may be deleted"
             }
             Self::Encode { .. } => "a defect of linkspan: please report it",
             Self::RecordExists { .. } => "DEL the attachment first",

@@ -108,7 +108,7 @@ impl From<VerbError> for CniError {
             VerbError::Busy(_) => {
                 Self::new(Code::TryAgainLater, msg, details("try again when the other call has ended"))
             }
-            VerbError::Config(_) => Self::new(Code::InvalidConfig, msg, String::new()),
+            VerbError::Config(_) => Self::new(Code::InvalidConfig, msg, details("nothing was changed")),
             VerbError::NotReady { code, .. } => {
                 Self::new(code, "linkspan cannot serve this network".to_owned(), msg)
             }
@@ -150,7 +150,9 @@ fn of_apply(error: &ApplyError) -> CniError {
         Cause::BridgeFull(_) => (Code::BridgeFull, "use a second network for further containers"),
         Cause::NotABridge { .. } | Cause::GatewayClash { .. } => (Code::InvalidConfig, "nothing was changed"),
         // The plugin's own code says what failed; where it gave none, ours says who.
-        Cause::Delegated { .. } => (Code::Delegate, "its DEL was called"),
+        Cause::Delegated { .. } => {
+            (Code::Delegate, "what had been made was taken back; see the plugin's own words")
+        }
     };
     let details = if error.not_undone.is_empty() {
         format!("{}: {}; {advice}", error.object, error.cause)

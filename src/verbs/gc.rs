@@ -57,9 +57,14 @@ fn doom_stale(
         .into_iter()
         .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key))
         .map(|f| f.record.key);
-    let broken = broken.into_iter().filter_map(|b| b.key).filter(|key| !valid.contains(key));
+    for record in broken {
+        // Whose network it is cannot be told: another's container must not lose its network over it.
+        cx.journal.note(LogLevel::Warning, || {
+            format!("left alone, since it cannot be read: {}", record.path.display())
+        });
+    }
     let mut doomed = Vec::new();
-    for key in stale.chain(broken).collect::<Vec<_>>() {
+    for key in stale.collect::<Vec<_>>() {
         match cx.state.doom(&key)? {
             Doom::Alive => {
                 cx.journal.note(LogLevel::Warning, || format!("{key} is being attached; left alone"));

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use crate::model::{AttachmentKey, Network, Publication};
 
 use super::{Call, Context, VerbError, addressing, reap};
-use crate::cni::Ipam;
+use crate::cni::{Ipam, LogLevel};
+use crate::plan::Plan;
+use crate::store::{Found, Stage};
 
 /// The publications that an ADD will ask for, with stand-ins for addresses that are not chosen yet: what is refused
 /// here depends on the host's side alone.
@@ -60,7 +62,17 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
     }
     let known = cx.state.keys()?;
     if known.contains(&owner) {
-        return Ok(false);
+        // A container that died without DEL took its end of the link with it.
+        let gone = match cx.state.find::<Plan>(&owner)? {
+            Some(Found { stage: Stage::Ready, record }) => cx.kernel.has_lost_its_link(&record.plan)?,
+            _ => false,
+        };
+        if gone {
+            cx.journal
+                .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
+            reap::evict(cx, &owner)?;
+        }
+        return Ok(gone);
     }
     for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
         cx.state.drop_claim(&claim)?;

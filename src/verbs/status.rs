@@ -25,7 +25,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
-    forwarding_is_open(cx, backend)
+    forwarding_is_open(cx, backend, recorded.is_none())
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -85,13 +85,14 @@ fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> R
 }
 
 /// Another table's chain that drops what is forwarded cannot be overruled by a table of ours.
-fn forwarding_is_open(cx: &mut Context, backend: FirewallBackend) -> Result<(), VerbError> {
+fn forwarding_is_open(cx: &mut Context, backend: FirewallBackend, first: bool) -> Result<(), VerbError> {
     if !cx.kernel.has_nftables() {
         return Ok(());
     }
     let drops = cx.kernel.foreign_drops().map_err(|cause| not_ready(cause.to_string()))?;
     for drop in drops {
-        if drop.admits_us || backend == FirewallBackend::Iptables && drop.is_iptables {
+        // The first ADD makes its exception where the host offers a place for it.
+        if drop.admits_us || drop.is_iptables && (first || backend == FirewallBackend::Iptables) {
             continue;
         }
         let advice = format!(

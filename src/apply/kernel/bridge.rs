@@ -46,7 +46,14 @@ impl Kernel {
             if step.route_localnet { &[(Devconf::RouteLocalnet, 1)] } else { &[] };
         let promisc = step.promisc.then_some(true);
         let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
-        let mut messages = vec![rtnl::set_link(LinkTarget::Index(link.index), &change)];
+        let mut messages = Vec::with_capacity(1 + step.gateways.len());
+        // A bridge that we made has been through this; somebody else's may not.
+        let settled =
+            !fresh && link.group == names::LINK_GROUP && link.is_up() && step.promisc == link.is_promisc();
+        let first_gateway = usize::from(!settled);
+        if !settled {
+            messages.push(rtnl::set_link(LinkTarget::Index(link.index), &change));
+        }
         for gateway in &step.gateways {
             messages.push(gateway_message(index, *gateway));
         }
@@ -57,8 +64,9 @@ impl Kernel {
                 Some(refusal) if !message.tolerated.contains(&refusal.errno) => {
                     return Err(message.error(refusal).into());
                 }
-                // Message 0 is about the link, the others are about the gateways in order.
-                None => added.extend(at.checked_sub(1).and_then(|at| step.gateways.get(at)).copied()),
+                None => {
+                    added.extend(at.checked_sub(first_gateway).and_then(|at| step.gateways.get(at)).copied())
+                }
                 Some(_) => {}
             }
         }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
+use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
 use crate::plan::{Firewall, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
@@ -16,6 +16,9 @@ use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
 use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Kernel, opened};
+
+/// `NFPROTO_INET`.
+const INET: u8 = 1;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -256,6 +259,21 @@ impl Kernel {
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
+        }
+        let mut chains: Vec<(String, usize)> =
+            nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
+        chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
+        for (chain, count) in chains {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
+                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
+                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            if found < count {
+                let object = format!("nf_tables chain inet {} {chain}", nft::TABLE);
+                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
+            }
         }
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));

@@ -60,7 +60,10 @@ impl Kernel {
                 mtu: step.mtu,
                 tx_queue_len: step.tx_queue_len,
             });
-            host.transact(&[message])
+            // A bridge port needs no address of its own; making one costs more with every route of the host.
+            let change = LinkChange { no_link_local: true, ..LinkChange::default() };
+            let bare = rtnl::set_link(LinkTarget::Name(&step.host_name), &change);
+            host.transact(&[message, bare.tolerating(Errno::EAFNOSUPPORT)])
         });
         self.host = Some(host);
         outcome

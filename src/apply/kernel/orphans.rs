@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use crate::firewall::nft::{self, Set};
 use crate::model::{AttachmentKey, names};
+use crate::plan::Plan;
 use crate::sys::rtnl::{self, LinkChange, LinkTarget};
 
 use super::{ApplyError, Cause, Kernel};
@@ -14,6 +15,16 @@ use super::{ApplyError, Cause, Kernel};
 const ORPHANS_GROUP: u32 = names::LINK_GROUP + 2;
 
 impl Kernel {
+    /// Whether the host end of an attachment's link is gone, as it is when the container's namespace has died.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn has_lost_its_link(&mut self, plan: &Plan) -> Result<bool, ApplyError> {
+        let Some(link) = plan.link() else { return Ok(false) };
+        let found = self.host().and_then(|host| Ok(rtnl::link_by_name(host, &link.host_name)?));
+        found.map(|found| found.is_none()).map_err(|cause| ApplyError::new(&link.host_name, cause))
+    }
+
     /// Takes away the links of an attachment that has no record: their names follow from it.
     ///
     /// # Errors

@@ -87,9 +87,11 @@ fn backend_of(key: &str, word: &str) -> Result<Backend, String> {
         "auto" => Ok(Backend::Auto),
         "nftables" => Ok(Backend::Nftables),
         "iptables" => Ok(Backend::Iptables),
-        "firewalld" => Err("must be auto, nftables or iptables; rules of these live beside firewalld's, \
-                            and firewalldZone names the zone that the network joins"
-            .to_owned()),
+        "firewalld" => {
+            Err("must be auto, nftables or iptables; beside firewalld, nftables keeps its rules when \
+                            firewalld reloads"
+                .to_owned())
+        }
         _ => Err(format!("must be auto, nftables or iptables ({key} knows no other)")),
     }
 }

@@ -1,6 +1,7 @@
 //! Keys of the reference `portmap`, and its capability.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::firewall::chain_name;
 use super::runtime::Runtime;
@@ -93,9 +94,20 @@ fn read_mapping(entry: &Fields<'_>) -> Result<PortMapping, Error> {
     let protocol = entry.parsed("protocol", |word| {
         Protocol::from_name(word).ok_or_else(|| "must be tcp, udp or sctp".to_owned())
     })?;
+    let host_ip: Option<IpAddr> = entry.parsed("hostIP", parse_ip)?;
+    if host_ip == Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+        return Err(Error::Unsupported {
+            key: entry.path_of("hostIP"),
+            value: "\"::1\"".to_owned(),
+            reason:
+                "the kernel cannot route a packet from ::1 to a container; publish on 127.0.0.1, or on an \
+                     address of the host"
+                    .to_owned(),
+        });
+    }
     Ok(PortMapping {
         protocol: protocol.unwrap_or(Protocol::Tcp),
-        host_ip: entry.parsed("hostIP", parse_ip)?,
+        host_ip,
         host_port: port("hostPort")?,
         container_port: port("containerPort")?,
     })

@@ -39,6 +39,18 @@ pub fn base(admin_chain: &str) -> Vec<NftMessage> {
     messages
 }
 
+/// The base chains and how many rules each has when nobody has touched it.
+pub fn rule_counts() -> Vec<(&'static str, usize)> {
+    let mut counts: Vec<(&'static str, usize)> = Vec::new();
+    for (chain, _) in rules() {
+        match counts.iter_mut().find(|(name, _)| *name == chain) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((chain, 1)),
+        }
+    }
+    counts
+}
+
 /// The rules of the base chains, in order.
 fn rules() -> Vec<(&'static str, Statements)> {
     let publish = || Statements::new().bound_for_host().then(&Verdict::Goto(PUBLISH.to_owned()));

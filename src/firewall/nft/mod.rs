@@ -21,7 +21,7 @@ mod uapi;
 
 pub use base::{
     ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
-    probe_table, remove_guard_table, remove_table,
+    probe_table, remove_guard_table, remove_table, rule_counts,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
 pub use network::{

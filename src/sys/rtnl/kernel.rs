@@ -115,3 +115,7 @@ pub(super) const NDA_DST: u16 = 1;
 pub(super) const NDA_LLADDR: u16 = 2;
 pub(super) const NDA_IFINDEX: u16 = 8;
 pub(super) const NUD_PERMANENT: u16 = 0x80;
+
+/// How IPv6 link-local addresses are made (`linux/if_link.h`).
+pub(super) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+pub(super) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;

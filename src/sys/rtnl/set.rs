@@ -76,6 +76,9 @@ pub struct LinkChange<'a> {
     pub name: Option<&'a str>,
     /// IPv4 options.
     pub devconf: &'a [(Devconf, u32)],
+    /// Whether it makes itself no IPv6 link-local address (`IN6_ADDR_GEN_MODE_NONE`). Not to be set together with
+    /// IPv4 options.
+    pub no_link_local: bool,
 }
 
 impl LinkChange<'_> {
@@ -122,6 +125,13 @@ pub fn set_link(target: LinkTarget<'_>, change: &LinkChange<'_>) -> Message {
                         conf.put_u32(*option as u16, *value);
                     }
                 });
+            });
+        });
+    }
+    if change.no_link_local {
+        attributes.nest(IFLA_AF_SPEC, |spec| {
+            spec.nest(u16::from(AF_INET6), |inet6| {
+                inet6.put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
             });
         });
     }
