@@ -14,7 +14,7 @@ fn full() -> Value {
                  "routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1", "mtu": 1300}]},
         "sysctl": {"net.core.somaxconn": "5", "net/ipv4/conf/IFNAME/x": "1"}, "txQLen": 5, "conditionsV4": ["-i"],
         "ingressRate": 9000, "ingressBurst": 9000, "markMasqBit": 5, "dns": {"nameservers": ["192.0.2.1"]},
-        "runtimeConfig": {"ips": ["10.1.0.7"], "portMappings": [{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}],
+        "runtimeConfig": {"ips": ["10.1.0.7"], "portMappings": [{"hostPort": 80, "containerPort": 80, "hostIP": "2001:db8::1"}],
                           "bandwidth": {"egressRate": 9000}, "dns": {"servers": []}, "ipRanges": []},
         "args": {"cni": {"ips": ["10.1.0.8/24"]}},
         "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}],

@@ -52,9 +52,11 @@ fn wrong_mappings_are_named() {
 fn what_is_said_twice_counts_once() {
     let keys = read(&[mapping(80, 8080, ""), mapping(80, 8080, ""), mapping(80, 8080, "0.0.0.0")]);
     assert_eq!(keys.mappings.len(), 1);
-    let keys = read(&[mapping(80, 8080, "127.0.0.1"), mapping(80, 8080, "::1"), mapping(80, 8080, "")]);
+    let keys =
+        read(&[mapping(80, 8080, "127.0.0.1"), mapping(80, 8080, "2001:db8::1"), mapping(80, 8080, "")]);
     assert_eq!((keys.mappings.len(), keys.mappings[0].host_ip), (1, None));
-    let keys = read(&[mapping(80, 8080, "0.0.0.0"), mapping(80, 8080, "::"), mapping(80, 8080, "::1")]);
+    let keys =
+        read(&[mapping(80, 8080, "0.0.0.0"), mapping(80, 8080, "::"), mapping(80, 8080, "2001:db8::1")]);
     assert_eq!(keys.mappings.len(), 2);
 }
 
@@ -64,7 +66,7 @@ fn what_cannot_both_be_is_refused_with_both() {
         [mapping(80, 1, ""), mapping(80, 2, "")],
         [mapping(80, 1, "127.0.0.1"), mapping(80, 2, "")],
         [mapping(80, 1, "0.0.0.0"), mapping(80, 2, "127.0.0.1")],
-        [mapping(80, 1, "::"), mapping(80, 2, "::1")],
+        [mapping(80, 1, "::"), mapping(80, 2, "2001:db8::1")],
     ];
     for pair in table {
         refuse(&[
@@ -101,4 +103,15 @@ fn keys_of_the_port_map() {
 fn a_thousand_ports_are_read_in_no_time() {
     let many: Vec<Value> = (1..=5000).map(|port| mapping(port, port, "")).collect();
     assert_eq!(read(&many).mappings.len(), 5000);
+}
+
+/// The kernel cannot translate what is sent to [::1]: better a word than a port that is silently dead.
+#[test]
+fn the_loopback_of_ipv6_is_refused() {
+    let mapping = json!({"hostPort": 80, "containerPort": 80, "hostIP": "::1"});
+    refuse(&[(
+        json!({"runtimeConfig": {"portMappings": [mapping]}}),
+        2,
+        "runtimeConfig.portMappings[0].hostIP = \"::1\"",
+    )]);
 }
