@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # linkspan together with the reference plugins: before theirs in one chain, with
-# their IPAM under it, after their bridge under the names portmap and firewall,
-# and beside a network of theirs on the same host.
+# their IPAM under it, and
+# beside a network of theirs on the same host.
 # shellcheck source=integration/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -16,11 +16,9 @@ if [[ ! -x $client ]]; then
     skip "mixed.sh: the client is not built (integration/run does it)"
     exit 0
 fi
-# Whatever linkspan does not bring comes from the reference plugins, and in
-# $work/named these names are linkspan's.
-mkdir -p /opt/cni/reference "$work/named"
+# Whatever linkspan does not bring comes from the reference plugins.
+mkdir -p /opt/cni/reference
 cp "$REFERENCE"/* /opt/cni/reference/
-for name in portmap firewall; do ln -s "$bin_dir/linkspan" "$work/named/$name"; done
 path=$bin_dir:/opt/cni/reference
 
 # --- configurations ----------------------------------------------------------
@@ -39,7 +37,8 @@ our_bridge=${our_bridge/10.91/10.90}
 main() { # [ports|ipam]
     case $IT_FLAVOUR:${1:-} in
     linkspan:ports) echo '{"type":"linkspan","capabilities":{"portMappings":true}}' ;;
-    linkspan:ipam) echo '{"type":"linkspan","ipam":'"$host_local"'}' ;;
+    # Its bridge stays with its subnet, so that is another than theirs; the leases are where host-local keeps them.
+    linkspan:ipam) echo '{"type":"linkspan","ipam":{"type":"host-local","dataDir":"/var/lib/cni/networks","subnet":"10.93.0.0/24"}}' ;;
     linkspan:) echo '{"type":"linkspan"}' ;;
     *:ports) echo "$our_bridge,$portmap" ;;
     *) echo "$our_bridge" ;;
@@ -118,7 +117,7 @@ reference_ipam() {
     warm_up main-host-local || return 0
     attach main-host-local one 8080
     if [[ $IT_FLAVOUR == linkspan ]]; then
-        check "host-local has the lease" test -n "$(ls /var/lib/cni/networks/main-host-local/10.91.0.*)"
+        check "the lease is where host-local keeps its own" test -n "$(ls /var/lib/cni/networks/main-host-local/10.93.0.*)"
     fi
     detach main-host-local one 8080
     nothing_left "main-host-local: nothing is left" 18079
@@ -141,23 +140,7 @@ side_by_side() {
     nothing_left "side by side: nothing is left" 18079
 }
 
-named_after_bridge() {
-    if [[ $IT_FLAVOUR == reference ]]; then
-        skip "mixed: portmap and firewall by linkspan: this flavour is without linkspan"
-        return
-    fi
-    path=$work/named:/opt/cni/reference
-    list bridge-named "$bridge" "$portmap" "$firewall"
-    warm_up bridge-named || return 0
-    attach bridge-named one 8080
-    check "bridge-named: CHECK" cni bridge-named check one 8080
-    detach bridge-named one 8080
-    nothing_left "bridge-named: nothing is left" 18079
-    path=$bin_dir:/opt/cni/reference
-}
-
 chain_of_all
 reference_portmap
 reference_ipam
 side_by_side
-named_after_bridge
