@@ -27,7 +27,7 @@ const RECORDS: &str = "/run/floor";
 /// The index of `eth0`: high enough to be free in a fresh namespace, where sit0 and tunl0 take the low ones.
 const CONTAINER_INDEX: u32 = 10_000;
 /// Host ends get `HOST_INDEX + N`, so no reply has to be awaited to learn an index.
-const HOST_INDEX: u32 = 100_000;
+const HOST_INDEX: u32 = 2_000_000;
 const DOOMED_GROUP: u32 = 0x6c73_0001;
 
 const ACK: u16 = libc::NLM_F_ACK as u16;

@@ -58,7 +58,7 @@ pub fn build(
     }
     steps.push(Step::Bridge(bridge(config, network, &addressing.leases)));
     let interface = interface(config, &link, addressing);
-    let port = port(config, &link);
+    let port = port(config, &link, &addressing.leases);
     steps.push(Step::Link(link));
     steps.push(Step::Interface(interface));
     steps.push(Step::Port(port));
@@ -161,6 +161,9 @@ fn interface(config: &NetworkConfig, link: &Link, addressing: &Addressing) -> In
         addresses: addressing.leases.iter().map(|lease| lease.address).collect(),
         routes: routes::with_next_hops(&addressing.routes, &addressing.leases),
         dad: config.bridge.enable_dad,
+        // Without an IPv6 address it would only be a way around the network's rules, and its making is multicast to
+        // every container of the bridge. A layer-2 attachment is the container's own business.
+        link_local: addressing.leases.is_empty() || addressing.leases.iter().any(|l| l.address.is_ipv6()),
         up: !config.bridge.disable_container_interface,
         promisc: config.tuning.promisc,
         allmulti: config.tuning.allmulti,
@@ -168,7 +171,7 @@ fn interface(config: &NetworkConfig, link: &Link, addressing: &Addressing) -> In
     }
 }
 
-fn port(config: &NetworkConfig, link: &Link) -> Port {
+fn port(config: &NetworkConfig, link: &Link, leases: &[Lease]) -> Port {
     let keys = &config.bridge;
     let has_vlans = keys.vlan.is_some() || !keys.vlan_trunk.is_empty();
     Port {
@@ -184,6 +187,9 @@ fn port(config: &NetworkConfig, link: &Link) -> Port {
             keep_default: has_vlans && keys.preserve_default_vlan,
         },
         up: !keys.disable_container_interface,
+        // One address alone always has the same hardware address: nobody can know it by another. An announcement is
+        // a broadcast, which the bridge copies to every container.
+        announce: !keys.disable_container_interface && (config.mac.is_some() || leases.len() > 1),
     }
 }
 

@@ -165,6 +165,8 @@ pub struct Interface {
     pub routes: Vec<Route>,
     /// Whether IPv6 addresses are probed for duplicates (`enabledad`).
     pub dad: bool,
+    /// Whether it makes itself an IPv6 link-local address.
+    pub link_local: bool,
     /// Whether it is brought up (`disableContainerInterface` leaves it down).
     pub up: bool,
     /// Promiscuous mode (`promisc`).
@@ -193,8 +195,10 @@ pub struct Port {
     /// VLANs of the port.
     #[serde(default, skip_serializing_if = "Vlans::is_empty")]
     pub vlans: Vlans,
-    /// Whether the container's end is up, so that the port can forward and the addresses be announced.
+    /// Whether the container's end is up, so that the port can forward.
     pub up: bool,
+    /// Whether the addresses are announced to the neighbours, who may know them by another hardware address.
+    pub announce: bool,
 }
 
 /// See [`Step::Shape`].

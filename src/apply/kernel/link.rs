@@ -110,7 +110,7 @@ impl Kernel {
         if !step.vlans.is_empty() {
             self.ensure_vlans(step)?;
         }
-        if !step.up {
+        if !step.announce {
             return Ok(());
         }
         // With arp_notify and ndisc_notify on, setting the address once more announces it: only now, because what

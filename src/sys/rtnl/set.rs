@@ -76,8 +76,7 @@ pub struct LinkChange<'a> {
     pub name: Option<&'a str>,
     /// IPv4 options.
     pub devconf: &'a [(Devconf, u32)],
-    /// Whether it makes itself no IPv6 link-local address (`IN6_ADDR_GEN_MODE_NONE`). Not to be set together with
-    /// IPv4 options.
+    /// Whether it makes itself no IPv6 link-local address (`IN6_ADDR_GEN_MODE_NONE`).
     pub no_link_local: bool,
 }
 
@@ -93,6 +92,26 @@ impl LinkChange<'_> {
             }
         }
         (flags, change)
+    }
+}
+
+impl LinkChange<'_> {
+    /// The options of single families, under `IFLA_AF_SPEC`.
+    fn put_families(&self, spec: &mut Attributes) {
+        if !self.devconf.is_empty() {
+            spec.nest(u16::from(AF_INET), |inet| {
+                inet.nest(IFLA_INET_CONF, |conf| {
+                    for (option, value) in self.devconf {
+                        conf.put_u32(*option as u16, *value);
+                    }
+                });
+            });
+        }
+        if self.no_link_local {
+            spec.nest(u16::from(AF_INET6), |inet6| {
+                inet6.put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+            });
+        }
     }
 }
 
@@ -117,23 +136,8 @@ pub fn set_link(target: LinkTarget<'_>, change: &LinkChange<'_>) -> Message {
             attributes.put_u32(kind, value);
         }
     }
-    if !change.devconf.is_empty() {
-        attributes.nest(IFLA_AF_SPEC, |spec| {
-            spec.nest(u16::from(AF_INET), |inet| {
-                inet.nest(IFLA_INET_CONF, |conf| {
-                    for (option, value) in change.devconf {
-                        conf.put_u32(*option as u16, *value);
-                    }
-                });
-            });
-        });
-    }
-    if change.no_link_local {
-        attributes.nest(IFLA_AF_SPEC, |spec| {
-            spec.nest(u16::from(AF_INET6), |inet6| {
-                inet6.put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-            });
-        });
+    if change.no_link_local || !change.devconf.is_empty() {
+        attributes.nest(IFLA_AF_SPEC, |spec| change.put_families(spec));
     }
     Message::new(RTM_SETLINK, 0, attributes.into_bytes(), "change the interface", target.text())
 }
