@@ -65,7 +65,7 @@ impl Kernel {
                     return Err(message.error(refusal).into());
                 }
                 None => {
-                    added.extend(at.checked_sub(first_gateway).and_then(|at| step.gateways.get(at)).copied())
+                    added.extend(at.checked_sub(first_gateway).and_then(|at| step.gateways.get(at)).copied());
                 }
                 Some(_) => {}
             }
