@@ -6,7 +6,6 @@ pub mod arena;
 pub mod boot;
 pub mod command;
 mod error;
-pub mod lock;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;

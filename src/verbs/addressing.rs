@@ -105,7 +105,7 @@ fn chosen(call: &Call, source: LeaseSource, mut leases: Vec<Lease>, routes: &[Ro
 
 /// Leases in a directory that outlives the boot are of containers that do not.
 fn sweep_after_reboot(cx: &mut Context, directory: &crate::store::LeaseDirectory) -> Result<(), VerbError> {
-    let (Ok(id), Ok(up)) = (boot::boot_id(), boot::monotonic()) else { return Ok(()) };
+    let (Ok(id), Ok(up)) = (boot::boot_id(), boot::age()) else { return Ok(()) };
     let began = std::time::SystemTime::now() - up;
     for address in directory.sweep_boot(&id, began)? {
         let line = || format!("reclaimed {address}: its lease was of an earlier boot");

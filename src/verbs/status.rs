@@ -17,7 +17,8 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     state_is_writable(cx)?;
-    let backend = firewall_is_there(cx, call, recorded.as_ref())?;
+    let has_nftables = cx.kernel.has_nftables();
+    let backend = firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?;
     if let Some(network) = &recorded {
         bridge_has_room(cx, network)?;
     } else if let Some(bridge) = &call.config.bridge.bridge {
@@ -25,7 +26,8 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
-    forwarding_is_open(cx, backend, recorded.is_none())
+    // Without nf_tables there is no table of it that could drop.
+    if has_nftables { forwarding_is_open(cx, backend, recorded.is_none()) } else { Ok(()) }
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -39,8 +41,8 @@ fn firewall_is_there(
     cx: &mut Context,
     call: &Call,
     recorded: Option<&Network>,
+    has_nftables: bool,
 ) -> Result<FirewallBackend, VerbError> {
-    let has_nftables = cx.kernel.has_nftables();
     let backend = match (call.config.backend, recorded) {
         (Backend::Nftables, _) => FirewallBackend::Nftables,
         (Backend::Iptables, _) => FirewallBackend::Iptables,
@@ -86,9 +88,6 @@ fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> R
 
 /// Another table's chain that drops what is forwarded cannot be overruled by a table of ours.
 fn forwarding_is_open(cx: &mut Context, backend: FirewallBackend, first: bool) -> Result<(), VerbError> {
-    if !cx.kernel.has_nftables() {
-        return Ok(());
-    }
     let drops = cx.kernel.foreign_drops().map_err(|cause| not_ready(cause.to_string()))?;
     for drop in drops {
         // The first ADD makes its exception where the host offers a place for it.

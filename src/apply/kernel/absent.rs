@@ -5,6 +5,7 @@
 
 use crate::model::names;
 use crate::plan::Step;
+use crate::sys::netlink::Message;
 use crate::sys::rtnl::{self, LinkChange, LinkTarget};
 use nix::errno::Errno;
 
@@ -38,6 +39,16 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
     errors
 }
 
+/// Deletes links at the price of one: into a group that nobody else uses at the moment, and the group is deleted.
+/// Links that are gone already are as good.
+pub(super) fn delete_together<'a>(targets: impl Iterator<Item = LinkTarget<'a>>, group: u32) -> Vec<Message> {
+    let into_group = LinkChange { group: Some(group), ..LinkChange::default() };
+    let join = |target| rtnl::set_link(target, &into_group).tolerating(Errno::ENODEV);
+    let mut messages: Vec<Message> = targets.map(join).collect();
+    messages.push(rtnl::delete_group(group).tolerating(Errno::ENODEV));
+    messages
+}
+
 /// The names of the links that a plan has on the host.
 fn links(steps: &[Step]) -> impl Iterator<Item = (&Step, &str)> {
     steps.iter().filter_map(|step| match step {
@@ -56,16 +67,10 @@ fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     if doomed.is_empty() {
         return;
     }
-    let mut messages = Vec::with_capacity(doomed.len() + 1);
-    if let [(_, _, name)] = doomed.as_slice() {
-        messages.push(rtnl::delete_link_named(name));
-    } else {
-        let into_group = LinkChange { group: Some(DOOMED_GROUP), ..LinkChange::default() };
-        for (_, _, name) in &doomed {
-            messages.push(rtnl::set_link(LinkTarget::Name(name), &into_group).tolerating(Errno::ENODEV));
-        }
-        messages.push(rtnl::delete_group(DOOMED_GROUP).tolerating(Errno::ENODEV));
-    }
+    let messages = match doomed.as_slice() {
+        [(_, _, name)] => vec![rtnl::delete_link_named(name)],
+        several => delete_together(several.iter().map(|(_, _, name)| LinkTarget::Name(name)), DOOMED_GROUP),
+    };
     let answers = match kernel.host() {
         Ok(host) => host.batch(&messages).map_err(Cause::from),
         Err(cause) => Err(cause),

@@ -23,7 +23,7 @@ mod shape;
 
 use std::rc::Rc;
 
-use crate::plan::{Plan, Step};
+use crate::plan::Step;
 use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
@@ -110,12 +110,5 @@ fn opened<T, E: Into<Cause>>(
     match slot {
         Some(value) => Ok(value),
         None => Ok(slot.insert(open().map_err(Into::into)?)),
-    }
-}
-
-/// The steps of a plan, for callers that hold plans.
-impl AsRef<[Step]> for Plan {
-    fn as_ref(&self) -> &[Step] {
-        &self.steps
     }
 }

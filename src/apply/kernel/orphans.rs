@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use nix::errno::Errno;
-
 use crate::firewall::nft::{self, Set};
 use crate::model::{AttachmentKey, names};
 use crate::plan::Plan;
-use crate::sys::rtnl::{self, LinkChange, LinkTarget};
+use crate::sys::rtnl::{self, LinkTarget};
 
+use super::absent::delete_together;
 use super::{ApplyError, Cause, Kernel};
 
 /// The interface group of orphans that are about to go.
@@ -62,19 +61,16 @@ impl Kernel {
             .flat_map(|key| [names::host_interface(key), names::shaping_interface(key)])
             .collect();
         let ours = rtnl::links_in_group(self.host()?, names::LINK_GROUP)?;
-        let orphans = ours.iter().filter(|link| {
+        let mut orphans = ours
+            .iter()
             // Bridges and the gateway links of VLANs belong to networks.
-            matches!(link.kind.as_deref(), Some("veth" | "ifb")) && !keep.contains(&link.name)
-        });
-        let into_group = LinkChange { group: Some(ORPHANS_GROUP), ..LinkChange::default() };
-        let mut messages: Vec<_> = orphans
-            .map(|link| rtnl::set_link(LinkTarget::Index(link.index), &into_group).tolerating(Errno::ENODEV))
-            .collect();
-        if messages.is_empty() {
+            .filter(|link| matches!(link.kind.as_deref(), Some("veth" | "ifb")) && !keep.contains(&link.name))
+            .map(|link| LinkTarget::Index(link.index))
+            .peekable();
+        if orphans.peek().is_none() {
             return Ok(());
         }
-        messages.push(rtnl::delete_group(ORPHANS_GROUP).tolerating(Errno::ENODEV));
-        Ok(self.host()?.transact(&messages)?)
+        Ok(self.host()?.transact(&delete_together(orphans, ORPHANS_GROUP))?)
     }
 
     fn orphan_claims(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
