@@ -5,7 +5,7 @@
 //! | ADD | [`ensure_or_undo`]: forwards; on failure backwards |
 //! | DEL, GC | [`Host::absent`]: backwards, never stopping at the first error |
 //! | CHECK | [`Host::probe`]: each, every drift |
-//! | reconcile | [`Host::ensure`] over all recorded attachments |
+//! | reconcile | [`Kernel::mend`]: `probe` over all recorded attachments, and `ensure` of what differs |
 //!
 //! A [`Host`] is the kernel with the disk ([`Kernel`]) or, in tests, a fake that fails where it is told to.
 
@@ -18,5 +18,5 @@ mod walk;
 
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{ChainDropping, Delegation, Holder, Kernel, SandboxError};
+pub use kernel::{ChainDropping, Delegation, Holder, Kernel, Mending, SandboxError};
 pub use walk::{Host, ensure_or_undo};

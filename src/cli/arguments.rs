@@ -24,6 +24,16 @@ pub(super) enum Command {
     Status {
         network: String,
     },
+    Reconcile(Reconcile),
+}
+
+/// How `reconcile` goes about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Reconcile {
+    /// Only say what differs.
+    pub(super) dry_run: bool,
+    /// Take the attachments of dead containers away.
+    pub(super) collect: bool,
 }
 
 /// A network and the namespace as it was typed.
@@ -33,19 +43,20 @@ pub(super) struct Target {
     pub(super) netns: String,
 }
 
-const VERBS: [&str; 5] = ["add", "check", "del", "gc", "status"];
-const OPTIONS: [&str; 3] = ["help", "version", "dry-run"];
+const VERBS: [&str; 6] = ["add", "check", "del", "gc", "status", "reconcile"];
+const OPTIONS: [&str; 4] = ["help", "version", "dry-run", "collect"];
 
 /// Reads the arguments that follow the program's name.
 pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(args);
     let mut words: Vec<String> = Vec::new();
-    let mut dry_run = false;
+    let (mut dry_run, mut collect) = (false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Long("dry-run") => dry_run = true,
+            Arg::Long("collect") => collect = true,
             Arg::Value(word) => words.push(word.string()?),
             Arg::Long(name) => {
                 let hint = suggestion(name, OPTIONS, "--");
@@ -56,8 +67,10 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     }
     let command = command(words)?;
     match command {
+        Command::Reconcile(_) => Ok(Command::Reconcile(Reconcile { dry_run, collect })),
+        _ if collect => Err(Error::Usage("only 'reconcile' has --collect".to_owned())),
         Command::Gc { network, .. } => Ok(Command::Gc { network, dry_run }),
-        _ if dry_run => Err(Error::Usage("only 'gc' has --dry-run".to_owned())),
+        _ if dry_run => Err(Error::Usage("only 'gc' and 'reconcile' have --dry-run".to_owned())),
         other => Ok(other),
     }
 }
@@ -68,6 +81,14 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
     let needs_namespace = match verb.as_str() {
         "help" => return Ok(Command::Help),
         "version" => return Ok(Command::Version),
+        "reconcile" => {
+            return match words.next() {
+                None => Ok(Command::Reconcile(Reconcile::default())),
+                Some(word) => {
+                    Err(Error::Usage(format!("'reconcile' has no use for '{word}': it is of the whole host")))
+                }
+            };
+        }
         "add" | "check" | "del" => true,
         "gc" | "status" => false,
         _ => {
@@ -131,6 +152,8 @@ mod tests {
             Command::Gc { network: "web".into(), dry_run: true }
         );
         assert_eq!(parsed("status web a").unwrap(), Command::Status { network: "web".into() });
+        let reconcile = Reconcile { dry_run: true, collect: true };
+        assert_eq!(parsed("reconcile --dry-run --collect").unwrap(), Command::Reconcile(reconcile));
         assert_eq!(parsed("").unwrap(), Command::Introduce);
         assert_eq!(parsed("add --help").unwrap(), Command::Help);
         assert_eq!(parsed("-V").unwrap(), Command::Version);
@@ -146,6 +169,8 @@ mod tests {
         assert!(refused("gc web a b").contains("no use for 'b'"));
         assert!(refused("gc web --dryrun").contains("'--dry-run'"));
         assert!(refused("add web a --dry-run").contains("only 'gc'"));
+        assert!(refused("gc web --collect").contains("only 'reconcile'"));
+        assert!(refused("reconcile web").contains("the whole host"));
         assert!(refused("-x").contains("-x"));
     }
 }

@@ -200,6 +200,9 @@ pub enum Error {
         /// Of how many.
         asked: usize,
     },
+    /// What the records say could not be read, compared or put back.
+    #[error("{0}")]
+    Reconcile(#[from] crate::verbs::VerbError),
     /// Several failures of a walk that goes on after the first.
     #[error("{}", lines(.0))]
     Several(Vec<Error>),

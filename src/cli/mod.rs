@@ -10,6 +10,7 @@ mod exec;
 mod inject;
 mod names;
 mod network_verbs;
+mod reconcile;
 mod request;
 mod suggest;
 mod version;
@@ -51,6 +52,8 @@ Usage:
   linkspan del    NETWORK NETNS    detach it
   linkspan gc     NETWORK          delete what belongs to no living attachment; --dry-run only says what
   linkspan status NETWORK          ask each plugin whether it could attach now
+  linkspan reconcile               put back what somebody took away of all networks; --dry-run only says what,
+                                   --collect also deletes what containers left that died without DEL
 
 NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
 
@@ -110,6 +113,7 @@ fn dispatch(
             let network = place.network(&network)?;
             place.chain(&network).status(stdout)?;
         }
+        Command::Reconcile(how) => reconcile::reconcile(how, stdout)?,
     }
     Ok(())
 }

@@ -103,6 +103,7 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
     let has_v4 = leases.iter().any(|lease| lease.address.is_ipv4());
     Bridge {
         name: network.bridge.clone(),
+        mac: network.mac,
         mtu: keys.mtu.or(network.mtu),
         gateways,
         siblings,

@@ -2,7 +2,7 @@
 
 use crate::cni::{Backend, Ipam, NetworkConfig};
 use crate::firewall::NetworkRules;
-use crate::model::{FirewallBackend, Network, Range};
+use crate::model::{FirewallBackend, MacAddress, Network, Range};
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -12,6 +12,8 @@ const ETHERNET_MTU: u32 = 1500;
 pub struct NetworkFacts {
     /// A bridge name that no foreign interface has.
     pub bridge: String,
+    /// A hardware address for it, where it has to be made.
+    pub mac: MacAddress,
     /// MTU of the interface of the default route.
     pub uplink_mtu: Option<u32>,
     /// Whether the kernel has nf_tables.
@@ -25,6 +27,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
     Network {
         name: config.name.clone(),
         bridge: facts.bridge,
+        mac: Some(facts.mac),
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
         mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {

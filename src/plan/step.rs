@@ -90,6 +90,10 @@ pub struct Forwarding {
 pub struct Bridge {
     /// Interface name.
     pub name: String,
+    /// Hardware address at creation, so that a bridge that is made again has the one that neighbours know; an
+    /// existing bridge keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
     /// MTU at creation; an existing bridge keeps its own.
     pub mtu: Option<u32>,
     /// Gateway addresses with prefix lengths; empty on a layer-2 bridge.

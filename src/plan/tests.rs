@@ -28,6 +28,7 @@ fn config(extra: &serde_json::Value) -> NetworkConfig {
 
 fn network() -> Network {
     Network {
+        mac: None,
         name: "web".into(),
         bridge: "lks-web".into(),
         automatic: Vec::new(),

@@ -10,6 +10,7 @@ mod journal;
 mod network;
 mod ports;
 mod reap;
+mod reconcile;
 mod resolver;
 mod status;
 
@@ -19,6 +20,7 @@ pub use del::del;
 pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
+pub use reconcile::{Collect, Dead, Reconciled, reconcile};
 pub use status::status;
 
 use std::rc::Rc;

@@ -1,12 +1,14 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ipnetwork::IpNetwork;
 
 use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, Network};
+use crate::model::{FirewallBackend, MacAddress, Network};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
 use super::{Context, VerbError};
@@ -68,7 +70,14 @@ fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbE
     };
     let automatic = if needs_subnet(config) { Some(automatic(cx, config, &bridge)?) } else { None };
     let uplink_mtu = cx.kernel.uplink_mtu().map_err(|cause| of_network(config, cause))?;
-    Ok(NetworkFacts { bridge, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+    let mac = bridge_mac(&bridge);
+    Ok(NetworkFacts { bridge, mac, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+}
+
+/// An address that no other bridge has, on this host or on another that it may come to be joined with.
+fn bridge_mac(bridge: &str) -> MacAddress {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    MacAddress::from_name(&format!("{bridge} {now} {}", std::process::id()))
 }
 
 fn needs_subnet(config: &NetworkConfig) -> bool {
@@ -122,7 +131,11 @@ pub(super) fn prepare(
 ) -> Result<(), VerbError> {
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
-    let written = serde_json::to_value(&rules).unwrap_or_default();
+    // What a layer-2 network would need is not written, and so not to be put back.
+    let written = match config.ipam {
+        Ipam::None => serde_json::Value::Null,
+        _ => serde_json::to_value(&rules).unwrap_or_default(),
+    };
     let wanted = Network { rules: written, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());

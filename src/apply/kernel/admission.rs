@@ -9,10 +9,11 @@ use nix::errno::Errno;
 
 use crate::firewall::iptables::Family;
 use crate::firewall::{NetworkRules, nft};
+use crate::model::Network;
 
 use super::facts::ChainDropping;
 use super::iptables::Variant;
-use super::{Cause, Kernel};
+use super::{Cause, Drift, Kernel};
 
 /// The chain of our exceptions, and where it is.
 const ADMIT: &str = "LINKSPAN-ADMIT";
@@ -54,6 +55,77 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Says which networks a FORWARD chain of iptables that drops has lost its exception for, and with `repair` makes
+    /// it again. No process where nothing is missing, and none where nothing drops, but for legacy iptables.
+    pub(super) fn mend_admissions(
+        &mut self,
+        networks: &[Network],
+        rules: &[NetworkRules],
+        repair: bool,
+    ) -> Result<Vec<Drift>, Cause> {
+        let mut drifts = Vec::new();
+        if rules.is_empty() {
+            return Ok(drifts);
+        }
+        for (family, number) in NF_FAMILIES {
+            let admitted = |rules: &&NetworkRules| {
+                networks.iter().any(|n| n.name == rules.network && n.admitted.contains(&number))
+            };
+            if !rules.iter().any(|rules| admitted(&rules)) || !self.forward_drops(number)? {
+                continue;
+            }
+            if self.has_exceptions(number, rules.iter().filter(admitted).count())? {
+                continue;
+            }
+            for rules in rules.iter().filter(admitted) {
+                self.mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
+            }
+        }
+        for (family, file) in LEGACY_TABLES {
+            if !uses_filter(file) {
+                continue;
+            }
+            for rules in rules {
+                self.mend_admission(family, Variant::Legacy, rules, repair, &mut drifts)?;
+            }
+        }
+        Ok(drifts)
+    }
+
+    fn mend_admission(
+        &mut self,
+        family: Family,
+        variant: Variant,
+        rules: &NetworkRules,
+        repair: bool,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if Self::lacks_admission(family, variant, &rules.bridge)? {
+            drifts.push(Drift::missing(format!(
+                "exception for {} in FORWARD of {family} ({variant})",
+                rules.bridge
+            )));
+            if repair {
+                Self::admit_by_iptables(family, variant, &rules.bridge)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the chain of our exceptions has rules for so many networks, and something of the table jumps to it.
+    fn has_exceptions(&mut self, family: u8, networks: usize) -> Result<bool, Cause> {
+        let mut count = |chain: &str, filter: &dyn Fn(&[u8]) -> bool| -> Result<usize, Cause> {
+            let replies = self.nft()?.dump(&nft::dump_rules(family, "filter", chain))?;
+            Ok(replies.iter().filter(|reply| nft::is_rule(reply) && filter(reply)).count())
+        };
+        // The name of the chain that a rule jumps to stands in it as it is.
+        let to_ours = |reply: &[u8]| reply.windows(ADMIT.len()).any(|window| window == ADMIT.as_bytes());
+        if count(ADMIT, &|_| true)? < 2 * networks {
+            return Ok(false);
+        }
+        Ok(count("DOCKER-USER", &to_ours)? + count("FORWARD", &to_ours)? > 0)
     }
 
     fn forward_drops(&mut self, family: u8) -> Result<bool, Cause> {

@@ -235,25 +235,46 @@ impl Kernel {
             return Ok(());
         }
         let mut flows = Vec::with_capacity(2 * udp.len());
+        let of = |end| Flows { protocol: Protocol::Udp, end };
+        flows.extend(udp.iter().map(|publication| of(FlowEnd::AnsweredBy(publication.target))));
+        flows.extend(self.host_ends(&udp)?.into_iter().map(|end| of(FlowEnd::To(end))));
+        self.forget(&flows)
+    }
+
+    /// Makes the kernel forget UDP flows that passed published ports by while these were closed, and so are the
+    /// host's own. Those that go to a container stay.
+    pub(super) fn forget_astray(&mut self, reopened: &[Publication]) -> Result<(), Cause> {
+        if reopened.is_empty() {
+            return Ok(());
+        }
+        let ends = self.host_ends(reopened)?;
+        let of = |end| Flows { protocol: Protocol::Udp, end: FlowEnd::AnsweredBy(end) };
+        self.forget(&ends.into_iter().map(of).collect::<Vec<Flows>>())
+    }
+
+    fn forget(&mut self, flows: &[Flows]) -> Result<(), Cause> {
+        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
+        conntrack::forget(socket, flows)?;
+        Ok(())
+    }
+
+    /// Where published ports are on the host. One that is published on every address of the host is not on every
+    /// address there is: others' flows are not meant.
+    fn host_ends(&mut self, publications: &[Publication]) -> Result<Vec<SocketAddr>, Cause> {
+        let mut ends = Vec::with_capacity(publications.len());
         let mut own: Vec<IpAddr> = Vec::new();
-        for publication in &udp {
-            let of = |end| Flows { protocol: Protocol::Udp, end };
-            flows.push(of(FlowEnd::AnsweredBy(publication.target)));
+        for publication in publications {
             if !publication.host.ip().is_unspecified() {
-                flows.push(of(FlowEnd::To(publication.host)));
+                ends.push(publication.host);
                 continue;
             }
-            // Published on every address of the host, which is not every address: others' flows stay.
             if own.is_empty() {
                 own = rtnl::addresses(self.host()?, None)?.iter().map(|found| found.address.ip()).collect();
             }
             let same_family = own.iter().filter(|ip| ip.is_ipv4() == publication.host.is_ipv4());
-            flows
-                .extend(same_family.map(|ip| of(FlowEnd::To(SocketAddr::new(*ip, publication.host.port())))));
+            ends.extend(same_family.map(|ip| SocketAddr::new(*ip, publication.host.port())));
         }
-        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
-        conntrack::forget(socket, &flows)?;
-        Ok(())
+        Ok(ends)
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {

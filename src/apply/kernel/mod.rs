@@ -14,10 +14,11 @@ mod interface;
 mod iptables;
 mod leases;
 mod link;
+mod mend;
 mod orphans;
 mod ports;
 mod probe;
-mod rebuild;
+mod ruleset;
 mod sandbox;
 mod shape;
 
@@ -33,6 +34,7 @@ use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::Delegation;
 pub use facts::ChainDropping;
+pub use mend::Mending;
 pub use ports::Holder;
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;

@@ -27,7 +27,7 @@ pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
 pub use rule::Family;
 pub use saved::Saved;
-pub use whole::{base_checks, checks, detach_from, rebuild, remove_all};
+pub use whole::{base_checks, checks, detach_from, missing, rebuild, remove_all};
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

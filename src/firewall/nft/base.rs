@@ -10,7 +10,7 @@ use super::statement::Statements;
 use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, table};
 
 /// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 /// The families whose chains see what is forwarded at layer 3 (`NFPROTO_*`): inet, ip, ip6.
 pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
 
@@ -21,8 +21,25 @@ const PUBLISH: &str = "publish";
 ///
 /// The table is made with `NLM_F_EXCL`, so that of two writers one gets `EEXIST` and nothing is doubled.
 pub fn base(admin_chain: &str) -> Vec<NftMessage> {
-    let mut messages = vec![new_table(INET)];
-    messages.extend((1..).zip(Set::INET).map(|(id, set)| set.create(id)));
+    let mut messages = vec![new_table(INET, EXCL)];
+    messages.extend(sets_and_chains());
+    messages.extend(admin(admin_chain));
+    for (chain, statements) in rules() {
+        messages.push(statements.append(INET, chain));
+    }
+    messages
+}
+
+/// The table, its sets and its chains where they are missing; what is there stays, rules and elements and all, but a
+/// chain's policy and the table's flags are set.
+pub(super) fn foundation() -> Vec<NftMessage> {
+    let mut messages = vec![new_table(INET, 0)];
+    messages.extend(sets_and_chains());
+    messages
+}
+
+fn sets_and_chains() -> Vec<NftMessage> {
+    let mut messages: Vec<NftMessage> = (1..).zip(Set::INET).map(|(id, set)| set.create(id)).collect();
     messages.extend([
         base_chain(INET, "localnet", "filter", hook::PREROUTING, -300),
         plain_chain(INET, PUBLISH, CREATE),
@@ -32,10 +49,6 @@ pub fn base(admin_chain: &str) -> Vec<NftMessage> {
         plain_chain(INET, ADMIN, CREATE),
         base_chain(INET, "forward", "filter", hook::FORWARD, 0),
     ]);
-    messages.extend(admin(admin_chain));
-    for (chain, statements) in rules() {
-        messages.push(statements.append(INET, chain));
-    }
     messages
 }
 
@@ -52,7 +65,7 @@ pub fn rule_counts() -> Vec<(&'static str, usize)> {
 }
 
 /// The rules of the base chains, in order.
-fn rules() -> Vec<(&'static str, Statements)> {
+pub(super) fn rules() -> Vec<(&'static str, Statements)> {
     let publish = || Statements::new().bound_for_host().then(&Verdict::Goto(PUBLISH.to_owned()));
     let ipv6_loopback = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
@@ -85,20 +98,39 @@ fn rules() -> Vec<(&'static str, Statements)> {
 ///
 /// To be sent as a transaction of its own: `EEXIST` says that the chain is there, and its jump with it.
 pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
-    let jump = Statements::new().then(&Verdict::Jump(admin_chain.to_owned()));
-    vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump.append(INET, ADMIN)]
+    vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump_to(admin_chain).append(INET, ADMIN)]
+}
+
+pub(super) fn jump_to(chain: &str) -> Statements {
+    Statements::new().then(&Verdict::Jump(chain.to_owned()))
 }
 
 /// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
 ///
 /// Made with `NLM_F_EXCL`, as [`base`] is.
 pub fn guard_base() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE)];
-    messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
-    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
-    messages.push(guard.append(BRIDGE, "prerouting"));
+    let mut messages = vec![new_table(BRIDGE, EXCL)];
+    messages.extend(guard_sets_and_chains());
+    messages.extend(guard_rules().into_iter().map(|(chain, rule)| rule.append(BRIDGE, chain)));
     messages
+}
+
+/// As [`foundation`], of the table `bridge linkspan`.
+pub(super) fn guard_foundation() -> Vec<NftMessage> {
+    let mut messages = vec![new_table(BRIDGE, 0)];
+    messages.extend(guard_sets_and_chains());
+    messages
+}
+
+fn guard_sets_and_chains() -> Vec<NftMessage> {
+    let mut messages: Vec<NftMessage> = (1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)).collect();
+    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
+    messages
+}
+
+pub(super) fn guard_rules() -> Vec<(&'static str, Statements)> {
+    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
+    vec![("prerouting", guard)]
 }
 
 /// Asks whether the table `inet linkspan` is there: one reply, or `ENOENT`.
@@ -157,8 +189,8 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn new_table(family: u8) -> NftMessage {
-    about_table(family, msg::NEWTABLE, CREATE | EXCL)
+fn new_table(family: u8, flags: u16) -> NftMessage {
+    about_table(family, msg::NEWTABLE, CREATE | flags)
 }
 
 fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {

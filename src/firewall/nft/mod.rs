@@ -18,6 +18,7 @@ mod reply;
 mod set;
 mod statement;
 mod uapi;
+mod whole;
 
 pub use base::{
     ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
@@ -29,6 +30,7 @@ pub use network::{
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
+pub use whole::{StaticChain, is_dormant, static_chains, table_foundation};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

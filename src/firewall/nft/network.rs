@@ -43,7 +43,7 @@ pub fn network_rule_count(rules: &NetworkRules) -> usize {
     chain_rules(rules).len()
 }
 
-fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
+pub(super) fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
     let back = |statements: Statements| statements.then(&Verdict::Return);
     let mut chain = Vec::with_capacity(7);
     if rules.hairpin {

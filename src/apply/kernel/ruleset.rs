@@ -1,0 +1,250 @@
+//! The firewall as a whole, as the records want it: compared with what is there, and put back where it differs.
+//!
+//! One walk for all who need it: an ADD that finds the ruleset gone, `linkspan reconcile`, and the agent. What is
+//! there and right is not touched, and what is put back is one transaction, so that no packet meets a half-made
+//! ruleset. Tracked connections stay.
+
+use std::collections::{HashMap, HashSet};
+
+use nix::errno::Errno;
+
+use crate::firewall::nft::{self, Element, Set, StaticChain};
+use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::model::nft::NftMessage;
+use crate::model::{FirewallBackend, Network, Protocol, Publication};
+use crate::plan::{Firewall, Plan};
+use crate::store::{Listed, Stage};
+
+use super::firewall::refused;
+use super::{Cause, Drift, Kernel};
+
+/// `NFPROTO_INET` and `NFPROTO_BRIDGE`.
+const INET: u8 = 1;
+const BRIDGE: u8 = 7;
+/// How often a transaction that somebody else's came before is made anew.
+const TRIES: usize = 3;
+
+/// What the records want of the firewall.
+#[derive(Debug, Default)]
+pub(super) struct Ruleset {
+    /// The static part, on nf_tables.
+    pub(super) networks: Vec<NetworkRules>,
+    /// The static part, on iptables.
+    pub(super) iptables_networks: Vec<NetworkRules>,
+    /// The dynamic part, on either backend.
+    pub(super) firewalls: Vec<Firewall>,
+}
+
+/// How nf_tables differs, and the transaction that mends it.
+#[derive(Debug, Default)]
+struct Damage {
+    drifts: Vec<Drift>,
+    messages: Vec<NftMessage>,
+    /// Published UDP ports that were closed: flows that passed them by meanwhile.
+    closed: Vec<Publication>,
+}
+
+impl Ruleset {
+    /// From the records of networks and of attachments that are ready.
+    pub(super) fn new<'a>(networks: &[Network], plans: impl Iterator<Item = &'a Plan>) -> Self {
+        let of = |backend| {
+            let ours = networks.iter().filter(move |network| network.backend == backend);
+            ours.filter_map(|network| serde_json::from_value(network.rules.clone()).ok()).collect()
+        };
+        Self {
+            networks: of(FirewallBackend::Nftables),
+            iptables_networks: of(FirewallBackend::Iptables),
+            firewalls: plans.filter_map(|plan| plan.firewall().cloned()).collect(),
+        }
+    }
+
+    /// The attachments of the iptables backend.
+    pub(super) fn by_iptables(&self) -> impl Iterator<Item = (&NetworkRules, &AttachmentRules)> {
+        let ours = self.firewalls.iter().filter(|firewall| firewall.backend == FirewallBackend::Iptables);
+        ours.map(|firewall| (&firewall.network, &firewall.attachment))
+    }
+
+    /// Every element that should be there. Source MACs are guarded in nf_tables on either backend.
+    fn elements(&self) -> Vec<Element> {
+        let mut elements: Vec<Element> = self.networks.iter().flat_map(nft::network_elements).collect();
+        for firewall in &self.firewalls {
+            let of_attachment = nft::attachment_elements(&firewall.network, &firewall.attachment);
+            let whole = firewall.backend == FirewallBackend::Nftables;
+            elements.extend(of_attachment.into_iter().filter(|e| whole || Set::BRIDGE.contains(&e.set)));
+        }
+        // Elements of one set next to each other: fewer messages. Networks on one bridge share some.
+        elements.sort_by(|a, b| (a.set, &a.key).cmp(&(b.set, &b.key)));
+        elements.dedup_by(|a, b| (a.set, &a.key) == (b.set, &b.key));
+        elements
+    }
+}
+
+impl Kernel {
+    /// What the records of this host want.
+    pub(super) fn recorded_ruleset(&self) -> Result<Ruleset, Cause> {
+        let (networks, _) = self.state.networks()?;
+        let Listed { found, .. }: Listed<Plan> = self.state.all()?;
+        let ready = found.iter().filter(|found| found.stage == Stage::Ready);
+        Ok(Ruleset::new(&networks, ready.map(|found| &found.record.plan)))
+    }
+
+    /// Base chains, every recorded network's chain and every ready attachment's elements, where they are missing: for
+    /// an ADD that finds them gone.
+    pub(super) fn rebuild_nftables(&mut self) -> Result<(), Cause> {
+        let wanted = self.recorded_ruleset()?;
+        self.mend_nftables(&wanted, true).map(drop)
+    }
+
+    /// Says how nf_tables differs from what the records want, and with `repair` mends it, in one transaction.
+    pub(super) fn mend_nftables(&mut self, wanted: &Ruleset, repair: bool) -> Result<Vec<Drift>, Cause> {
+        let mut said = Vec::new();
+        for _ in 0..TRIES {
+            let damage = self.nftables_damage(wanted)?;
+            for drift in damage.drifts {
+                if !said.contains(&drift) {
+                    said.push(drift);
+                }
+            }
+            if damage.messages.is_empty() || !repair {
+                return Ok(said);
+            }
+            match self.nft()?.commit(&damage.messages) {
+                Ok(()) => {
+                    self.forget_astray(&damage.closed)?;
+                    return Ok(said);
+                }
+                // Somebody else was there between the look and the transaction.
+                Err(error) if matches!(error.errno, Errno::EEXIST | Errno::ENOENT | Errno::EBUSY) => {}
+                Err(error) => return Err(refused("put the ruleset back", &error)),
+            }
+        }
+        Err(Cause::Firewall(
+            "nf_tables: somebody else changes the tables of linkspan at the same time".to_owned(),
+        ))
+    }
+
+    fn nftables_damage(&mut self, wanted: &Ruleset) -> Result<Damage, Cause> {
+        let elements = wanted.elements();
+        let guards = elements.iter().any(|element| Set::BRIDGE.contains(&element.set));
+        let chains = nft::static_chains(&wanted.networks, guards);
+        let mut damage = Damage::default();
+        let mut lost: Vec<&StaticChain> = Vec::new();
+        for family in [INET, BRIDGE] {
+            let of_family: Vec<&StaticChain> = chains.iter().filter(|c| c.family == family).collect();
+            if !of_family.is_empty() {
+                lost.extend(self.damaged_chains(family, &of_family, &mut damage.drifts)?);
+            }
+        }
+        let (missing, wrong) = self.damaged_elements(&elements, &mut damage.drifts)?;
+        if damage.drifts.is_empty() {
+            return Ok(damage);
+        }
+        let families: HashSet<u8> = chains.iter().map(|chain| chain.family).collect();
+        damage.messages.extend(families.into_iter().flat_map(nft::table_foundation));
+        // All that a rule or an element may lead to is there before them.
+        damage.messages.extend(chains.iter().filter(|chain| chain.family == INET).map(StaticChain::make));
+        damage.messages.extend(lost.into_iter().flat_map(StaticChain::refill));
+        damage.messages.extend(nft::remove(&wrong));
+        damage.messages.extend(nft::add(&missing));
+        let owners: HashSet<&str> = missing.iter().map(|element| element.owner.as_str()).collect();
+        let reopened =
+            wanted.firewalls.iter().filter(|f| owners.contains(&*nft::owner_comment(&f.attachment.owner)));
+        let publications = reopened.flat_map(|firewall| &firewall.attachment.publications);
+        damage.closed = publications.filter(|p| p.protocol == Protocol::Udp).copied().collect();
+        Ok(damage)
+    }
+
+    /// The chains of a family that have lost rules, or are gone. A table or chain that drops or sleeps is told of, and
+    /// set right with the others.
+    fn damaged_chains<'a>(
+        &mut self,
+        family: u8,
+        wanted: &[&'a StaticChain],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<Vec<&'a StaticChain>, Cause> {
+        let table =
+            format!("nf_tables table {} {}", if family == BRIDGE { "bridge" } else { "inet" }, nft::TABLE);
+        let ask = if family == BRIDGE { nft::probe_guard_table() } else { nft::probe_table() };
+        match self.nft()?.get(&ask)? {
+            None => {
+                drifts.push(Drift::missing(table));
+                return Ok(wanted.to_vec());
+            }
+            Some(reply) if nft::is_dormant(&reply) => drifts.push(Drift::new(table, "awake", "dormant")),
+            Some(_) => {}
+        }
+        let replies = self.nft()?.dump(&nft::dump_chains(family))?;
+        let found: Vec<nft::Chain> =
+            replies.iter().filter_map(|reply| nft::parse_chain(family, reply)).collect();
+        let mut damaged = Vec::new();
+        for &chain in wanted {
+            let object = format!(
+                "nf_tables chain {}",
+                nft::Chain { family, table: nft::TABLE.to_owned(), name: chain.name.clone(), base: None }
+            );
+            match found.iter().find(|found| found.table == nft::TABLE && found.name == chain.name) {
+                None => {
+                    drifts.push(Drift::missing(object));
+                    damaged.push(chain);
+                    continue;
+                }
+                Some(nft::Chain { base: Some(base), .. }) if base.drops => {
+                    drifts.push(Drift::new(&object, "policy accept", "policy drop"));
+                }
+                Some(_) => {}
+            }
+            if chain.rule_count() == 0 {
+                continue;
+            }
+            let replies = self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, &chain.name))?;
+            let count = replies.iter().filter(|reply| nft::is_rule(reply)).count();
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            if count < chain.rule_count() {
+                drifts.push(Drift::new(
+                    object,
+                    format!("{} rules", chain.rule_count()),
+                    format!("{count} rules"),
+                ));
+                damaged.push(chain);
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// The elements that are to be added, and those of them that another value or owner has to make room for.
+    fn damaged_elements(
+        &mut self,
+        wanted: &[Element],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(Vec<Element>, Vec<Element>), Cause> {
+        let (mut missing, mut wrong) = (Vec::new(), Vec::new());
+        for of_set in wanted.chunk_by(|a, b| a.set == b.set) {
+            let set = of_set[0].set;
+            let replies = self.nft()?.dump(&nft::dump(set))?;
+            let found: HashMap<Vec<u8>, Element> = replies
+                .iter()
+                .flat_map(|reply| nft::parse_elements(set, reply))
+                .map(|element| (element.key.clone(), element))
+                .collect();
+            for element in of_set {
+                // A network's elements may be shared with another network on the same bridge, whose comment they carry.
+                let of_network = element.owner.starts_with("network ");
+                let object = format!("nf_tables element: {element}");
+                match found.get(&element.key) {
+                    Some(there)
+                        if there.data == element.data && (of_network || there.owner == element.owner) =>
+                    {
+                        continue;
+                    }
+                    Some(there) => {
+                        drifts.push(Drift::new(object, "as ADD wrote it", there.to_string()));
+                        wrong.push(element.clone());
+                    }
+                    None => drifts.push(Drift::missing(object)),
+                }
+                missing.push(element.clone());
+            }
+        }
+        Ok((missing, wrong))
+    }
+}
