@@ -24,6 +24,9 @@ pub(super) enum Command {
     Status {
         network: String,
     },
+    Agent {
+        on_demand: bool,
+    },
 }
 
 /// A network and the namespace as it was typed.
@@ -33,19 +36,20 @@ pub(super) struct Target {
     pub(super) netns: String,
 }
 
-const VERBS: [&str; 5] = ["add", "check", "del", "gc", "status"];
-const OPTIONS: [&str; 3] = ["help", "version", "dry-run"];
+const VERBS: [&str; 6] = ["add", "check", "del", "gc", "status", "agent"];
+const OPTIONS: [&str; 4] = ["help", "version", "dry-run", "on-demand"];
 
 /// Reads the arguments that follow the program's name.
 pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(args);
     let mut words: Vec<String> = Vec::new();
-    let mut dry_run = false;
+    let (mut dry_run, mut on_demand) = (false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Long("dry-run") => dry_run = true,
+            Arg::Long("on-demand") => on_demand = true,
             Arg::Value(word) => words.push(word.string()?),
             Arg::Long(name) => {
                 let hint = suggestion(name, OPTIONS, "--");
@@ -56,8 +60,10 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     }
     let command = command(words)?;
     match command {
-        Command::Gc { network, .. } => Ok(Command::Gc { network, dry_run }),
+        Command::Gc { network, .. } if !on_demand => Ok(Command::Gc { network, dry_run }),
+        Command::Agent { .. } if !dry_run => Ok(Command::Agent { on_demand }),
         _ if dry_run => Err(Error::Usage("only 'gc' has --dry-run".to_owned())),
+        _ if on_demand => Err(Error::Usage("only 'agent' has --on-demand".to_owned())),
         other => Ok(other),
     }
 }
@@ -68,6 +74,12 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
     let needs_namespace = match verb.as_str() {
         "help" => return Ok(Command::Help),
         "version" => return Ok(Command::Version),
+        "agent" => {
+            return match words.next() {
+                Some(word) => Err(Error::Usage(format!("'agent' has no use for '{word}'"))),
+                None => Ok(Command::Agent { on_demand: false }),
+            };
+        }
         "add" | "check" | "del" => true,
         "gc" | "status" => false,
         _ => {
@@ -134,6 +146,8 @@ mod tests {
         assert_eq!(parsed("").unwrap(), Command::Introduce);
         assert_eq!(parsed("add --help").unwrap(), Command::Help);
         assert_eq!(parsed("-V").unwrap(), Command::Version);
+        assert_eq!(parsed("agent").unwrap(), Command::Agent { on_demand: false });
+        assert_eq!(parsed("agent --on-demand").unwrap(), Command::Agent { on_demand: true });
     }
 
     #[test]
@@ -146,6 +160,9 @@ mod tests {
         assert!(refused("gc web a b").contains("no use for 'b'"));
         assert!(refused("gc web --dryrun").contains("'--dry-run'"));
         assert!(refused("add web a --dry-run").contains("only 'gc'"));
+        assert!(refused("agent --dry-run").contains("only 'gc'"));
+        assert!(refused("gc web --on-demand").contains("only 'agent'"));
+        assert!(refused("agent web").contains("no use for 'web'"));
         assert!(refused("-x").contains("-x"));
     }
 }

@@ -30,6 +30,8 @@ use exec::{Attachment, SearchPath};
 pub use exec::{Refusal, Verb};
 use request::{Environment, as_added, attachment};
 
+use crate::agent;
+
 /// Where network configurations are when `NETCONFPATH` is not set.
 const NETWORK_DIRECTORY: &str = "/etc/cni/net.d";
 
@@ -51,6 +53,7 @@ Usage:
   linkspan del    NETWORK NETNS    detach it
   linkspan gc     NETWORK          delete what belongs to no living attachment; --dry-run only says what
   linkspan status NETWORK          ask each plugin whether it could attach now
+  linkspan agent                   serve names to containers, until SIGTERM
 
 NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
 
@@ -110,6 +113,7 @@ fn dispatch(
             let network = place.network(&network)?;
             place.chain(&network).status(stdout)?;
         }
+        Command::Agent { on_demand } => agent::run(on_demand)?,
     }
     Ok(())
 }
