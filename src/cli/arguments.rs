@@ -25,6 +25,9 @@ pub(super) enum Command {
         network: String,
     },
     Reconcile(Reconcile),
+    Agent {
+        on_demand: bool,
+    },
 }
 
 /// How `reconcile` goes about it.
@@ -43,20 +46,21 @@ pub(super) struct Target {
     pub(super) netns: String,
 }
 
-const VERBS: [&str; 6] = ["add", "check", "del", "gc", "status", "reconcile"];
-const OPTIONS: [&str; 4] = ["help", "version", "dry-run", "collect"];
+const VERBS: [&str; 7] = ["add", "check", "del", "gc", "status", "reconcile", "agent"];
+const OPTIONS: [&str; 5] = ["help", "version", "dry-run", "collect", "on-demand"];
 
 /// Reads the arguments that follow the program's name.
 pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(args);
     let mut words: Vec<String> = Vec::new();
-    let (mut dry_run, mut collect) = (false, false);
+    let (mut dry_run, mut collect, mut on_demand) = (false, false, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Long("dry-run") => dry_run = true,
             Arg::Long("collect") => collect = true,
+            Arg::Long("on-demand") => on_demand = true,
             Arg::Value(word) => words.push(word.string()?),
             Arg::Long(name) => {
                 let hint = suggestion(name, OPTIONS, "--");
@@ -67,10 +71,12 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     }
     let command = command(words)?;
     match command {
-        Command::Reconcile(_) => Ok(Command::Reconcile(Reconcile { dry_run, collect })),
+        Command::Reconcile(_) if !on_demand => Ok(Command::Reconcile(Reconcile { dry_run, collect })),
         _ if collect => Err(Error::Usage("only 'reconcile' has --collect".to_owned())),
-        Command::Gc { network, .. } => Ok(Command::Gc { network, dry_run }),
+        Command::Gc { network, .. } if !on_demand => Ok(Command::Gc { network, dry_run }),
+        Command::Agent { .. } if !dry_run => Ok(Command::Agent { on_demand }),
         _ if dry_run => Err(Error::Usage("only 'gc' and 'reconcile' have --dry-run".to_owned())),
+        _ if on_demand => Err(Error::Usage("only 'agent' has --on-demand".to_owned())),
         other => Ok(other),
     }
 }
@@ -87,6 +93,12 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
                 Some(word) => {
                     Err(Error::Usage(format!("'reconcile' has no use for '{word}': it is of the whole host")))
                 }
+            };
+        }
+        "agent" => {
+            return match words.next() {
+                Some(word) => Err(Error::Usage(format!("'agent' has no use for '{word}'"))),
+                None => Ok(Command::Agent { on_demand: false }),
             };
         }
         "add" | "check" | "del" => true,
@@ -157,6 +169,8 @@ mod tests {
         assert_eq!(parsed("").unwrap(), Command::Introduce);
         assert_eq!(parsed("add --help").unwrap(), Command::Help);
         assert_eq!(parsed("-V").unwrap(), Command::Version);
+        assert_eq!(parsed("agent").unwrap(), Command::Agent { on_demand: false });
+        assert_eq!(parsed("agent --on-demand").unwrap(), Command::Agent { on_demand: true });
     }
 
     #[test]
@@ -171,6 +185,9 @@ mod tests {
         assert!(refused("add web a --dry-run").contains("only 'gc'"));
         assert!(refused("gc web --collect").contains("only 'reconcile'"));
         assert!(refused("reconcile web").contains("the whole host"));
+        assert!(refused("agent --dry-run").contains("only 'gc'"));
+        assert!(refused("gc web --on-demand").contains("only 'agent'"));
+        assert!(refused("agent web").contains("no use for 'web'"));
         assert!(refused("-x").contains("-x"));
     }
 }

@@ -14,6 +14,9 @@ pub enum Error {
     /// An option or a word that the command line parser does not take; exit code 2.
     #[error("{0}\nTry 'linkspan --help'.")]
     Arguments(#[from] lexopt::Error),
+    /// The agent could not start, or had to end.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::AgentError),
     /// An environment variable cannot be used.
     #[error("the environment variable {variable} is not usable: {reason}")]
     Environment {

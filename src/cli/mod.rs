@@ -31,6 +31,8 @@ use exec::{Attachment, SearchPath};
 pub use exec::{Refusal, Verb};
 use request::{Environment, as_added, attachment};
 
+use crate::agent;
+
 /// Where network configurations are when `NETCONFPATH` is not set.
 const NETWORK_DIRECTORY: &str = "/etc/cni/net.d";
 
@@ -54,6 +56,7 @@ Usage:
   linkspan status NETWORK          ask each plugin whether it could attach now
   linkspan reconcile               put back what somebody took away of all networks; --dry-run only says what,
                                    --collect also deletes what containers left that died without DEL
+  linkspan agent                   serve names to containers, until SIGTERM
 
 NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
 
@@ -114,6 +117,7 @@ fn dispatch(
             place.chain(&network).status(stdout)?;
         }
         Command::Reconcile(how) => reconcile::reconcile(how, stdout)?,
+        Command::Agent { on_demand } => agent::run(on_demand)?,
     }
     Ok(())
 }

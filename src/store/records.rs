@@ -150,7 +150,7 @@ impl State {
         self.dir.unlink(&format!("doomed/{}", key_name(key)?)).map(drop)
     }
 
-    fn list<P: DeserializeOwned>(&self, stage: Stage) -> Result<Listed<P>> {
+    pub(super) fn list<P: DeserializeOwned>(&self, stage: Stage) -> Result<Listed<P>> {
         let mut listed = Listed::default();
         for name in self.dir.names(stage.directory())? {
             match self.load(stage, &name) {
@@ -167,7 +167,7 @@ impl State {
         Ok(listed)
     }
 
-    fn load<P: DeserializeOwned>(&self, stage: Stage, name: &str) -> Result<Option<Found<P>>> {
+    pub(super) fn load<P: DeserializeOwned>(&self, stage: Stage, name: &str) -> Result<Option<Found<P>>> {
         let path = format!("{}/{name}", stage.directory());
         loop {
             let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { return Ok(None) };

@@ -1,0 +1,119 @@
+//! What the services share: the state directory, and which attachments are known.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::services::{self, Services};
+use super::{AgentError, log};
+use crate::model::AttachmentKey;
+use crate::plan::Plan;
+use crate::store::{Record, State};
+
+/// A change of what is attached, as each service is told it.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// An attachment is ready. One that was known already may be another one by now.
+    Attached(&'a Record<Plan>),
+    /// An attachment is gone.
+    Detached(&'a AttachmentKey),
+}
+
+/// One for the whole agent, which has one thread.
+///
+/// The records on disk are the truth; what is kept here follows from them, is brought up to date by each message and
+/// by each change in `ready/`, and is made anew when the agent starts.
+#[derive(Debug)]
+pub struct Shared {
+    /// The state directory.
+    pub state: State,
+    /// The services' own state.
+    pub services: Services,
+    /// The attachments that the services were told of, and whether one of them has work with it.
+    known: RefCell<HashMap<AttachmentKey, bool>>,
+    /// Told when an attachment that had work is gone.
+    pub(super) released: Notify,
+}
+
+impl Shared {
+    /// Nothing is known yet: [`Shared::reload`] follows.
+    pub(super) fn new(state: State) -> Rc<Self> {
+        Rc::new(Self {
+            state,
+            services: Services::default(),
+            known: RefCell::default(),
+            released: Notify::new(),
+        })
+    }
+
+    /// Reads one attachment's record again and tells the services; gives what does not work for it.
+    ///
+    /// # Errors
+    /// Where the record cannot be read; what was known of it stays.
+    pub(super) fn refresh(self: &Rc<Self>, key: &AttachmentKey) -> Result<Vec<String>, AgentError> {
+        Ok(match self.state.ready::<Plan>(key)? {
+            Some(record) => self.attached(&record),
+            None => {
+                self.detached(key);
+                Vec::new()
+            }
+        })
+    }
+
+    /// Reads all records again: at the start, and where changes were missed.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub(super) fn reload(self: &Rc<Self>) -> Result<(), AgentError> {
+        let listed = self.state.all_ready::<Plan>()?;
+        for broken in &listed.broken {
+            log::warn(&format!("passed over {}: {}", broken.path.display(), broken.error));
+        }
+        let gone: Vec<AttachmentKey> = {
+            let there: std::collections::HashSet<_> = listed.found.iter().map(|f| &f.record.key).collect();
+            self.known.borrow().keys().filter(|key| !there.contains(key)).cloned().collect()
+        };
+        for key in &gone {
+            self.detached(key);
+        }
+        for found in &listed.found {
+            for note in self.attached(&found.record) {
+                log::warn(&format!("{}: {note}", found.record.key));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many attachments are why the agent is there.
+    pub(super) fn needed(&self) -> usize {
+        self.known.borrow().values().filter(|needs| **needs).count()
+    }
+
+    /// What the agent does, for people and for monitoring.
+    pub(super) fn status(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "attachments": self.known.borrow().len(),
+            "needed": self.needed(),
+            "services": services::status(self),
+        })
+    }
+
+    fn attached(self: &Rc<Self>, record: &Record<Plan>) -> Vec<String> {
+        let needs = services::needs(record);
+        self.known.borrow_mut().insert(record.key.clone(), needs);
+        services::tell(self, Change::Attached(record))
+    }
+
+    fn detached(self: &Rc<Self>, key: &AttachmentKey) {
+        let needed = self.known.borrow_mut().remove(key);
+        services::tell(self, Change::Detached(key));
+        if needed == Some(true) {
+            self.released.notify_one();
+        }
+    }
+}
