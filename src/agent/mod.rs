@@ -18,6 +18,7 @@ mod life;
 mod log;
 mod notify;
 pub mod protocol;
+mod repair;
 pub mod services;
 mod shared;
 mod socket;

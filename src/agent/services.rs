@@ -12,14 +12,19 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tokio::task::spawn_local;
 
+use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
 use crate::plan::Plan;
 use crate::store::Record;
 
 /// The state of all services.
 #[derive(Debug, Default)]
-pub struct Services {}
+pub struct Services {
+    /// What somebody took away is put back.
+    pub(super) repair: Repair,
+}
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
 pub(super) fn needs(_record: &Record<Plan>) -> bool {
@@ -27,14 +32,17 @@ pub(super) fn needs(_record: &Record<Plan>) -> bool {
 }
 
 /// Tells every service; gives what does not work.
-pub(super) fn tell(_shared: &Rc<Shared>, _change: Change<'_>) -> Vec<String> {
+pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
+    repair::change(shared, change);
     Vec::new()
 }
 
 /// Starts what the services do of their own accord.
-pub(super) fn start(_shared: &Rc<Shared>) {}
+pub(super) fn start(shared: &Rc<Shared>) {
+    spawn_local(repair::run(Rc::clone(shared)));
+}
 
 /// What the services say of themselves.
-pub(super) fn status(_shared: &Shared) -> Value {
-    json!({})
+pub(super) fn status(shared: &Shared) -> Value {
+    json!({"repair": shared.services.repair.status()})
 }

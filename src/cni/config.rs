@@ -41,6 +41,8 @@ pub struct NetworkConfig {
     pub bandwidth: Bandwidth,
     /// `backend`.
     pub backend: Backend,
+    /// `gcAfter`, in seconds (300): how long what a container left that died without DEL stays; `None` for 0, for ever.
+    pub gc_after: Option<u64>,
     /// `logLevel`.
     pub log_level: LogLevel,
     /// `logFile`; standard error where it is absent.

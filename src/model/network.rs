@@ -22,6 +22,9 @@ pub struct Network {
     pub mtu: Option<u32>,
     /// The firewall that was found under `backend: auto`.
     pub backend: FirewallBackend,
+    /// For how many seconds what a container left that died without DEL stays, where the agent runs; `None` for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gc_after: Option<u64>,
     /// Families (`NFPROTO_*`) whose FORWARD chain of iptables was told to let the network through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted: Vec<u8>,

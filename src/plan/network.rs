@@ -36,6 +36,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
             Backend::Auto if facts.has_nftables => FirewallBackend::Nftables,
             Backend::Auto => FirewallBackend::Iptables,
         },
+        gc_after: config.gc_after,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
     }

@@ -49,6 +49,7 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
     if let Some(bridge) = &config.bridge.bridge {
         network.bridge.clone_from(bridge);
     }
+    network.gc_after = config.gc_after;
     match config.backend {
         Backend::Nftables => network.backend = FirewallBackend::Nftables,
         Backend::Iptables => network.backend = FirewallBackend::Iptables,

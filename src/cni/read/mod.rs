@@ -116,6 +116,7 @@ impl NetworkConfig {
             tuning,
             bandwidth,
             backend,
+            gc_after: judge.rule(garbage::read_grace(&fields), || garbage::GRACE)?,
             log_level: judge.or_default(read_log_level(&fields))?,
             log_file: judge.or_default(fields.text("logFile"))?.map(str::to_owned),
             prev_result: fields.get("prevResult").cloned(),

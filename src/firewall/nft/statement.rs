@@ -193,6 +193,11 @@ impl Statements {
         self
     }
 
+    /// Appends the expressions as an attribute.
+    pub(crate) fn put(&self, attributes: &mut Attributes, kind: u16) {
+        attributes.put(kind, self.0.as_bytes());
+    }
+
     /// The message that appends the rule to a chain of the table `linkspan`.
     pub(crate) fn append(self, family: u8, chain: &str) -> NftMessage {
         let mut attributes = Attributes::new();

@@ -3,6 +3,7 @@
 
 pub mod conntrack;
 mod nft;
+pub mod notice;
 
 pub use nft::{NftError, NftSocket};
 
