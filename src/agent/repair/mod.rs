@@ -22,7 +22,7 @@ use super::shared::{Change, Shared};
 use super::{AgentError, log};
 use crate::apply::Kernel;
 use crate::cni::LogLevel;
-use crate::firewall::nft::keeper;
+use crate::firewall::nft;
 use crate::model::AttachmentKey;
 use crate::store::State;
 use crate::sys::netlink::{Heard, Monitor, Protocol, Socket};
@@ -64,13 +64,13 @@ struct Dead {
     due: Option<Instant>,
 }
 
-/// The table that keeps known connections translated; see [`keeper`].
+/// The table that keeps known connections translated; see [`nft::keeper`].
 #[derive(Debug, Default)]
 enum Keeper {
     #[default]
     Absent,
     /// The socket that owns it.
-    There(#[allow(dead_code, reason = "held, not read")] NftSocket),
+    There(NftSocket),
     /// The kernel does not have such tables.
     Impossible,
 }
@@ -279,18 +279,38 @@ impl Repair {
         expired
     }
 
-    /// Makes the table that known connections live by. It stays: giving it up would make the agent wait for the kernel.
+    /// Makes the table that known connections live by. It stays until the agent ends: the kernel's wait for its end
+    /// would be everybody's.
     fn keep_connections(&self) {
         let mut slot = self.keeper.borrow_mut();
-        if matches!(*slot, Keeper::Absent) {
-            *slot = match NftSocket::open().map(|mut socket| (socket.commit(&keeper()), socket)) {
-                Ok((Ok(()), socket)) => Keeper::There(socket),
-                Ok((Err(error), _)) => {
-                    log::info(&format!("connections may be reset while the ruleset is gone: {error}"));
-                    Keeper::Impossible
-                }
-                Err(_) => Keeper::Impossible,
-            };
+        if !matches!(*slot, Keeper::Absent) {
+            return;
+        }
+        *slot = match Keeper::make() {
+            Ok(keeper) => keeper,
+            Err(why) => {
+                log::info(&format!("connections may be reset when the whole ruleset is flushed: {why}"));
+                Keeper::Impossible
+            }
+        };
+    }
+}
+
+impl Keeper {
+    fn make() -> Result<Self, String> {
+        let mut socket = NftSocket::open().map_err(|error| error.to_string())?;
+        for messages in nft::keeper() {
+            socket.commit(&messages).map_err(|error| error.to_string())?;
+        }
+        Ok(Self::There(socket))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Self::There(socket) = self {
+            // Without its owner the table is one like any other, and harmless.
+            let _ = socket.commit(&[nft::remove_keeper()]);
         }
     }
 }

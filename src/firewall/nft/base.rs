@@ -172,8 +172,13 @@ pub fn dump_rules(family: u8, table: &str, name: &str) -> NftMessage {
 
 /// Deletes all rules of a chain of ours.
 pub(crate) fn flush_chain(family: u8, name: &str) -> NftMessage {
+    flush_of(family, TABLE, name)
+}
+
+/// The same of a table of another name.
+pub(super) fn flush_of(family: u8, table: &str, name: &str) -> NftMessage {
     let mut attributes = Attributes::new();
-    attributes.put_str(rule::TABLE, TABLE).put_str(rule::CHAIN, name);
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name);
     NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
 }
 

@@ -2,37 +2,33 @@
 //!
 //! The kernel translates packets only while some chain of type nat is there, and tracks connections only while some
 //! rule asks for their state. Where the last of them goes, the next packet of a connection to a published port meets
-//! the host itself, which resets it. A table that a process owns is left alone by `nft flush ruleset` of anybody else
-//! (since Linux 5.12), so one with an empty chain of type nat, and a rule that no packet ever meets, lets connections
-//! live until the ruleset is back. It goes with its owner.
+//! the host itself, which resets it. A table that a process owns is left alone by `nft flush ruleset` of anybody else,
+//! so one with an empty chain of type nat, and a rule that no packet ever meets, lets connections live until the
+//! ruleset is back.
+//!
+//! It is also persistent (since Linux 6.9), though nobody needs it to outlive its owner: `nft` up to 1.0.6 prints a
+//! table with one flag as broken JSON, and with two it does not.
 
 use crate::model::attributes::{Attributes, NESTED};
 use crate::model::nft::NftMessage;
 
-use super::base::about_chain;
+use super::base::{about_chain, flush_of};
 use super::statement::Statements;
-use super::uapi::{CREATE, EXCL, INET, chain, hook, msg, rule, table};
+use super::uapi::{CREATE, INET, chain, hook, msg, rule, table};
 
 /// The table's name.
 pub const KEEPER: &str = "linkspan-agent";
-/// `NFT_TABLE_F_OWNER`.
-const OWNED: u32 = 1 << 1;
+/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`.
+const FLAGS: u32 = 1 << 1 | 1 << 2;
 /// The chain that nothing leads to.
 const UNUSED: &str = "unused";
 /// Behind everybody else's (`NF_IP_PRI_NAT_SRC` is 100).
 const LAST: i32 = 300;
 
-/// The table, owned by the socket that it is sent through. `EEXIST` where another process has it, `EOPNOTSUPP` or
-/// `EINVAL` before Linux 5.12.
-pub fn keeper() -> Vec<NftMessage> {
-    let mut owned = Attributes::new();
-    owned.put_str(table::NAME, KEEPER).put_be32(table::FLAGS, OWNED);
-    let new_table = NftMessage {
-        kind: msg::NEWTABLE,
-        family: INET,
-        flags: CREATE | EXCL,
-        attributes: owned.into_bytes(),
-    };
+/// The table, owned by the socket that it is sent through, and its content: two transactions. One that a dead process
+/// left is taken over. `EPERM` where another process has it, `EOPNOTSUPP` before Linux 6.9.
+pub fn keeper() -> [Vec<NftMessage>; 2] {
+    let new_table = about_keeper(msg::NEWTABLE, Some(FLAGS));
     let mut nat = Attributes::new();
     nat.put_str(chain::TABLE, KEEPER).put_str(chain::NAME, "nat").put_str(chain::TYPE, "nat").nest(
         chain::HOOK,
@@ -47,5 +43,21 @@ pub fn keeper() -> Vec<NftMessage> {
     Statements::new().known().put(&mut known, rule::EXPRESSIONS | NESTED);
     let known =
         NftMessage { kind: msg::NEWRULE, family: INET, flags: CREATE, attributes: known.into_bytes() };
-    vec![new_table, nat, unused, known]
+    let emptied = flush_of(INET, KEEPER, UNUSED);
+    [vec![new_table], vec![nat, unused, emptied, known]]
+}
+
+/// Takes the table away.
+pub fn remove_keeper() -> NftMessage {
+    about_keeper(msg::DELTABLE, None)
+}
+
+fn about_keeper(kind: u8, table_flags: Option<u32>) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(table::NAME, KEEPER);
+    if let Some(table_flags) = table_flags {
+        attributes.put_be32(table::FLAGS, table_flags);
+    }
+    let flags = if kind == msg::NEWTABLE { CREATE } else { 0 };
+    NftMessage { kind, family: INET, flags, attributes: attributes.into_bytes() }
 }

@@ -26,7 +26,7 @@ pub use base::{
     probe_table, remove_guard_table, remove_table, rule_counts,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
-pub use keeper::{KEEPER, keeper};
+pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
 };
