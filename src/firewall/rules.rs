@@ -86,6 +86,7 @@ pub(crate) mod samples {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port: base + offset,
             container_port: 80,
+            count: 1,
         };
         let publications = [
             mapping(None, 80, Protocol::Tcp),
