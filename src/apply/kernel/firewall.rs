@@ -50,10 +50,12 @@ impl Kernel {
         match refusal.errno {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
-                if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-                    self.make_each(&[nft::guard_base()])?;
+                // Or only what few attachments need.
+                if self.make_beside(elements).is_ok() && self.nft()?.commit(&nft::add_new(elements)).is_ok() {
+                    return Ok(());
                 }
                 self.rebuild_nftables()?;
+                self.make_beside(elements)?;
                 self.replace_elements(elements)
             }
             Errno::EEXIST | Errno::EBUSY => self.replace_elements(elements),
@@ -152,6 +154,18 @@ impl Kernel {
         self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
     }
 
+    /// What only these elements need, besides the base chains: made where it is not there.
+    pub(super) fn make_beside(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        let some = |sets: [Set; 2]| elements.iter().any(|element| sets.contains(&element.set));
+        if some(Set::BRIDGE) {
+            self.make_each(&[nft::guard_base()])?;
+        }
+        if some(Set::SHIFTED) {
+            self.make_each(&[nft::shift_base()])?;
+        }
+        Ok(())
+    }
+
     /// Transactions of which one that finds its work done is as good.
     pub(super) fn make_each(&mut self, transactions: &[Vec<NftMessage>]) -> Result<(), Cause> {
         for messages in transactions {
@@ -180,7 +194,7 @@ impl Kernel {
             let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
             // An element that another owns by now is not ours to delete.
             let found = nft::parse_elements(element.set, &reply);
-            if found.iter().any(|found| found.key == element.key && found.owner == element.owner) {
+            if found.iter().any(|found| found.same_key(element) && found.owner == element.owner) {
                 present.push(element.clone());
             }
         }
@@ -263,6 +277,13 @@ impl Kernel {
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
         chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
+        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+        let (chain, more) = nft::SHIFT_RULES;
+        if elements.iter().any(|element| Set::SHIFTED.contains(&element.set))
+            && let Some((_, count)) = chains.iter_mut().find(|(name, _)| name == chain)
+        {
+            *count += more;
+        }
         for (chain, count) in chains {
             // An administrator may have added rules of their own; fewer than ours are ours gone.
             let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
@@ -275,7 +296,6 @@ impl Kernel {
                 drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
-        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;

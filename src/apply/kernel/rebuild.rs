@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use crate::firewall::NetworkRules;
-use crate::firewall::nft::{self, Element, Set};
+use crate::firewall::nft::{self, Element};
 use crate::model::FirewallBackend;
 use crate::plan::{Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
@@ -37,9 +37,7 @@ impl Kernel {
                 }
             }
         }
-        if missing.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-            self.make_each(&[nft::guard_base()])?;
-        }
+        self.make_beside(&missing)?;
         // Elements of one set next to each other: fewer messages.
         missing.sort_by_key(|element| element.set as u8);
         if missing.is_empty() {

@@ -68,6 +68,8 @@ fn rules() -> Vec<(&'static str, Statements)> {
         (PUBLISH, Statements::new().translate(Set::Ports4Any)),
         (PUBLISH, Statements::new().translate(Set::Ports6)),
         (PUBLISH, Statements::new().translate(Set::Ports6Any)),
+        (PUBLISH, Statements::new().translate(Set::Ranges4)),
+        (PUBLISH, Statements::new().translate(Set::Ranges6)),
         ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
         ("postrouting", Statements::new().published().leaving(Set::MasqueradeAll).masquerade()),
         ("postrouting", Statements::new().by_source(Set::Egress4)),
@@ -88,6 +90,23 @@ pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
     let jump = Statements::new().then(&Verdict::Jump(admin_chain.to_owned()));
     vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump.append(INET, ADMIN)]
 }
+
+/// The maps of ranges whose ports have other numbers in the container, and their rules, which `nft` cannot show: only
+/// where some container publishes such a range.
+///
+/// Made with `NLM_F_EXCL`, as [`base`] is, and after it.
+pub fn shift_base() -> Vec<NftMessage> {
+    const COMMENT: &str =
+        "linkspan: ranges of ports with other numbers inside; nft cannot show the translation";
+    let mut messages: Vec<NftMessage> = (1..).zip(Set::SHIFTED).map(|(id, set)| set.create(id)).collect();
+    messages[0].flags |= EXCL;
+    let rule = |set| Statements::new().translate(set).comment(COMMENT).append(INET, PUBLISH);
+    messages.extend(Set::SHIFTED.map(rule));
+    messages
+}
+
+/// How many rules [`shift_base`] adds to the chain of published ports.
+pub const SHIFT_RULES: (&str, usize) = (PUBLISH, Set::SHIFTED.len());
 
 /// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
 ///

@@ -16,12 +16,13 @@ mod key;
 mod network;
 mod reply;
 mod set;
+mod shift;
 mod statement;
 mod uapi;
 
 pub use base::{
-    ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
-    probe_table, remove_guard_table, remove_table, rule_counts,
+    ROUTED_FAMILIES, SHIFT_RULES, admin, base, chain_policy, dump_chains, dump_rules, guard_base,
+    probe_guard_table, probe_table, remove_guard_table, remove_table, rule_counts, shift_base,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
 pub use network::{
