@@ -1,21 +1,17 @@
 //! Published ports, masquerade and walls: one transaction for an attachment, on either backend.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
+use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
-use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
+use crate::model::{AttachmentKey, FirewallBackend, names};
 use crate::plan::{Firewall, Step};
-use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
-use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
-use crate::sys::rtnl;
 
-use super::{ApplyError, Cause, Drift, Kernel, opened};
+use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
@@ -35,7 +31,7 @@ impl Kernel {
                 self.admit_through_drop(&step.network)?;
             }
         }
-        self.forget_flows(&step.attachment)
+        self.forget_stale_flows(&step.attachment)
     }
 
     /// Adds an attachment's elements; what keeps them from being added is mended first.
@@ -238,36 +234,6 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, cause));
             }
         }
-    }
-
-    /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
-    /// or to the host, for as long as packets come.
-    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
-        let udp: Vec<Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
-        if udp.is_empty() {
-            return Ok(());
-        }
-        let mut flows = Vec::with_capacity(2 * udp.len());
-        let mut own: Vec<IpAddr> = Vec::new();
-        for publication in &udp {
-            let of = |end| Flows { protocol: Protocol::Udp, end };
-            flows.push(of(FlowEnd::AnsweredBy(publication.target)));
-            if !publication.host.ip().is_unspecified() {
-                flows.push(of(FlowEnd::To(publication.host)));
-                continue;
-            }
-            // Published on every address of the host, which is not every address: others' flows stay.
-            if own.is_empty() {
-                own = rtnl::addresses(self.host()?, None)?.iter().map(|found| found.address.ip()).collect();
-            }
-            let same_family = own.iter().filter(|ip| ip.is_ipv4() == publication.host.is_ipv4());
-            flows
-                .extend(same_family.map(|ip| of(FlowEnd::To(SocketAddr::new(*ip, publication.host.port())))));
-        }
-        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
-        conntrack::forget(socket, &flows)?;
-        Ok(())
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
