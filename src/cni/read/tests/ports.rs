@@ -148,8 +148,8 @@ fn ranges_are_read_in_both_spellings() {
         (text("8010-8000", "80-90"), "hostPort = \"8010-8000\": must be a range"),
         (text("0-10", "80-90"), "hostPort = \"0-10\": must be a range"),
         (text("65530-65540", "80-90"), "hostPort = \"65530-65540\": must be a range"),
-        (text("8000-8010-8020", "80-90"), "must be a range"),
-        (text("8000-", "80-90"), "must be a range"),
+        (text("8000-8010-8020", "80-90"), "hostPort = \"8000-8010-8020\": must be a range"),
+        (text("8000-", "80-90"), "hostPort = \"8000-\": must be a range"),
         (text("8000", "8000"), "hostPort = \"8000\": must be a whole number from 0 to 65535, or a range"),
     ] {
         refuse(&[(with(&[wrong]), 7, &format!("runtimeConfig.portMappings[0].{expected}"))]);
