@@ -24,6 +24,9 @@ pub struct Defaults {
     pub hairpin: bool,
     /// `ipam.type`, also where `ipam` is absent; `None` makes such an attachment one of layer 2.
     pub ipam: Option<&'static str>,
+    /// Whether host port 0 asks for a free one, and a `hostIP` of a family that the container lacks is an error.
+    /// The reference refuses the one and passes over the other.
+    pub extended_ports: bool,
 }
 
 impl Defaults {
@@ -35,6 +38,7 @@ impl Defaults {
         ip_masq: true,
         hairpin: true,
         ipam: Some("host-local"),
+        extended_ports: true,
     };
 
     /// Those of the reference plugins: everything is off until it is asked for.
@@ -45,6 +49,7 @@ impl Defaults {
         ip_masq: false,
         hairpin: false,
         ipam: None,
+        extended_ports: false,
     };
 
     /// The keys of `bridge` where none is written.
@@ -72,6 +77,8 @@ impl Defaults {
     pub fn portmap_keys(&self) -> PortmapKeys {
         PortmapKeys {
             mappings: Vec::new(),
+            require_family: self.extended_ports,
+            hold: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,

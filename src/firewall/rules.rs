@@ -76,7 +76,8 @@ pub(crate) mod samples {
         }
     }
 
-    /// An attachment with an address of each family and a port on all, on one and on the loopback address.
+    /// An attachment with an address of each family and a port on all, on one and on the loopback address, and with
+    /// ranges that keep their numbers, and that are shifted up and down.
     pub(crate) fn shop(id: &str, last: u8) -> AttachmentRules {
         let addresses =
             vec![format!("10.1.0.{last}").parse().unwrap(), format!("fd00::{last}").parse().unwrap()];
@@ -86,6 +87,12 @@ pub(crate) mod samples {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port: base + offset,
             container_port: 80,
+            count: 1,
+        };
+        let range = |host_ip: Option<&str>, offset: u16, to: u16| PortMapping {
+            container_port: to,
+            count: 11,
+            ..mapping(host_ip, offset, Protocol::Tcp)
         };
         let publications = [
             mapping(None, 80, Protocol::Tcp),
@@ -93,6 +100,9 @@ pub(crate) mod samples {
             mapping(Some("192.0.2.1"), 81, Protocol::Tcp),
             mapping(Some("127.0.0.1"), 82, Protocol::Sctp),
             mapping(Some("2001:db8::1"), 83, Protocol::Tcp),
+            range(None, 100, base + 100),
+            range(Some("192.0.2.1"), 200, 8000),
+            range(Some("2001:db8::1"), 200, 80),
         ]
         .iter()
         .flat_map(|mapping| Publication::of(mapping, &addresses))

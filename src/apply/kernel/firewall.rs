@@ -1,21 +1,17 @@
 //! Published ports, masquerade and walls: one transaction for an attachment, on either backend.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
+use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
-use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
+use crate::model::{AttachmentKey, FirewallBackend, names};
 use crate::plan::{Firewall, Step};
-use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
-use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
-use crate::sys::rtnl;
 
-use super::{ApplyError, Cause, Drift, Kernel, opened};
+use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
@@ -35,7 +31,7 @@ impl Kernel {
                 self.admit_through_drop(&step.network)?;
             }
         }
-        self.forget_flows(&step.attachment)
+        self.forget_stale_flows(&step.attachment)
     }
 
     /// Adds an attachment's elements; what keeps them from being added is mended first.
@@ -50,10 +46,12 @@ impl Kernel {
         match refusal.errno {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
-                if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-                    self.make_each(&[nft::guard_base()])?;
+                // Or only what few attachments need.
+                if self.make_beside(elements).is_ok() && self.nft()?.commit(&nft::add_new(elements)).is_ok() {
+                    return Ok(());
                 }
                 self.rebuild_nftables()?;
+                self.make_beside(elements)?;
                 self.replace_elements(elements)
             }
             Errno::EEXIST | Errno::EBUSY => self.replace_elements(elements),
@@ -152,6 +150,18 @@ impl Kernel {
         self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
     }
 
+    /// What only these elements need, besides the base chains: made where it is not there.
+    pub(super) fn make_beside(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        let some = |sets: [Set; 2]| elements.iter().any(|element| sets.contains(&element.set));
+        if some(Set::BRIDGE) {
+            self.make_each(&[nft::guard_base()])?;
+        }
+        if some(Set::SHIFTED) {
+            self.make_each(&[nft::shift_base()])?;
+        }
+        Ok(())
+    }
+
     /// Transactions of which one that finds its work done is as good.
     pub(super) fn make_each(&mut self, transactions: &[Vec<NftMessage>]) -> Result<(), Cause> {
         for messages in transactions {
@@ -180,7 +190,7 @@ impl Kernel {
             let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
             // An element that another owns by now is not ours to delete.
             let found = nft::parse_elements(element.set, &reply);
-            if found.iter().any(|found| found.key == element.key && found.owner == element.owner) {
+            if found.iter().any(|found| found.same_key(element) && found.owner == element.owner) {
                 present.push(element.clone());
             }
         }
@@ -226,57 +236,6 @@ impl Kernel {
         }
     }
 
-    /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
-    /// or to the host, for as long as packets come.
-    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
-        let udp: Vec<Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
-        if udp.is_empty() {
-            return Ok(());
-        }
-        let mut flows = Vec::with_capacity(2 * udp.len());
-        let of = |end| Flows { protocol: Protocol::Udp, end };
-        flows.extend(udp.iter().map(|publication| of(FlowEnd::AnsweredBy(publication.target))));
-        flows.extend(self.host_ends(&udp)?.into_iter().map(|end| of(FlowEnd::To(end))));
-        self.forget(&flows)
-    }
-
-    /// Makes the kernel forget UDP flows that passed published ports by while these were closed, and so are the
-    /// host's own. Those that go to a container stay.
-    pub(super) fn forget_astray(&mut self, reopened: &[Publication]) -> Result<(), Cause> {
-        if reopened.is_empty() {
-            return Ok(());
-        }
-        let ends = self.host_ends(reopened)?;
-        let of = |end| Flows { protocol: Protocol::Udp, end: FlowEnd::AnsweredBy(end) };
-        self.forget(&ends.into_iter().map(of).collect::<Vec<Flows>>())
-    }
-
-    fn forget(&mut self, flows: &[Flows]) -> Result<(), Cause> {
-        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
-        conntrack::forget(socket, flows)?;
-        Ok(())
-    }
-
-    /// Where published ports are on the host. One that is published on every address of the host is not on every
-    /// address there is: others' flows are not meant.
-    fn host_ends(&mut self, publications: &[Publication]) -> Result<Vec<SocketAddr>, Cause> {
-        let mut ends = Vec::with_capacity(publications.len());
-        let mut own: Vec<IpAddr> = Vec::new();
-        for publication in publications {
-            if !publication.host.ip().is_unspecified() {
-                ends.push(publication.host);
-                continue;
-            }
-            if own.is_empty() {
-                own = rtnl::addresses(self.host()?, None)?.iter().map(|found| found.address.ip()).collect();
-            }
-            let same_family = own.iter().filter(|ip| ip.is_ipv4() == publication.host.is_ipv4());
-            ends.extend(same_family.map(|ip| SocketAddr::new(*ip, publication.host.port())));
-        }
-        Ok(ends)
-    }
-
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
@@ -284,6 +243,13 @@ impl Kernel {
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
         chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
+        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+        let (chain, more) = nft::SHIFT_RULES;
+        if elements.iter().any(|element| Set::SHIFTED.contains(&element.set))
+            && let Some((_, count)) = chains.iter_mut().find(|(name, _)| name == chain)
+        {
+            *count += more;
+        }
         for (chain, count) in chains {
             // An administrator may have added rules of their own; fewer than ours are ours gone.
             let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
@@ -296,7 +262,6 @@ impl Kernel {
                 drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
-        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;

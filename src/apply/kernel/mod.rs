@@ -9,6 +9,7 @@ mod bridge;
 mod delegate;
 mod facts;
 mod firewall;
+mod flows;
 mod forwarding;
 mod interface;
 mod iptables;
@@ -35,7 +36,7 @@ use super::{ApplyError, Cause, Drift, Host};
 pub use delegate::Delegation;
 pub use facts::ChainDropping;
 pub use mend::Mending;
-pub use ports::Holder;
+pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
 

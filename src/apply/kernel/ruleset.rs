@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use nix::errno::Errno;
 
-use crate::firewall::nft::{self, Element, Set, StaticChain};
+use crate::firewall::nft::{self, Beside, Element, Set, StaticChain};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{FirewallBackend, Network, Protocol, Publication};
+use crate::model::{FirewallBackend, Network};
 use crate::plan::{Firewall, Plan};
 use crate::store::{Listed, Stage};
 
@@ -40,8 +40,8 @@ pub(super) struct Ruleset {
 struct Damage {
     drifts: Vec<Drift>,
     messages: Vec<NftMessage>,
-    /// Published UDP ports that were closed: flows that passed them by meanwhile.
-    closed: Vec<Publication>,
+    /// Attachments whose ports were closed: UDP flows that passed them by meanwhile are to be forgotten.
+    closed: Vec<AttachmentRules>,
 }
 
 impl Ruleset {
@@ -110,7 +110,9 @@ impl Kernel {
             }
             match self.nft()?.commit(&damage.messages) {
                 Ok(()) => {
-                    self.forget_astray(&damage.closed)?;
+                    for rules in &damage.closed {
+                        self.forget_stale_flows(rules)?;
+                    }
                     return Ok(said);
                 }
                 // Somebody else was there between the look and the transaction.
@@ -125,8 +127,12 @@ impl Kernel {
 
     fn nftables_damage(&mut self, wanted: &Ruleset) -> Result<Damage, Cause> {
         let elements = wanted.elements();
-        let guards = elements.iter().any(|element| Set::BRIDGE.contains(&element.set));
-        let chains = nft::static_chains(&wanted.networks, guards);
+        let some = |sets: [Set; 2]| elements.iter().any(|element| sets.contains(&element.set));
+        let [shifted, _] = Set::SHIFTED;
+        // Made for an attachment that is gone by now, the maps are still there, and so must their rules be.
+        let shifts = some(Set::SHIFTED) || self.nft()?.get(&nft::probe_set(shifted))?.is_some();
+        let beside = Beside { guards: some(Set::BRIDGE), shifts };
+        let chains = nft::static_chains(&wanted.networks, beside);
         let mut damage = Damage::default();
         let mut lost: Vec<&StaticChain> = Vec::new();
         for family in [INET, BRIDGE] {
@@ -140,7 +146,8 @@ impl Kernel {
             return Ok(damage);
         }
         let families: HashSet<u8> = chains.iter().map(|chain| chain.family).collect();
-        damage.messages.extend(families.into_iter().flat_map(nft::table_foundation));
+        let foundation = |family| nft::table_foundation(family, beside);
+        damage.messages.extend(families.into_iter().flat_map(foundation));
         // All that a rule or an element may lead to is there before them.
         damage.messages.extend(chains.iter().filter(|chain| chain.family == INET).map(StaticChain::make));
         damage.messages.extend(lost.into_iter().flat_map(StaticChain::refill));
@@ -149,8 +156,7 @@ impl Kernel {
         let owners: HashSet<&str> = missing.iter().map(|element| element.owner.as_str()).collect();
         let reopened =
             wanted.firewalls.iter().filter(|f| owners.contains(&*nft::owner_comment(&f.attachment.owner)));
-        let publications = reopened.flat_map(|firewall| &firewall.attachment.publications);
-        damage.closed = publications.filter(|p| p.protocol == Protocol::Udp).copied().collect();
+        damage.closed = reopened.map(|firewall| firewall.attachment.clone()).collect();
         Ok(damage)
     }
 
@@ -232,13 +238,14 @@ impl Kernel {
                 let object = format!("nf_tables element: {element}");
                 match found.get(&element.key) {
                     Some(there)
-                        if there.data == element.data && (of_network || there.owner == element.owner) =>
+                        if (&there.data, &there.last) == (&element.data, &element.last)
+                            && (of_network || there.owner == element.owner) =>
                     {
                         continue;
                     }
                     Some(there) => {
                         drifts.push(Drift::new(object, "as ADD wrote it", there.to_string()));
-                        wrong.push(element.clone());
+                        wrong.push(there.clone());
                     }
                     None => drifts.push(Drift::missing(object)),
                 }

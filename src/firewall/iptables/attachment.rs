@@ -60,7 +60,11 @@ pub(crate) fn rules(
 fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> Vec<Rule> {
     let (protocol, host) = (publication.protocol, publication.host);
     let to = if host.ip().is_unspecified() { String::new() } else { format!("-d {} ", whole(host.ip())) };
-    let port = format!("-p {protocol} -m {protocol} --dport {}", host.port());
+    let ports = match publication.is_range() {
+        true => format!("{}:{}", host.port(), publication.last_host_port()),
+        false => host.port().to_string(),
+    };
+    let port = format!("-p {protocol} -m {protocol} --dport {ports}");
     let mut rules = Vec::new();
     if let Some(mark) = &network.mark_chain {
         let sources = match (network.masquerade_all, network.hairpin, host.is_ipv4()) {
@@ -76,9 +80,19 @@ fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> 
     rules.push(Rule::new(
         "nat",
         chain,
-        &format!("{to}{port} -j DNAT --to-destination {}", publication.target),
+        &format!("{to}{port} -j DNAT --to-destination {}", destination(publication)),
     ));
     rules
+}
+
+/// Where packets go. Without a port they keep theirs; behind a slash is the host port that the first one stands for.
+fn destination(publication: &Publication) -> String {
+    let (target, host) = (publication.target, publication.host.port());
+    match (publication.is_range(), publication.is_shifted()) {
+        (false, _) => target.to_string(),
+        (true, false) => target.ip().to_string(),
+        (true, true) => format!("{target}-{}/{host}", publication.last_target_port()),
+    }
 }
 
 fn whole(address: IpAddr) -> String {

@@ -7,7 +7,9 @@ use super::TABLE;
 use super::expression::Verdict;
 use super::set::Set;
 use super::statement::Statements;
-use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, table};
+use super::uapi::{
+    BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, set as set_uapi, table,
+};
 
 /// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
 pub(super) const ADMIN: &str = "admin";
@@ -81,6 +83,8 @@ pub(super) fn rules() -> Vec<(&'static str, Statements)> {
         (PUBLISH, Statements::new().translate(Set::Ports4Any)),
         (PUBLISH, Statements::new().translate(Set::Ports6)),
         (PUBLISH, Statements::new().translate(Set::Ports6Any)),
+        (PUBLISH, Statements::new().translate(Set::Ranges4)),
+        (PUBLISH, Statements::new().translate(Set::Ranges6)),
         ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
         ("postrouting", Statements::new().published().leaving(Set::MasqueradeAll).masquerade()),
         ("postrouting", Statements::new().by_source(Set::Egress4)),
@@ -104,6 +108,39 @@ pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
 pub(super) fn jump_to(chain: &str) -> Statements {
     Statements::new().then(&Verdict::Jump(chain.to_owned()))
 }
+
+/// The maps of ranges whose ports have other numbers in the container, and their rules, which `nft` cannot show: only
+/// where some container publishes such a range.
+///
+/// Made with `NLM_F_EXCL`, as [`base`] is, and after it.
+pub fn shift_base() -> Vec<NftMessage> {
+    let mut messages = shift_sets();
+    messages[0].flags |= EXCL;
+    messages.extend(shift_rules().into_iter().map(|(chain, rule)| rule.append(INET, chain)));
+    messages
+}
+
+/// The maps of [`shift_base`], where they are missing.
+pub(super) fn shift_sets() -> Vec<NftMessage> {
+    // Apart from those of the same table that one transaction may make with them.
+    (101..).zip(Set::SHIFTED).map(|(id, set)| set.create(id)).collect()
+}
+
+pub(super) fn shift_rules() -> Vec<(&'static str, Statements)> {
+    const COMMENT: &str =
+        "linkspan: ranges of ports with other numbers inside; nft cannot show the translation";
+    Set::SHIFTED.map(|set| (PUBLISH, Statements::new().translate(set).comment(COMMENT))).into()
+}
+
+/// Asks whether a set or map is there: one reply, or `ENOENT`.
+pub fn probe_set(set: Set) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(set_uapi::TABLE, TABLE).put_str(set_uapi::NAME, set.name());
+    NftMessage { kind: msg::GETSET, family: set.family(), flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// How many rules [`shift_base`] adds to the chain of published ports.
+pub const SHIFT_RULES: (&str, usize) = (PUBLISH, Set::SHIFTED.len());
 
 /// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
 ///

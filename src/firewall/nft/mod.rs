@@ -17,13 +17,14 @@ mod key;
 mod network;
 mod reply;
 mod set;
+mod shift;
 mod statement;
 mod uapi;
 mod whole;
 
 pub use base::{
-    ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
-    probe_table, remove_guard_table, remove_table, rule_counts,
+    ROUTED_FAMILIES, SHIFT_RULES, admin, base, chain_policy, dump_chains, dump_rules, guard_base,
+    probe_guard_table, probe_set, probe_table, remove_guard_table, remove_table, rule_counts, shift_base,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
 pub use keeper::{KEEPER, keeper, remove_keeper};
@@ -32,7 +33,7 @@ pub use network::{
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
-pub use whole::{StaticChain, is_dormant, static_chains, table_foundation};
+pub use whole::{Beside, StaticChain, is_dormant, static_chains, table_foundation};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -110,7 +110,8 @@ fn parse_element(set: Set, entry: &[u8]) -> Option<Element> {
         },
     };
     let owner = find(entry, element::USERDATA).and_then(comment).unwrap_or_default();
-    Some(Element { set, key, data, owner })
+    let last = find(entry, element::KEY_END).and_then(|end| find(end, data::VALUE)).map(<[u8]>::to_vec);
+    Some(Element { set, key, last, data, owner })
 }
 
 /// The comment in user data: runs of type, length and content.

@@ -3,7 +3,8 @@
 use crate::model::attributes::Attributes;
 use crate::model::nft::NftMessage;
 
-use super::expression::{self, Compare, Conntrack, Found, Header, Meta, Register, Verdict};
+use super::element::comment;
+use super::expression::{self, Compare, Conntrack, Found, Header, Meta, Ports, Register, Verdict};
 use super::set::{Set, interface_key};
 use super::uapi::{APPEND, CREATE, IPV4, IPV6, msg, rule};
 
@@ -27,7 +28,7 @@ const LOCAL: u32 = 2;
 
 /// A rule that grows statement by statement and ends in a message.
 #[derive(Debug, Default)]
-pub(crate) struct Statements(Attributes);
+pub(crate) struct Statements(Attributes, Option<&'static str>);
 
 impl Statements {
     pub(crate) fn new() -> Self {
@@ -163,21 +164,36 @@ impl Statements {
         self
     }
 
-    /// `dnat to meta l4proto . [daddr .] th dport map @SET`, for one of the four maps of published ports.
+    /// `dnat to meta l4proto . [daddr .] th dport map @SET`, for one of the maps of published ports.
     pub(crate) fn translate(mut self, set: Set) -> Self {
-        let family = if matches!(set, Set::Ports6 | Set::Ports6Any) { V6 } else { V4 };
+        let v6 = matches!(set, Set::Ports6 | Set::Ports6Any | Set::Ranges6 | Set::Shifts6);
+        let family = if v6 { V6 } else { V4 };
         self.family(&family);
         expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
         let mut port = Register::word(1);
-        if matches!(set, Set::Ports4 | Set::Ports6) {
+        if set.key().len() == 3 {
             expression::payload(&mut self.0, Header::Network, family.destination, family.length, port);
             port = Register::word(1 + family.length / 4);
         }
         expression::payload(&mut self.0, Header::Transport, 2, 2, port);
-        expression::lookup(&mut self.0, set.name(), Found::Value);
-        let target_port =
-            if family.number == IPV6 { Register::SECOND } else { Register::word(family.length / 4) };
-        expression::destination_nat(&mut self.0, family.number, target_port);
+        let words = family.length / 4;
+        let (address, ports) = match set {
+            Set::Ranges4 | Set::Ranges6 => (Register::FIRST, Ports::Kept),
+            // Away from what the key was made in: `nft` would take that for the ports.
+            Set::Shifts4 | Set::Shifts6 => {
+                (Register::THIRD, Ports::Shifted(Register::word(8 + words), Register::word(9 + words)))
+            }
+            _ if v6 => (Register::FIRST, Ports::To(Register::SECOND)),
+            _ => (Register::FIRST, Ports::To(Register::word(words))),
+        };
+        expression::lookup(&mut self.0, set.name(), Found::Value(address));
+        expression::destination_nat(&mut self.0, family.number, address, ports);
+        self
+    }
+
+    /// `comment "TEXT"`, of at most 127 bytes.
+    pub(crate) fn comment(mut self, text: &'static str) -> Self {
+        self.1 = Some(text);
         self
     }
 
@@ -205,6 +221,9 @@ impl Statements {
             .put_str(rule::TABLE, super::TABLE)
             .put_str(rule::CHAIN, chain)
             .put(rule::EXPRESSIONS | crate::model::attributes::NESTED, self.0.as_bytes());
+        if let Some(text) = self.1 {
+            attributes.put(rule::USERDATA, &comment(text));
+        }
         NftMessage { kind: msg::NEWRULE, family, flags: CREATE | APPEND, attributes: attributes.into_bytes() }
     }
 }

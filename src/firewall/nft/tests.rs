@@ -16,6 +16,7 @@ fn walled() -> NetworkRules {
 /// Everything of one network and one attachment, as an ADD brings it up on a fresh host.
 fn bring_up(sender: &Sender) {
     sender.commit(&base("CNI-ADMIN")).unwrap();
+    sender.commit(&shift_base()).unwrap();
     sender.commit(&guard_base()).unwrap();
     let mut messages = network(&walled());
     messages.extend(add(&network_elements(&walled())));
@@ -50,7 +51,9 @@ fn a_second_writer_changes_nothing() {
     isolated(&["nft"], || {
         let sender = Sender::open();
         bring_up(&sender);
-        for messages in [base("CNI-ADMIN"), guard_base(), admin("CNI-ADMIN"), network(&walled())] {
+        for messages in
+            [base("CNI-ADMIN"), shift_base(), guard_base(), admin("CNI-ADMIN"), network(&walled())]
+        {
             assert_eq!(sender.commit(&messages), Err(libc::EEXIST));
         }
         sender.commit(&network_replacing(&walled())).unwrap();
@@ -217,6 +220,10 @@ fn elements_speak_to_people() {
             "port tcp 192.0.2.1:2081 -> 10.1.0.2:80",
             "port sctp 127.0.0.1:2082 -> 10.1.0.2:80",
             "port tcp [2001:db8::1]:2083 -> [fd00::2]:80",
+            "ports tcp 0.0.0.0:2100-2110 -> 10.1.0.2",
+            "ports tcp [::]:2100-2110 -> fd00::2",
+            "ports tcp 192.0.2.1:2200-2210 -> 10.1.0.2 shifted into 5800-65535",
+            "ports tcp [2001:db8::1]:2200-2210 -> fd00::2 shifted into 0-2119",
             "way out of 10.1.0.2 -> chain net-web",
             "way out of fd00::2 -> chain net-web",
             "source address 02:00:00:00:00:01 on lks000000000002",

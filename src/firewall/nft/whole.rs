@@ -49,11 +49,23 @@ impl StaticChain {
     }
 }
 
-/// Every chain that networks with these rules need, `guards` those of table `bridge linkspan` as well.
-pub fn static_chains(networks: &[NetworkRules], guards: bool) -> Vec<StaticChain> {
+/// What is made only where some attachment needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// The table `bridge linkspan` (see [`super::guard_base`]).
+    pub guards: bool,
+    /// The maps of shifted ranges of ports and their rules (see [`super::shift_base`]).
+    pub shifts: bool,
+}
+
+/// Every chain that networks with these rules need.
+pub fn static_chains(networks: &[NetworkRules], beside: Beside) -> Vec<StaticChain> {
     let mut chains: Vec<StaticChain> = Vec::new();
     if !networks.is_empty() {
         by_name(&mut chains, INET, base::rules());
+        if beside.shifts {
+            by_name(&mut chains, INET, base::shift_rules());
+        }
         let mut admins: Vec<&str> = networks.iter().map(|rules| rules.admin_chain.as_str()).collect();
         admins.sort_unstable();
         admins.dedup();
@@ -69,7 +81,7 @@ pub fn static_chains(networks: &[NetworkRules], guards: bool) -> Vec<StaticChain
         let jumps = admins.into_iter().map(base::jump_to).collect();
         chains.push(StaticChain::new(INET, ADMIN, jumps));
     }
-    if guards {
+    if beside.guards {
         by_name(&mut chains, BRIDGE, base::guard_rules());
     }
     chains
@@ -85,8 +97,15 @@ fn by_name(chains: &mut Vec<StaticChain>, family: u8, rules: Vec<(&'static str, 
 }
 
 /// The table of a family (`NFPROTO_INET`, `NFPROTO_BRIDGE`) with its sets and base chains, where they are missing.
-pub fn table_foundation(family: u8) -> Vec<NftMessage> {
-    if family == BRIDGE { base::guard_foundation() } else { base::foundation() }
+pub fn table_foundation(family: u8, beside: Beside) -> Vec<NftMessage> {
+    if family == BRIDGE {
+        return base::guard_foundation();
+    }
+    let mut messages = base::foundation();
+    if beside.shifts {
+        messages.extend(base::shift_sets());
+    }
+    messages
 }
 
 /// Whether a reply to [`super::probe_table`] tells of a table that is switched off (`NFT_TABLE_F_DORMANT`).
