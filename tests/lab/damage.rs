@@ -49,7 +49,7 @@ impl Scene {
             .on(&a)
             .publish(&["8080:80", "127.0.0.1:9090:80"]);
         let web = (web.clone(), web.add().ok());
-        let other = other.on(&b).publish(&["8081:80"]);
+        let other = other.on(&b).publish(&["8081:80", "8100-8109:8100-8109", "8200-8209:9200-9209"]);
         let other = (other.clone(), other.add().ok());
         let servers = vec![
             tcp_server(&a, "[::]:80", "a"),
@@ -156,6 +156,8 @@ pub fn to_nftables(scene: &Scene) -> Vec<Damage> {
             &["nft flush map inet linkspan ports4_any", "nft flush map inet linkspan ports4"],
             "0.0.0.0:8080",
         ),
+        damage("a range is closed", &["nft flush map inet linkspan ranges4"], "8100-8109"),
+        damage("a shifted range is closed", &["nft flush map inet linkspan shifts4"], "8200-8209"),
         damage("ways out are closed", &["nft flush map inet linkspan egress4"], "way out of"),
         damage("a wall falls", &["nft flush set inet linkspan walled"], "wall around"),
         damage(
