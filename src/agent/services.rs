@@ -13,28 +13,37 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::names::{self, Names};
+use super::protocol::Degraded;
 use super::shared::{Change, Shared};
 use crate::plan::Plan;
 use crate::store::Record;
 
 /// The state of all services.
 #[derive(Debug, Default)]
-pub struct Services {}
+pub struct Services {
+    /// The name service.
+    pub names: Names,
+}
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
-pub(super) fn needs(_record: &Record<Plan>) -> bool {
-    false
+pub(super) fn needs(record: &Record<Plan>) -> bool {
+    record.naming.is_some()
 }
 
 /// Tells every service; gives what does not work.
-pub(super) fn tell(_shared: &Rc<Shared>, _change: Change<'_>) -> Vec<String> {
-    Vec::new()
+pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
+    let of = |service: &str, reasons: Vec<String>| {
+        let service = service.to_owned();
+        reasons.into_iter().map(move |reason| Degraded { service: service.clone(), reason })
+    };
+    of(names::SERVICE, names::change(shared, change)).collect()
 }
 
 /// Starts what the services do of their own accord.
 pub(super) fn start(_shared: &Rc<Shared>) {}
 
 /// What the services say of themselves.
-pub(super) fn status(_shared: &Shared) -> Value {
-    json!({})
+pub(super) fn status(shared: &Shared) -> Value {
+    json!({ names::SERVICE: names::status(shared) })
 }
