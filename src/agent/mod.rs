@@ -10,12 +10,14 @@
 //! | `socket`, [`protocol`] | the conversation with the plugin |
 //! | [`client`] | the plugin's side of it, without the runtime |
 //! | `watch` | changes that nobody tells |
-//! | `shared`, [`services`] | what the services share; each service |
+//! | `shared`, [`services`] | what the services share; their list |
+//! | [`names`] | the name service |
 
 pub mod client;
 mod error;
 mod life;
 mod log;
+pub mod names;
 mod notify;
 pub mod protocol;
 mod repair;

@@ -14,6 +14,8 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::task::spawn_local;
 
+use super::names::{self, Names};
+use super::protocol::Degraded;
 use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
 use crate::plan::Plan;
@@ -22,19 +24,25 @@ use crate::store::Record;
 /// The state of all services.
 #[derive(Debug, Default)]
 pub struct Services {
+    /// The name service.
+    pub names: Names,
     /// What somebody took away is put back.
     pub(super) repair: Repair,
 }
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
-pub(super) fn needs(_record: &Record<Plan>) -> bool {
-    false
+pub(super) fn needs(record: &Record<Plan>) -> bool {
+    record.naming.is_some()
 }
 
 /// Tells every service; gives what does not work.
-pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
+pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
+    let of = |service: &str, reasons: Vec<String>| {
+        let service = service.to_owned();
+        reasons.into_iter().map(move |reason| Degraded { service: service.clone(), reason })
+    };
     repair::change(shared, change);
-    Vec::new()
+    of(names::SERVICE, names::change(shared, change)).collect()
 }
 
 /// Starts what the services do of their own accord.
@@ -44,5 +52,5 @@ pub(super) fn start(shared: &Rc<Shared>) {
 
 /// What the services say of themselves.
 pub(super) fn status(shared: &Shared) -> Value {
-    json!({"repair": shared.services.repair.status()})
+    json!({ names::SERVICE: names::status(shared), "repair": shared.services.repair.status() })
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::protocol::Degraded;
 use super::services::{self, Services};
 use super::{AgentError, log};
 use crate::model::AttachmentKey;
@@ -53,7 +54,7 @@ impl Shared {
     ///
     /// # Errors
     /// Where the record cannot be read; what was known of it stays.
-    pub(super) fn refresh(self: &Rc<Self>, key: &AttachmentKey) -> Result<Vec<String>, AgentError> {
+    pub(super) fn refresh(self: &Rc<Self>, key: &AttachmentKey) -> Result<Vec<Degraded>, AgentError> {
         Ok(match self.state.ready::<Plan>(key)? {
             Some(record) => self.attached(&record),
             None => {
@@ -103,7 +104,7 @@ impl Shared {
         })
     }
 
-    fn attached(self: &Rc<Self>, record: &Record<Plan>) -> Vec<String> {
+    fn attached(self: &Rc<Self>, record: &Record<Plan>) -> Vec<Degraded> {
         let needs = services::needs(record);
         self.known.borrow_mut().insert(record.key.clone(), needs);
         services::tell(self, Change::Attached(record))

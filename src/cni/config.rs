@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Arguments;
-use crate::model::{AttachmentKey, IngressPolicy, MacAddress, PortMapping, RangeSet, Route, Shaping};
+use crate::model::{AttachmentKey, IngressPolicy, MacAddress, Naming, PortMapping, RangeSet, Route, Shaping};
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
 #[derive(Debug, Clone)]
@@ -31,6 +31,9 @@ pub struct NetworkConfig {
     pub mac: Option<MacAddress>,
     /// DNS of key `dns` or, where given, of the capability `dns`.
     pub dns: Dns,
+    /// What the container is called, where the network has a name service (key `dns.enabled`). The name servers of
+    /// [`Self::dns`] have become its upstreams.
+    pub naming: Option<Naming>,
     /// Keys of the reference `portmap`.
     pub portmap: PortmapKeys,
     /// Keys of the reference `firewall`.

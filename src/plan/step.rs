@@ -267,6 +267,14 @@ impl Plan {
         })
     }
 
+    /// The bridge, where the plan has one.
+    pub fn bridge(&self) -> Option<&Bridge> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Bridge(bridge) => Some(bridge),
+            _ => None,
+        })
+    }
+
     /// The veth pair, where the plan has one.
     pub fn link(&self) -> Option<&Link> {
         self.steps.iter().find_map(|step| match step {

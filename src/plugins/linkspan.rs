@@ -10,7 +10,7 @@ use crate::cni::{
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Lookup, Reply, log};
+use super::{Lookup, Reply, agent, log};
 
 /// Serves one call: `input` is what came on standard input.
 ///
@@ -63,8 +63,13 @@ fn serve(
     let outcome = match environment.command {
         Command::Add => verbs::add(&mut cx, &call)
             .map_err(CniError::from)
+            .map(|attached| agent::attached(&mut cx, &call, attached))
             .and_then(|result| result.to_json(config.cni_version).map_err(CniError::from)),
-        Command::Del => verbs::del(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
+        Command::Del => {
+            let deleted = verbs::del(&mut cx, &call);
+            agent::detached(&mut cx, &call);
+            deleted.map_err(CniError::from).map(|()| String::new())
+        }
         Command::Check => verbs::check(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
         Command::Gc => verbs::gc(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
         Command::Status => verbs::status(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
-use crate::model::AttachmentKey;
+use crate::model::{AttachmentKey, Naming};
 
 /// The version of the record that this program writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -24,6 +24,9 @@ pub struct Record<P = Value> {
     pub network: String,
     /// When its ADD began, in seconds since 1970.
     pub created: u64,
+    /// What the container is called, where its network has a name service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naming: Option<Naming>,
     /// The steps of its plan.
     pub plan: P,
 }

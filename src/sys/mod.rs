@@ -6,6 +6,7 @@ pub mod arena;
 pub mod boot;
 pub mod command;
 pub mod daemon;
+pub mod datagrams;
 mod error;
 pub mod netlink;
 mod netns;

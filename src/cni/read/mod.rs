@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod naming;
 mod portmap;
 mod range;
 mod route;
@@ -98,6 +99,8 @@ impl NetworkConfig {
         let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
         let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
         let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let mut dns = runtime.dns.clone().unwrap_or(dns);
+        let naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?;
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -110,7 +113,8 @@ impl NetworkConfig {
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
             mac: runtime.mac,
-            dns: runtime.dns.unwrap_or(dns),
+            dns,
+            naming,
             portmap,
             firewall,
             tuning,
@@ -137,6 +141,13 @@ impl NetworkConfig {
             return Err(Error::Conflict {
                 keys: "disableContainerInterface = true and ipam".to_owned(),
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
+            });
+        }
+        if self.naming.is_some() && !(addresses && self.bridge.is_gateway) {
+            return Err(Error::Conflict {
+                keys: "dns.enabled = true without a gateway".to_owned(),
+                reason: "names are served on the gateway's address; set isGateway, and an ipam that gives addresses"
+                    .to_owned(),
             });
         }
         if command != Command::Add {
