@@ -19,6 +19,7 @@ mod life;
 mod log;
 pub mod names;
 mod notify;
+mod ports;
 pub mod protocol;
 mod repair;
 pub mod services;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_local;
 
 use super::names::{self, Names};
+use super::ports::{self, Ports};
 use super::protocol::Degraded;
 use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
@@ -26,13 +27,15 @@ use crate::store::Record;
 pub struct Services {
     /// The name service.
     pub names: Names,
+    /// Published ports, held and served.
+    pub ports: Ports,
     /// What somebody took away is put back.
     pub(super) repair: Repair,
 }
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
 pub(super) fn needs(record: &Record<Plan>) -> bool {
-    record.naming.is_some()
+    record.naming.is_some() || ports::needs(record)
 }
 
 /// Tells every service; gives what does not work.
@@ -42,15 +45,21 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
         reasons.into_iter().map(move |reason| Degraded { service: service.clone(), reason })
     };
     repair::change(shared, change);
-    of(names::SERVICE, names::change(shared, change)).collect()
+    let names = of(names::SERVICE, names::change(shared, change));
+    names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
 
 /// Starts what the services do of their own accord.
 pub(super) fn start(shared: &Rc<Shared>) {
+    ports::start();
     spawn_local(repair::run(Rc::clone(shared)));
 }
 
 /// What the services say of themselves.
 pub(super) fn status(shared: &Shared) -> Value {
-    json!({ names::SERVICE: names::status(shared), "repair": shared.services.repair.status() })
+    json!({
+        names::SERVICE: names::status(shared),
+        ports::SERVICE: ports::status(shared),
+        "repair": shared.services.repair.status(),
+    })
 }

@@ -196,6 +196,9 @@ pub struct PortmapKeys {
     pub require_family: bool,
     /// `holdPorts` (false): whether linkspan's agent is to bind the published ports, so that no process can.
     pub hold: bool,
+    /// `userlandProxy` (false): whether the agent is to serve published ports at `[::1]`, which the kernel does not
+    /// translate, and at 127.0.0.1 where `snat` is off.
+    pub proxy: bool,
     /// `snat` (true).
     pub snat: bool,
     /// `masqAll` (false).

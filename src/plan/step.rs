@@ -77,6 +77,9 @@ pub struct Claims {
     /// Whether linkspan's agent is to bind them while it runs (`holdPorts`), so that no other process can.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
+    /// Whether the agent serves them where the kernel does not translate (`userlandProxy`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy: bool,
 }
 
 /// See [`Step::Forwarding`].
@@ -287,6 +290,14 @@ impl Plan {
     pub fn firewall(&self) -> Option<&Firewall> {
         self.steps.iter().find_map(|step| match step {
             Step::Firewall(firewall) => Some(&**firewall),
+            _ => None,
+        })
+    }
+
+    /// The host ports, where the plan has any.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Claims(claims) => Some(claims),
             _ => None,
         })
     }
