@@ -8,7 +8,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use lab::agent::{Agent, Stray, status};
-use lab::hold::Hold;
+use lab::hold::Holder;
 use lab::plugin::{dual_stack, v4};
 use lab::talk::{http_get, http_server, pour, sink_server, tcp, tcp_answers, tcp_server, udp, udp_server};
 use lab::{Lab, Plugin, eventually};
@@ -81,7 +81,7 @@ fn a_process_that_has_the_port_keeps_it() {
     let Some(lab) = Lab::new() else { return };
     let _agent = Agent::start();
     let a = lab.container("a");
-    let taken = Hold::tcp(&lab.host, "127.0.0.1:8080", "nginx", &[]);
+    let taken = Holder::tcp(&lab.host, "127.0.0.1:8080", "nginx", &[]);
     let plugin = network(&lab, json!({"holdPorts": true})).on(&a).publish(&["8080:80"]);
     plugin.add().refused(102);
     drop(taken);

@@ -14,9 +14,12 @@
 //! | [`names`] | the name service |
 
 pub mod client;
+mod counters;
 mod error;
+mod events;
 mod life;
 mod log;
+mod metrics;
 pub mod names;
 mod notify;
 mod ports;

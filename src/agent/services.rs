@@ -14,6 +14,8 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::task::spawn_local;
 
+use super::events::{self, Events};
+use super::metrics;
 use super::names::{self, Names};
 use super::ports::{self, Ports};
 use super::protocol::Degraded;
@@ -25,6 +27,8 @@ use crate::store::Record;
 /// The state of all services.
 #[derive(Debug, Default)]
 pub struct Services {
+    /// What happens.
+    pub(super) events: Events,
     /// The name service.
     pub names: Names,
     /// Published ports, held and served.
@@ -45,6 +49,7 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
         reasons.into_iter().map(move |reason| Degraded { service: service.clone(), reason })
     };
     repair::change(shared, change);
+    events::change(shared, change);
     let names = of(names::SERVICE, names::change(shared, change));
     names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
@@ -52,6 +57,9 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
 /// Starts what the services do of their own accord.
 pub(super) fn start(shared: &Rc<Shared>) {
     ports::start();
+    events::start(shared);
+    spawn_local(events::run(Rc::clone(shared)));
+    spawn_local(metrics::run(Rc::clone(shared), shared.metrics));
     spawn_local(repair::run(Rc::clone(shared)));
 }
 

@@ -16,6 +16,7 @@ mod fake;
 mod kernel;
 mod walk;
 
+pub use crate::sys::rtnl::Traffic;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{ChainDropping, Delegation, Holder, Kernel, Mending, PortSurvey, SandboxError};

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -27,7 +28,12 @@ pub(super) enum Command {
     Reconcile(Reconcile),
     Agent {
         on_demand: bool,
+        metrics: Option<SocketAddr>,
     },
+    /// What there is on the host, of all networks.
+    Survey,
+    /// What happens from now on.
+    Events,
 }
 
 /// How `reconcile` goes about it.
@@ -46,14 +52,15 @@ pub(super) struct Target {
     pub(super) netns: String,
 }
 
-const VERBS: [&str; 7] = ["add", "check", "del", "gc", "status", "reconcile", "agent"];
-const OPTIONS: [&str; 5] = ["help", "version", "dry-run", "collect", "on-demand"];
+const VERBS: [&str; 8] = ["add", "check", "del", "gc", "status", "reconcile", "events", "agent"];
+const OPTIONS: [&str; 6] = ["help", "version", "dry-run", "collect", "on-demand", "metrics"];
 
 /// Reads the arguments that follow the program's name.
 pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(args);
     let mut words: Vec<String> = Vec::new();
     let (mut dry_run, mut collect, mut on_demand) = (false, false, false);
+    let mut metrics = None;
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
@@ -61,6 +68,7 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
             Arg::Long("dry-run") => dry_run = true,
             Arg::Long("collect") => collect = true,
             Arg::Long("on-demand") => on_demand = true,
+            Arg::Long("metrics") => metrics = Some(loopback(&parser.value()?.string()?)?),
             Arg::Value(word) => words.push(word.string()?),
             Arg::Long(name) => {
                 let hint = suggestion(name, OPTIONS, "--");
@@ -70,11 +78,14 @@ pub(super) fn parse(args: Vec<OsString>) -> Result<Command, Error> {
         }
     }
     let command = command(words)?;
+    if metrics.is_some() && !matches!(command, Command::Agent { .. }) {
+        return Err(Error::Usage("only 'agent' has --metrics".to_owned()));
+    }
     match command {
         Command::Reconcile(_) if !on_demand => Ok(Command::Reconcile(Reconcile { dry_run, collect })),
         _ if collect => Err(Error::Usage("only 'reconcile' has --collect".to_owned())),
         Command::Gc { network, .. } if !on_demand => Ok(Command::Gc { network, dry_run }),
-        Command::Agent { .. } if !dry_run => Ok(Command::Agent { on_demand }),
+        Command::Agent { .. } if !dry_run => Ok(Command::Agent { on_demand, metrics }),
         _ if dry_run => Err(Error::Usage("only 'gc' and 'reconcile' have --dry-run".to_owned())),
         _ if on_demand => Err(Error::Usage("only 'agent' has --on-demand".to_owned())),
         other => Ok(other),
@@ -98,9 +109,16 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
         "agent" => {
             return match words.next() {
                 Some(word) => Err(Error::Usage(format!("'agent' has no use for '{word}'"))),
-                None => Ok(Command::Agent { on_demand: false }),
+                None => Ok(Command::Agent { on_demand: false, metrics: None }),
             };
         }
+        "events" => {
+            return match words.next() {
+                Some(word) => Err(Error::Usage(format!("'events' has no use for '{word}'"))),
+                None => Ok(Command::Events),
+            };
+        }
+        "status" if words.len() == 0 => return Ok(Command::Survey),
         "add" | "check" | "del" => true,
         "gc" | "status" => false,
         _ => {
@@ -129,6 +147,16 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
         "add" => Command::Add(target),
         "check" => Command::Check(target),
         _ => Command::Del(target),
+    })
+}
+
+/// An address that nobody outside can reach: the numbers name every container.
+fn loopback(text: &str) -> Result<SocketAddr, Error> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    address.ok_or_else(|| {
+        Error::Usage(format!(
+            "--metrics needs a loopback address and a port, such as 127.0.0.1:9464, not '{text}'"
+        ))
     })
 }
 
@@ -169,8 +197,13 @@ mod tests {
         assert_eq!(parsed("").unwrap(), Command::Introduce);
         assert_eq!(parsed("add --help").unwrap(), Command::Help);
         assert_eq!(parsed("-V").unwrap(), Command::Version);
-        assert_eq!(parsed("agent").unwrap(), Command::Agent { on_demand: false });
-        assert_eq!(parsed("agent --on-demand").unwrap(), Command::Agent { on_demand: true });
+        assert_eq!(parsed("agent").unwrap(), Command::Agent { on_demand: false, metrics: None });
+        assert_eq!(parsed("agent --on-demand").unwrap(), Command::Agent { on_demand: true, metrics: None });
+        let metrics = Some("127.0.0.1:9464".parse().unwrap());
+        let agent = Command::Agent { on_demand: false, metrics };
+        assert_eq!(parsed("agent --metrics 127.0.0.1:9464").unwrap(), agent);
+        assert_eq!(parsed("status").unwrap(), Command::Survey);
+        assert_eq!(parsed("events").unwrap(), Command::Events);
     }
 
     #[test]
@@ -179,7 +212,9 @@ mod tests {
         assert!(refused("frobnicate").contains("no command 'frobnicate'"));
         assert!(refused("add").contains("linkspan add NETWORK NETNS"));
         assert!(refused("add web").contains("a network namespace"));
-        assert!(refused("status").contains("linkspan status NETWORK"));
+        assert!(refused("gc").contains("linkspan gc NETWORK"));
+        assert!(refused("agent --metrics 0.0.0.0:9464").contains("loopback"));
+        assert!(refused("status --metrics 127.0.0.1:9464").contains("only 'agent'"));
         assert!(refused("gc web a b").contains("no use for 'b'"));
         assert!(refused("gc web --dryrun").contains("'--dry-run'"));
         assert!(refused("add web a --dry-run").contains("only 'gc'"));

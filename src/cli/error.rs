@@ -203,6 +203,12 @@ pub enum Error {
         /// Of how many.
         asked: usize,
     },
+    /// There is no agent to follow.
+    #[error("no agent can be asked ({source}): start one with 'linkspan agent'")]
+    NoAgent {
+        /// The system's reason.
+        source: io::Error,
+    },
     /// What the records say could not be read, compared or put back.
     #[error("{0}")]
     Reconcile(#[from] crate::verbs::VerbError),

@@ -13,6 +13,7 @@ mod network_verbs;
 mod reconcile;
 mod request;
 mod suggest;
+mod survey;
 mod version;
 
 use std::ffi::OsString;
@@ -56,7 +57,10 @@ Usage:
   linkspan status NETWORK          ask each plugin whether it could attach now
   linkspan reconcile               put back what somebody took away of all networks; --dry-run only says what,
                                    --collect also deletes what containers left that died without DEL
-  linkspan agent                   serve names to containers, until SIGTERM
+  linkspan status                  what there is: networks, addresses, containers, and what the agent does
+  linkspan events                  follow what happens, one JSON object a line; needs the agent
+  linkspan agent                   serve names to containers, until SIGTERM; --metrics 127.0.0.1:PORT
+                                   serves numbers there too, besides /run/linkspan/metrics.sock
 
 NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
 
@@ -117,7 +121,9 @@ fn dispatch(
             place.chain(&network).status(stdout)?;
         }
         Command::Reconcile(how) => reconcile::reconcile(how, stdout)?,
-        Command::Agent { on_demand } => agent::run(on_demand)?,
+        Command::Agent { on_demand, metrics } => agent::run(on_demand, metrics)?,
+        Command::Survey => survey::print(stdout)?,
+        Command::Events => survey::follow(stdout)?,
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         bridge: facts.bridge,
         mac: Some(facts.mac),
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
+        ranges: Vec::new(),
+        lease_directory: None,
         mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {
             Backend::Nftables => FirewallBackend::Nftables,

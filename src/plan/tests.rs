@@ -30,6 +30,8 @@ fn network() -> Network {
     Network {
         mac: None,
         gc_after: None,
+        ranges: Vec::new(),
+        lease_directory: None,
         name: "web".into(),
         bridge: "lks-web".into(),
         automatic: Vec::new(),

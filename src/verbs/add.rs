@@ -31,6 +31,7 @@ pub struct Attached {
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
+    let begun = SystemTime::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
@@ -45,7 +46,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
-    let pending = state.write_pending(&record(&key, call, opening(&key, &source)))?;
+    let pending = state.write_pending(&record(&key, call, begun, opening(&key, &source)))?;
     let delegated = matches!(call.config.ipam, Ipam::Delegated { .. });
     // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
     // attachment meanwhile.
@@ -68,7 +69,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         return Err(abandon(cx, pending, &plan, error));
     }
     let naming = naming(call, &mut chosen);
-    let complete = Record { naming, ..record(&key, call, plan) };
+    let complete = Record { naming, ..record(&key, call, begun, plan) };
     let attached = attach(cx, call, &provided, pending, complete);
     drop(lock);
     let record = attached?;
@@ -105,7 +106,10 @@ fn attach(
     record: Record<Plan>,
 ) -> Result<Record<Plan>, VerbError> {
     let prepared = match pending.rewrite(&record) {
-        Ok(()) => network::prepare(cx, call.config, provided),
+        Ok(()) => {
+            let source = record.plan.leases().map_or(&LeaseSource::None, |step| &step.source);
+            network::prepare(cx, call.config, provided, source)
+        }
         Err(error) => Err(error.into()),
     };
     if let Err(error) = prepared {
@@ -125,13 +129,14 @@ fn opening(key: &AttachmentKey, source: &LeaseSource) -> Plan {
     Plan { steps: vec![Step::Leases(leases)] }
 }
 
-fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+fn record(key: &AttachmentKey, call: &Call, begun: SystemTime, plan: Plan) -> Record<Plan> {
+    let since = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         version: RECORD_VERSION,
         key: key.clone(),
         network: call.config.name.clone(),
-        created: now,
+        created: since.as_secs(),
+        begun: u64::try_from(since.as_micros()).unwrap_or_default(),
         naming: None,
         plan,
     }

@@ -13,6 +13,7 @@ mod reap;
 mod reconcile;
 pub mod resolver;
 mod status;
+mod survey;
 
 pub use add::{Attached, add};
 pub use check::check;
@@ -22,6 +23,7 @@ pub use gc::gc;
 pub use journal::Journal;
 pub use reconcile::{Collect, Dead, Reconciled, reconcile};
 pub use status::status;
+pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, Survey, survey};
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -8,10 +8,10 @@ use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, MacAddress, Network};
+use crate::model::{FirewallBackend, LeaseSource, MacAddress, Network};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
-use super::{Context, VerbError};
+use super::{Context, VerbError, addressing};
 
 /// A network, and its record as it was before this call.
 #[derive(Debug)]
@@ -129,6 +129,7 @@ pub(super) fn prepare(
     cx: &mut Context,
     config: &NetworkConfig,
     provided: &Provided,
+    source: &LeaseSource,
 ) -> Result<(), VerbError> {
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
@@ -137,7 +138,13 @@ pub(super) fn prepare(
         Ipam::None => serde_json::Value::Null,
         _ => serde_json::to_value(&rules).unwrap_or_default(),
     };
-    let wanted = Network { rules: written, ..network.clone() };
+    let (ranges, lease_directory) = match (&config.ipam, source) {
+        (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
+            (addressing::range_sets(host_local, network).to_vec(), Some(directory.clone()))
+        }
+        _ => (Vec::new(), None),
+    };
+    let wanted = Network { rules: written, ranges, lease_directory, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }

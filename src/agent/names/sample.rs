@@ -43,6 +43,7 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         key: AttachmentKey::new(id, format!("eth-{network}")),
         network: network.to_owned(),
         created: 1,
+        begun: 1,
         naming: Some(Naming {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             ..Naming::default()

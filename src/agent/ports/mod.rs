@@ -138,6 +138,13 @@ pub(super) fn start() {
     }
 }
 
+impl Ports {
+    /// How many sockets there are.
+    pub(super) fn count(&self) -> usize {
+        self.held.borrow().values().map(Vec::len).sum()
+    }
+}
+
 /// What the service says of itself.
 pub(super) fn status(shared: &Shared) -> Value {
     let Ports { held, counters } = &shared.services.ports;

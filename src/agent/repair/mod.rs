@@ -235,6 +235,16 @@ impl Repair {
         say(found.drifts.iter().map(|drift| format!("put back: {drift}")));
         say(found.failures.iter().map(|failure| format!("cannot put back: {failure}")));
         say(found.collected.iter().map(|key| format!("took away {key}, which died without DEL")));
+        let events = &shared.services.events;
+        found
+            .drifts
+            .iter()
+            .for_each(|drift| events.tell("repaired", json!({"object": drift.object, "found": drift.found})));
+        found.failures.iter().for_each(|failure| events.tell("repair-failed", json!({"error": failure})));
+        found
+            .collected
+            .iter()
+            .for_each(|key| events.tell("collected", json!({"attachment": key.to_string()})));
         self.remember_dead(shared, found);
         match (found.failures.is_empty(), found.drifts.is_empty()) {
             (false, _) => Found::Failure,
@@ -257,6 +267,9 @@ impl Repair {
                     None => "never, by gcAfter".to_owned(),
                 };
                 log::info(&format!("{} died without DEL; what it left is taken away {when}", one.key));
+                let what =
+                    json!({"attachment": one.key.to_string(), "network": one.network, "gcAfter": grace});
+                shared.services.events.tell("dead", what);
                 Dead { since: now, due: grace.map(|seconds| now + Duration::from_secs(seconds)) }
             });
         }

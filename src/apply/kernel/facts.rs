@@ -1,9 +1,11 @@
 //! What has to be known of the host before a network is used for the first time, and for STATUS.
 
+use std::collections::HashMap;
+
 use ipnetwork::IpNetwork;
 
 use crate::model::names;
-use crate::sys::rtnl::{self, RouteFilter};
+use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
 use super::{Cause, Kernel};
 
@@ -79,6 +81,14 @@ impl Kernel {
             }
         }
         Ok(None)
+    }
+
+    /// How much has gone through each link of the host, by name.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn traffic(&mut self) -> Result<HashMap<String, Traffic>, Cause> {
+        Ok(rtnl::traffic(self.host()?)?.into_iter().collect())
     }
 
     /// How many ports a bridge has; `None` where it does not exist.

@@ -16,6 +16,7 @@ mod route;
 mod set;
 mod tc;
 mod tc_query;
+mod traffic;
 mod veth;
 
 pub use address::{Address, AddressSpec, add_address, addresses, delete_address};
@@ -36,6 +37,7 @@ pub use route::{
 pub use set::{Devconf, LinkChange, LinkTarget, set_link};
 pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
 pub use tc_query::{Qdisc, Redirect, qdiscs, redirects};
+pub use traffic::{Traffic, traffic};
 pub use veth::{Veth, create_veth};
 
 #[cfg(test)]

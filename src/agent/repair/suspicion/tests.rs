@@ -20,7 +20,7 @@ fn record(id: &str) -> Record<Plan> {
     };
     let forwarding = Step::Forwarding(Forwarding { ipv4: true, ipv6: false });
     let plan = Plan { steps: vec![forwarding, Step::Link(link)] };
-    Record { version: 1, key, network: "web".into(), created: 0, plan }
+    Record { version: 1, key, network: "web".into(), created: 0, begun: 0, naming: None, plan }
 }
 
 fn link(name: &str, index: u32) -> Link {
