@@ -39,8 +39,9 @@ const THREAD: &str = "linkspan";
 const LEGACY_LOOK: Duration = Duration::from_secs(1);
 /// How many lines of the log one repair fills.
 const LINES: usize = 8;
-/// How long after a failure a repair is tried again.
+/// How long after a failure a repair is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(600);
 
 /// The state of the service.
 #[derive(Debug, Default)]
@@ -112,8 +113,10 @@ async fn watch(shared: &Rc<Shared>) -> Result<(), AgentError> {
     repair.learn_links();
     repair.suspicions.borrow_mut().suspect_all();
     let mut due = Some(Instant::now());
+    let mut retry = RETRY;
+    let mut again: Option<Instant> = None;
     loop {
-        let deadline = earliest(due, repair.next_collection());
+        let deadline = [due, again, repair.next_collection()].into_iter().flatten().min();
         let at = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             heard = links.hear() => repair.hear(&heard?, |told, (kind, body)| {
@@ -135,15 +138,23 @@ async fn watch(shared: &Rc<Shared>) -> Result<(), AgentError> {
             }
             () = sleep_until(at.into()), if deadline.is_some() => {
                 due = None;
+                if again.is_some_and(|again| again <= Instant::now()) {
+                    again = None;
+                    repair.suspicions.borrow_mut().suspect_all();
+                }
                 let expired = repair.expired();
                 if repair.suspicions.borrow_mut().take().is_empty() && expired.is_empty() {
                     continue;
                 }
                 let found = mend(shared, expired).await;
                 pace.looked(Instant::now(), found != Found::Nothing);
+                // What could not be put back is tried again, less and less often; what else happens does not wait.
                 if found == Found::Failure {
-                    repair.suspicions.borrow_mut().suspect_all();
-                    due = Some(Instant::now() + RETRY);
+                    again = Some(Instant::now() + retry);
+                    retry = LAST_RETRY.min(retry * 2);
+                } else {
+                    again = None;
+                    retry = RETRY;
                 }
                 // Our own programs have changed the tables of legacy iptables.
                 tables = xtables::legacy_tables().unwrap_or_default();
@@ -351,13 +362,6 @@ impl Ear {
 /// Whether a thread of this name is one of linkspan's, the plugin's or the agent's.
 fn is_ours(name: &str) -> bool {
     name == THREAD
-}
-
-fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 fn say(lines: impl ExactSizeIterator<Item = String>) {

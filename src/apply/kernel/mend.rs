@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use crate::model::{AttachmentKey, Network};
-use crate::plan::{Bridge, Forwarding, Link, Plan, Port, Step};
+use crate::plan::{Bridge, Forwarding, Link, Plan, Port, Sandbox, Step};
 use crate::sys::rtnl::{self, LinkChange, LinkTarget};
+use crate::sys::{Netns, NetnsError, process};
 
 use super::ruleset::Ruleset;
 use super::{ApplyError, Cause, Drift, Host, Kernel};
@@ -120,7 +121,7 @@ impl Kernel {
         mending.take(key, outcome);
         let Some(link) = plan.link() else { return };
         let Some(found) = links.get(link.host_name.as_str()) else {
-            if self.sandbox(&link.sandbox).is_none() {
+            if is_dead(&link.sandbox) {
                 mending.dead.push(key.clone());
                 return;
             }
@@ -201,6 +202,19 @@ impl Kernel {
         }
         Ok(drifts)
     }
+}
+
+/// Whether a namespace is gone: its path is, or means another, and no process that can be seen lives in it. One that
+/// cannot be looked at counts as living.
+fn is_dead(sandbox: &Sandbox) -> bool {
+    let gone = match Netns::open(&sandbox.path) {
+        Ok(netns) => {
+            netns.identity().is_ok_and(|now| (now.device, now.inode) != (sandbox.device, sandbox.inode))
+        }
+        Err(NetnsError::Unusable { .. }) => false,
+        Err(_) => true,
+    };
+    gone && !process::lives_in(sandbox.device, sandbox.inode)
 }
 
 /// The bridges of all attachments, each distinct wish once: attachments of one network may have different gateways.
