@@ -15,6 +15,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
 pub mod agent;
+pub mod dns;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
