@@ -34,7 +34,7 @@ fn scene() -> Option<Scene> {
     let web = lab.plugin(json!({"dns": {"enabled": true}, "ipam": v4(1)}));
     let (evil, good) = (lab.container("evil"), lab.container("good"));
     let result = web.on(&evil).add().ok();
-    let target = address(&web.on(&good).add().ok(), 4);
+    let target = address(&web.on(&good).args("IgnoreUnknown=1;K8S_POD_NAME=good").add().ok(), 4);
     let gw = gateway(&result, 4);
     Some(Scene { lab, agent, evil, good, gw, target })
 }
@@ -42,7 +42,7 @@ fn scene() -> Option<Scene> {
 impl Scene {
     /// The well-behaved container is served, by both transports.
     fn all_is_well(&self) {
-        for question in ["container-good A", "+tcp container-good A"] {
+        for question in ["good A", "+tcp good A"] {
             assert_eq!(dig(&self.good, &self.gw, question).data, [self.target.clone()], "{question}");
         }
         let (own, _) = self.agent.resident();
@@ -110,7 +110,7 @@ fn streams_that_say_little_keep_nobody_out() {
     scene.all_is_well();
     // Several questions in one stream, all written before an answer is read.
     let mut stream = connect();
-    let one = question(9, "container-good");
+    let one = question(9, "good");
     for _ in 0..50 {
         stream.write_all(&u16::try_from(one.len()).unwrap().to_be_bytes()).unwrap();
         stream.write_all(&one).unwrap();
@@ -139,11 +139,11 @@ fn a_flood_of_names_harms_nobody_and_costs_little_memory() {
         for n in 0..200_u16 {
             let name = format!("x{sent}-{n}.example.org");
             let _ = evil.send(&question(n, &name));
-            let _ = evil.send(&question(n, "container-good"));
+            let _ = evil.send(&question(n, "good"));
             let _ = evil.send(&junk[..usize::from(n) * 40]);
         }
         sent += 1;
-        let answer = dig(&scene.good, &scene.gw, "container-good A");
+        let answer = dig(&scene.good, &scene.gw, "good A");
         assert_eq!(answer.data, [scene.target.clone()], "{}", answer.text);
     }
     let _ = evil.send(&junk);

@@ -69,20 +69,17 @@ impl Shared {
     /// # Errors
     /// Where the state directory cannot be read.
     pub(super) fn reload(self: &Rc<Self>) -> Result<(), AgentError> {
-        let listed = self.state.all_ready::<Plan>()?;
-        for broken in &listed.broken {
-            log::warn(&format!("passed over {}: {}", broken.path.display(), broken.error));
-        }
-        let gone: Vec<AttachmentKey> = {
-            let there: std::collections::HashSet<_> = listed.found.iter().map(|f| &f.record.key).collect();
-            self.known.borrow().keys().filter(|key| !there.contains(key)).cloned().collect()
-        };
+        let there = self.state.ready_keys()?;
+        let gone: Vec<AttachmentKey> =
+            self.known.borrow().keys().filter(|key| !there.contains(key)).cloned().collect();
         for key in &gone {
             self.detached(key);
         }
-        for found in &listed.found {
-            for note in self.attached(&found.record) {
-                log::warn(&format!("{}: {note}", found.record.key));
+        // One after the other: all records at once would be most of what the agent ever holds.
+        for key in &there {
+            match self.refresh(key) {
+                Ok(notes) => notes.iter().for_each(|note| log::warn(&format!("{key}: {note}"))),
+                Err(error) => log::warn(&format!("passed over {key}: {error}")),
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::errno;
 use super::lock::{self, Guard};
-use super::record::{Listed, Record, Stage};
+use super::record::{Record, Stage};
 use super::state::{State, key_name};
 use super::{Result, StoreError};
 use crate::model::AttachmentKey;
@@ -89,14 +89,6 @@ impl State {
     /// [`StoreError::Broken`] where the file does not read as a record, [`StoreError::Io`].
     pub fn ready<P: DeserializeOwned>(&self, key: &AttachmentKey) -> Result<Option<Record<P>>> {
         Ok(self.load(Stage::Ready, &key_name(key)?)?.map(|found| found.record))
-    }
-
-    /// All attachments that are ready.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn all_ready<P: DeserializeOwned>(&self) -> Result<Listed<P>> {
-        self.list(Stage::Ready)
     }
 
     /// The attachments that are ready, without reading their records.

@@ -84,6 +84,9 @@ fn servers(names: &Names, question: &Question) -> Rc<[IpAddr]> {
 
 /// Asks until one gives an answer that another would not better; `None` where none does.
 async fn ask_all(question: &Question, servers: &[IpAddr]) -> Option<Heard> {
+    if servers.is_empty() {
+        return None;
+    }
     let limit = sleep(LIMIT);
     tokio::pin!(limit);
     let mut waiting: VecDeque<(IpAddr, bool)> = servers.iter().map(|server| (*server, true)).collect();
