@@ -150,6 +150,7 @@ impl Call {
 
 impl Running {
     /// Its process number.
+    #[allow(dead_code, reason = "for the runner that has servers")]
     pub(crate) fn pid(&self) -> libc::pid_t {
         self.pid
     }

@@ -91,6 +91,15 @@ impl State {
         Ok(self.load(Stage::Ready, &key_name(key)?)?.map(|found| found.record))
     }
 
+    /// What makes an attachment's record another one: inode, and time of its last change. `None` where it is not ready.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn ready_version(&self, key: &AttachmentKey) -> Result<Option<(u64, i64, i64)>> {
+        let found = self.dir.stat(&format!("ready/{}", key_name(key)?))?;
+        Ok(found.map(|stat| (stat.st_ino, stat.st_ctime, stat.st_ctime_nsec)))
+    }
+
     /// The attachments that are ready, without reading their records.
     ///
     /// # Errors

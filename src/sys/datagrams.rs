@@ -112,7 +112,8 @@ impl Batch {
                     socket.as_fd().as_raw_fd(),
                     headers.as_mut_ptr(),
                     libc::c_uint::try_from(headers.len()).unwrap_or(0),
-                    libc::MSG_DONTWAIT,
+                    // Signed or not, as the C library has it.
+                    libc::MSG_DONTWAIT as _,
                     std::ptr::null_mut(),
                 )
             }
@@ -160,7 +161,7 @@ pub fn send(socket: &impl AsFd, datagrams: &[(Vec<u8>, SocketAddr)]) {
                     socket.as_fd().as_raw_fd(),
                     left.as_mut_ptr(),
                     libc::c_uint::try_from(left.len()).unwrap_or(0),
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
                 )
             }
         });
