@@ -37,6 +37,8 @@ struct Options {
 struct Measured {
     /// Answers a second, of each round.
     rates: Vec<f64>,
+    /// The server's CPU time for one of them, in microseconds, of each round.
+    costs: Vec<f64>,
     /// Of one question after the other.
     alone: Vec<Duration>,
     /// Of questions that are answered from outside.
@@ -52,7 +54,10 @@ fn main() {
         for turn in 0..scene.servers.len() {
             let at = (round + turn) % scene.servers.len();
             let (server, seen) = (&scene.servers[at], &mut measured[at]);
-            seen.rates.push(scene.client(move || Load::new(server.address).rate("front", 64, long)));
+            let before = server.cpu();
+            let rate = scene.client(move || Load::new(server.address).rate("front", 64, long));
+            seen.rates.push(rate);
+            seen.costs.push((server.cpu() - before).as_secs_f64() * 1e6 / (rate * options.seconds));
             seen.alone
                 .extend(scene.client(move || Load::new(server.address).one_by_one(2000, |_| "front".into())));
             let name = move |n: usize| format!("r{round}n{n}.example.org");
@@ -107,6 +112,7 @@ fn table(servers: &[Server], measured: &[Measured], direct: &[Duration]) {
         println!("| {label} | {} |", cells.join(" | "));
     };
     row("local answers a second, 64 at a time, median of rounds", &|seen| middle(&seen.rates));
+    row("CPU time of one of them, µs", &|seen| middle(&seen.costs));
     row("one local answer, p50, µs", &|seen| microseconds(&seen.alone, 50.0));
     row("one local answer, p99, µs", &|seen| microseconds(&seen.alone, 99.0));
     let base = microseconds(direct, 50.0);

@@ -13,6 +13,7 @@ use crate::load::{Load, percentile};
 const NETWORK: &str = "bench";
 const OUTSIDE: &str = "127.0.0.2";
 const AARDVARK: &str = "/usr/lib/podman/aardvark-dns";
+const AARDVARK_PID: &str = "/run/aardvark/aardvark.pid";
 /// Where each server listens, on the same bridge.
 const OURS: &str = "10.97.0.1";
 const AARDVARKS: &str = "10.97.255.1";
@@ -22,6 +23,17 @@ const DNSMASQS: &str = "10.97.255.2";
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    pid: libc::pid_t,
+}
+
+impl Server {
+    /// CPU time of the process so far, all its threads', in clock ticks of the kernel's (10 ms).
+    pub(crate) fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let after = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let ticks: u64 = after.split(' ').skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
 }
 
 /// See the module.
@@ -65,7 +77,7 @@ impl Scene {
         let agent = Call::new(&linkspan, &["linkspan", "agent"]).start();
         patiently("the agent", || Path::new("/run/linkspan/agent.sock").exists());
         let mut scene = Self {
-            servers: vec![server("linkspan", OURS)],
+            servers: vec![server("linkspan", OURS, agent.pid())],
             linkspan,
             agent,
             others: vec![outside],
@@ -96,14 +108,17 @@ impl Scene {
                 .and_then(|()| fs::write("/run/aardvark/bench", format!("{AARDVARKS}\n{lines}")));
             written.unwrap_or_else(|e| die(&e.to_string()));
             let words = ["aardvark-dns", "--config", "/run/aardvark", "--port", "53", "run"];
-            self.others.push(Call::new(AARDVARK, &words).start());
-            self.servers.push(server("aardvark-dns", AARDVARKS));
+            let started = Call::new(AARDVARK, &words).start();
+            patiently("aardvark-dns", || Path::new(AARDVARK_PID).exists());
+            self.others.push(started);
+            self.servers.push(server("aardvark-dns", AARDVARKS, aardvark().unwrap_or_default()));
         } else {
             eprintln!("bench: skipped aardvark-dns: no {AARDVARK}");
         }
         let front = format!("--host-record=front,{}", addresses[0]);
-        self.others.push(dnsmasq(DNSMASQS, &[&front, &format!("--server={OUTSIDE}")]));
-        self.servers.push(server("dnsmasq", DNSMASQS));
+        let dnsmasq = dnsmasq(DNSMASQS, &[&front, &format!("--server={OUTSIDE}")]);
+        self.servers.push(server("dnsmasq", DNSMASQS, dnsmasq.pid()));
+        self.others.push(dnsmasq);
         thread::sleep(Duration::from_secs(1));
     }
 
@@ -114,7 +129,7 @@ impl Scene {
 
     /// Asks the outside server itself.
     pub(crate) fn direct(&self, count: usize) -> Vec<Duration> {
-        Load::new(server("", OUTSIDE).address).one_by_one(count, |n| format!("direct{n}.example.org"))
+        Load::new(server("", OUTSIDE, 0).address).one_by_one(count, |n| format!("direct{n}.example.org"))
     }
 
     /// One container asks calmly while another asks 10,000 times a second.
@@ -164,10 +179,7 @@ impl Scene {
         for running in self.others.iter().chain([&self.agent]) {
             unsafe { libc::kill(running.pid(), libc::SIGTERM) };
         }
-        // It made itself a daemon, and wrote down which.
-        let pid =
-            fs::read_to_string("/run/aardvark/aardvark.pid").ok().and_then(|text| text.trim().parse().ok());
-        if let Some(pid) = pid {
+        if let Some(pid) = aardvark() {
             unsafe { libc::kill(pid, libc::SIGTERM) };
         }
     }
@@ -188,9 +200,14 @@ impl Scene {
     }
 }
 
-fn server(name: &'static str, address: &str) -> Server {
+/// The process that aardvark-dns became: it makes itself a daemon, and writes down which.
+fn aardvark() -> Option<libc::pid_t> {
+    fs::read_to_string(AARDVARK_PID).ok()?.trim().parse().ok()
+}
+
+fn server(name: &'static str, address: &str, pid: libc::pid_t) -> Server {
     let address = format!("{address}:53").parse().unwrap_or_else(|_| die(address));
-    Server { name, address }
+    Server { name, address, pid }
 }
 
 fn dnsmasq(address: &str, options: &[&str]) -> Running {

@@ -43,7 +43,7 @@ pub(super) async fn answer(names: &Names, source: IpAddr, question: &Question) -
         count(&names.counters.cached);
         return encode(&kept, &question.message, question.transport);
     }
-    let Some(_place) = names.place(source) else {
+    let Some(_place) = names.shares.admit(source, Instant::now()) else {
         count(&names.counters.failed);
         return failure();
     };
