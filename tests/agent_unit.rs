@@ -116,9 +116,9 @@ fn the_agent_lives_within_its_unit() {
     let mut allowed = BTreeSet::new();
     for value in values("SystemCallFilter") {
         match value.strip_prefix('~') {
-            Some(sets) => {
-                sets.split_whitespace().flat_map(calls).for_each(|name| drop(allowed.remove(&name)))
-            }
+            Some(sets) => sets.split_whitespace().flat_map(calls).for_each(|name| {
+                let _ = allowed.remove(&name);
+            }),
             None => allowed.extend(value.split_whitespace().flat_map(calls)),
         }
     }
