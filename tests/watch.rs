@@ -81,8 +81,7 @@ fn the_numbers_are_right() {
     let sent = value(&page2, &format!("linkspan_container_transmit_bytes_total{labels}"));
     assert!(sent > 0.0 && sent < received / 4.0, "acknowledgements: {sent}");
     // An ADD that begins and fails, a DEL, a repair.
-    let full =
-        network.with(json!({"name": "full", "ipam": {"type": "host-local", "subnet": "10.99.0.0/30"}}));
+    let full = lab.plugin(json!({"name": "full", "ipam": {"type": "host-local", "subnet": "10.99.0.0/30"}}));
     let c = lab.container("c");
     full.on(&a).ifname("eth1").add().ok();
     full.on(&c).add().refused(100);

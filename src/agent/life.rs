@@ -86,7 +86,11 @@ async fn serve(
             _ = end.recv() => break,
             _ = interrupt.recv() => break,
             () = idle(&shared), if on_demand => break,
-            _ = hangup.recv() => shared.reload()?,
+            _ = hangup.recv() => {
+                if let Err(error) = shared.reload() {
+                    log::warn(&format!("the records cannot be read again: {error}"));
+                }
+            }
         }
     }
     notify("STOPPING=1");

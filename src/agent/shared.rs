@@ -24,6 +24,15 @@ pub enum Change<'a> {
     Detached(&'a AttachmentKey),
 }
 
+/// What is remembered of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// Whether a service has work with it.
+    needs: bool,
+    /// Which record it was read from.
+    version: Option<(u64, i64, i64)>,
+}
+
 /// One for the whole agent, which has one thread.
 ///
 /// The records on disk are the truth; what is kept here follows from them, is brought up to date by each message and
@@ -36,8 +45,8 @@ pub struct Shared {
     pub metrics: Option<SocketAddr>,
     /// The services' own state.
     pub services: Services,
-    /// The attachments that the services were told of, and whether one of them has work with it.
-    known: RefCell<HashMap<AttachmentKey, bool>>,
+    /// The attachments that the services were told of.
+    known: RefCell<HashMap<AttachmentKey, Known>>,
     /// Told when an attachment that had work is gone.
     pub(super) released: Notify,
 }
@@ -59,8 +68,10 @@ impl Shared {
     /// # Errors
     /// Where the record cannot be read; what was known of it stays.
     pub(super) fn refresh(self: &Rc<Self>, key: &AttachmentKey) -> Result<Vec<Degraded>, AgentError> {
+        // Before the record: where another takes its place in between, it is read once more than needed.
+        let version = self.state.ready_version(key)?;
         Ok(match self.state.ready::<Plan>(key)? {
-            Some(record) => self.attached(&record),
+            Some(record) => self.attached(&record, version),
             None => {
                 self.detached(key);
                 Vec::new()
@@ -68,25 +79,35 @@ impl Shared {
         })
     }
 
+    /// The same, unless the record is the one that was read already.
+    ///
+    /// # Errors
+    /// As [`Shared::refresh`].
+    pub(super) fn refresh_changed(self: &Rc<Self>, key: &AttachmentKey) -> Result<Vec<Degraded>, AgentError> {
+        let version = self.state.ready_version(key)?;
+        let known = self.known.borrow().get(key).copied();
+        if version == known.and_then(|known| known.version) {
+            return Ok(Vec::new());
+        }
+        self.refresh(key)
+    }
+
     /// Reads all records again: at the start, and where changes were missed.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
     pub(super) fn reload(self: &Rc<Self>) -> Result<(), AgentError> {
-        let listed = self.state.all_ready::<Plan>()?;
-        for broken in &listed.broken {
-            log::warn(&format!("passed over {}: {}", broken.path.display(), broken.error));
-        }
-        let gone: Vec<AttachmentKey> = {
-            let there: std::collections::HashSet<_> = listed.found.iter().map(|f| &f.record.key).collect();
-            self.known.borrow().keys().filter(|key| !there.contains(key)).cloned().collect()
-        };
+        let there = self.state.ready_keys()?;
+        let gone: Vec<AttachmentKey> =
+            self.known.borrow().keys().filter(|key| !there.contains(key)).cloned().collect();
         for key in &gone {
             self.detached(key);
         }
-        for found in &listed.found {
-            for note in self.attached(&found.record) {
-                log::warn(&format!("{}: {note}", found.record.key));
+        // One after the other: all records at once would be most of what the agent ever holds.
+        for key in &there {
+            match self.refresh(key) {
+                Ok(notes) => notes.iter().for_each(|note| log::warn(&format!("{key}: {note}"))),
+                Err(error) => log::warn(&format!("passed over {key}: {error}")),
             }
         }
         Ok(())
@@ -94,7 +115,7 @@ impl Shared {
 
     /// How many attachments are why the agent is there.
     pub(super) fn needed(&self) -> usize {
-        self.known.borrow().values().filter(|needs| **needs).count()
+        self.known.borrow().values().filter(|known| known.needs).count()
     }
 
     /// What the agent does, for people and for monitoring.
@@ -108,16 +129,16 @@ impl Shared {
         })
     }
 
-    fn attached(self: &Rc<Self>, record: &Record<Plan>) -> Vec<Degraded> {
+    fn attached(self: &Rc<Self>, record: &Record<Plan>, version: Option<(u64, i64, i64)>) -> Vec<Degraded> {
         let needs = services::needs(record);
-        self.known.borrow_mut().insert(record.key.clone(), needs);
+        self.known.borrow_mut().insert(record.key.clone(), Known { needs, version });
         services::tell(self, Change::Attached(record))
     }
 
     fn detached(self: &Rc<Self>, key: &AttachmentKey) {
-        let needed = self.known.borrow_mut().remove(key);
+        let known = self.known.borrow_mut().remove(key);
         services::tell(self, Change::Detached(key));
-        if needed == Some(true) {
+        if known.is_some_and(|known| known.needs) {
             self.released.notify_one();
         }
     }

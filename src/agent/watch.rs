@@ -13,6 +13,8 @@ use crate::sys::ready::Ready;
 
 /// After a failure: the directory may be made anew meanwhile.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a change waits for the word of who made it, after which there is nothing left to do for it here.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A watch that has begun: what changes from now on will be seen.
 #[derive(Debug)]
@@ -69,13 +71,14 @@ async fn follow(shared: &Rc<Shared>, watch: &Watch) -> Result<(), AgentError> {
         let failed =
             |source| AgentError::Io { action: "watch", path: shared.state.root().to_owned(), source };
         let events = events.map_err(failed)?;
+        tokio::time::sleep(MOMENT).await;
         for event in events {
             if is_loss(&event) {
                 return Ok(());
             }
             let key = event.name.as_ref().and_then(|name| AttachmentKey::parse(name.to_str()?));
             let Some(key) = key else { continue };
-            match shared.refresh(&key) {
+            match shared.refresh_changed(&key) {
                 Ok(notes) => notes.iter().for_each(|note| log::warn(&format!("{key}: {note}"))),
                 Err(error) => log::warn(&format!("{key}: {error}")),
             }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 /// The longest name in DNS, dots included and the last one left out (RFC 1035, 2.3.4).
@@ -20,6 +21,12 @@ pub struct Naming {
     /// Zones that the names stand under, besides the network's own name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<String>,
+    /// Its addresses, where its record has no interface to tell them: another plugin gave them (face `dnsname`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpNetwork>,
+    /// The gateways to be listened on, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
     /// Name servers for all else; the host's where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<IpAddr>,

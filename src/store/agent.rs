@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::errno;
 use super::lock::{self, Guard};
-use super::record::{Listed, Record, Stage};
+use super::record::{Record, Stage};
 use super::state::{State, key_name};
 use super::{Result, StoreError};
 use crate::model::AttachmentKey;
@@ -100,12 +100,13 @@ impl State {
         Ok(self.load(Stage::Ready, &key_name(key)?)?.map(|found| found.record))
     }
 
-    /// All attachments that are ready.
+    /// What makes an attachment's record another one: inode, and time of its last change. `None` where it is not ready.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn all_ready<P: DeserializeOwned>(&self) -> Result<Listed<P>> {
-        self.list(Stage::Ready)
+    /// [`StoreError::Io`].
+    pub fn ready_version(&self, key: &AttachmentKey) -> Result<Option<(u64, i64, i64)>> {
+        let found = self.dir.stat(&format!("ready/{}", key_name(key)?))?;
+        Ok(found.map(|stat| (stat.st_ino, stat.st_ctime, stat.st_ctime_nsec)))
     }
 
     /// The attachments that are ready, without reading their records.

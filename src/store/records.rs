@@ -150,7 +150,7 @@ impl State {
         self.dir.unlink(&format!("doomed/{}", key_name(key)?)).map(drop)
     }
 
-    pub(super) fn list<P: DeserializeOwned>(&self, stage: Stage) -> Result<Listed<P>> {
+    fn list<P: DeserializeOwned>(&self, stage: Stage) -> Result<Listed<P>> {
         let mut listed = Listed::default();
         for name in self.dir.names(stage.directory())? {
             match self.load(stage, &name) {

@@ -63,6 +63,24 @@ fn open(address: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// How full a socket's receive buffer is, from 0 to 1 (`SO_MEMINFO`, socket(7)); 0 where the kernel does not say.
+pub fn fullness(socket: &impl AsFd) -> f64 {
+    let mut said = [0_u32; 16];
+    let mut length = socklen::<[u32; 16]>();
+    // SAFETY: the pointers are to a live array and its size, to which the kernel keeps.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            said.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    // The first two are what is taken and what there is (SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_RCVBUF).
+    if done != 0 || said[1] == 0 { 0.0 } else { f64::from(said[0]) / f64::from(said[1]) }
+}
+
 /// Room for datagrams: received together, answered together.
 pub struct Batch {
     bytes: Box<[u8]>,
@@ -112,7 +130,8 @@ impl Batch {
                     socket.as_fd().as_raw_fd(),
                     headers.as_mut_ptr(),
                     libc::c_uint::try_from(headers.len()).unwrap_or(0),
-                    libc::MSG_DONTWAIT,
+                    // Signed or not, as the C library has it.
+                    libc::MSG_DONTWAIT as _,
                     std::ptr::null_mut(),
                 )
             }
@@ -160,7 +179,7 @@ pub fn send(socket: &impl AsFd, datagrams: &[(Vec<u8>, SocketAddr)]) {
                     socket.as_fd().as_raw_fd(),
                     left.as_mut_ptr(),
                     libc::c_uint::try_from(left.len()).unwrap_or(0),
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
                 )
             }
         });
@@ -259,6 +278,7 @@ mod tests {
                 (1..=3_u8).map(|n| (vec![n; usize::from(n) * 4], to)).collect();
             send(&client, &wanted);
             assert_eq!(batch.receive(&server).unwrap(), 3);
+            assert!(fullness(&server) < 0.5);
             let from = std::net::UdpSocket::from(client).local_addr().unwrap();
             let got: Vec<(Vec<u8>, SocketAddr)> =
                 batch.iter().map(|(bytes, peer)| (bytes.to_vec(), peer)).collect();

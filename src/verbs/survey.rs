@@ -7,7 +7,7 @@ use crate::apply::{ApplyError, Kernel, Traffic};
 use crate::ipam;
 use crate::model::{AttachmentKey, Network};
 use crate::plan::Plan;
-use crate::store::State;
+use crate::store::{Stage, State};
 
 use super::VerbError;
 
@@ -63,7 +63,8 @@ pub fn survey(state: &State, kernel: &mut Kernel) -> Result<Survey, VerbError> {
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     let mut counts: HashMap<String, usize> = HashMap::new();
     let mut attachments: Vec<AttachmentSurvey> = Vec::new();
-    for found in state.all_ready::<Plan>()?.found {
+    let ready = state.all::<Plan>()?.found.into_iter().filter(|found| found.stage == Stage::Ready);
+    for found in ready {
         let record = found.record;
         *counts.entry(record.network.clone()).or_default() += 1;
         let traffic = record.plan.link().and_then(|link| traffic.get(&link.host_name)).copied();

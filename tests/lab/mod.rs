@@ -16,6 +16,7 @@
 
 pub mod agent;
 pub mod damage;
+pub mod dns;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;

@@ -43,7 +43,7 @@ pub(super) async fn answer(names: &Names, source: IpAddr, question: &Question) -
         count(&names.counters.cached);
         return encode(&kept, &question.message, question.transport);
     }
-    let Some(_place) = names.place(source) else {
+    let Some(_place) = names.shares.admit(source, Instant::now()) else {
         count(&names.counters.failed);
         return failure();
     };
@@ -84,6 +84,9 @@ fn servers(names: &Names, question: &Question) -> Rc<[IpAddr]> {
 
 /// Asks until one gives an answer that another would not better; `None` where none does.
 async fn ask_all(question: &Question, servers: &[IpAddr]) -> Option<Heard> {
+    if servers.is_empty() {
+        return None;
+    }
     let limit = sleep(LIMIT);
     tokio::pin!(limit);
     let mut waiting: VecDeque<(IpAddr, bool)> = servers.iter().map(|server| (*server, true)).collect();

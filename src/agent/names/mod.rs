@@ -10,12 +10,14 @@
 //! | `answer` | one question, from bytes to bytes |
 //! | `udp`, `tcp` | how questions come |
 //! | `forward`, `upstream`, `cache` | what is asked outside, whom, and what is kept |
+//! | `shares` | how much of that one client may have |
 
 mod answer;
 mod cache;
 mod forward;
 #[cfg(test)]
 mod sample;
+mod shares;
 mod shuffle;
 mod table;
 mod tcp;
@@ -34,6 +36,7 @@ use super::log;
 use super::shared::{Change, Shared};
 use answer::{Transport, Verdict, judge};
 use cache::Cache;
+use shares::Shares;
 use shuffle::Shuffle;
 use table::Table;
 use upstream::HostServers;
@@ -43,9 +46,6 @@ pub const SERVICE: &str = "names";
 
 /// The port that it listens on.
 const PORT: u16 = 53;
-/// Questions that are being asked outside at the same time, of all clients and of one.
-const OUTSIDE: usize = 512;
-const OUTSIDE_OF_ONE: usize = 128;
 
 /// The state of the service.
 #[derive(Debug, Default)]
@@ -53,6 +53,7 @@ pub struct Names {
     inner: RefCell<Inner>,
     room: udp::Room,
     streams: Rc<tcp::Streams>,
+    shares: Shares,
     /// What happened, since the agent was started.
     pub counters: Counters,
 }
@@ -64,8 +65,6 @@ struct Inner {
     cache: Cache,
     host: HostServers,
     listeners: HashMap<IpAddr, Listener>,
-    /// Questions that each client has outside.
-    outside: HashMap<IpAddr, usize>,
 }
 
 /// Numbers of questions.
@@ -121,7 +120,7 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
 
 /// What the service says of itself.
 pub(super) fn status(shared: &Shared) -> Value {
-    let Names { inner, counters, .. } = &shared.services.names;
+    let Names { inner, counters, shares, .. } = &shared.services.names;
     let inner = inner.borrow();
     let mut listening: Vec<String> = inner.listeners.keys().map(ToString::to_string).collect();
     listening.sort_unstable();
@@ -129,7 +128,7 @@ pub(super) fn status(shared: &Shared) -> Value {
         "attachments": inner.table.len(),
         "listening": listening,
         "kept": inner.cache.len(),
-        "outside": inner.outside.values().sum::<usize>(),
+        "outside": shares.under_way(),
         "queries": {
             "local": counters.local.get(),
             "forwarded": counters.forwarded.get(),
@@ -171,37 +170,6 @@ impl Names {
             Verdict::Nothing | Verdict::Outside(_) => {}
         }
         verdict
-    }
-
-    /// A place among the questions that are asked outside; `None` where this client has too many of them, or all have.
-    fn place(&self, client: IpAddr) -> Option<Place<'_>> {
-        let mut inner = self.inner.borrow_mut();
-        if inner.outside.values().sum::<usize>() >= OUTSIDE {
-            return None;
-        }
-        let count = inner.outside.entry(client).or_default();
-        if *count >= OUTSIDE_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Place { names: self, client })
-    }
-}
-
-struct Place<'a> {
-    names: &'a Names,
-    client: IpAddr,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.names.inner.borrow_mut();
-        if let Some(count) = inner.outside.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                inner.outside.remove(&self.client);
-            }
-        }
     }
 }
 

@@ -231,9 +231,16 @@ impl Table {
 
 impl Entry {
     fn of(record: &Record<Plan>) -> Option<Self> {
-        let Naming { names, domains, upstreams, internal } = record.naming.as_ref()?;
-        let addresses = &record.plan.interface()?.addresses;
-        let gateways = record.plan.bridge().map(|bridge| bridge.gateways.as_slice()).unwrap_or_default();
+        let naming = record.naming.as_ref()?;
+        let Naming { names, domains, upstreams, internal, .. } = naming;
+        let addresses: Box<[IpNetwork]> = match record.plan.interface() {
+            Some(interface) if naming.addresses.is_empty() => interface.addresses.as_slice().into(),
+            _ => naming.addresses.as_slice().into(),
+        };
+        let gateways = match record.plan.bridge() {
+            Some(bridge) if naming.gateways.is_empty() => bridge.gateways.iter().map(IpNetwork::ip).collect(),
+            _ => naming.gateways.as_slice().into(),
+        };
         let mut all: Vec<Box<str>> = names.iter().map(|name| name.as_str().into()).collect();
         if let Some(id) = naming::short_id(&record.key.container_id).filter(|id| !names.contains(id)) {
             all.push(id.into());
@@ -241,8 +248,8 @@ impl Entry {
         Some(Self {
             network: record.network.to_ascii_lowercase().into(),
             container: record.key.container_id.as_str().into(),
-            addresses: addresses.as_slice().into(),
-            gateways: gateways.iter().map(IpNetwork::ip).collect(),
+            addresses,
+            gateways,
             names: all.into(),
             domains: domains.iter().map(|domain| domain.as_str().into()).collect(),
             upstreams: upstreams.as_slice().into(),

@@ -16,9 +16,13 @@ use crate::sys::datagrams::{self, Batch};
 use crate::sys::ready::Ready;
 
 /// Datagrams that are read together.
-const TOGETHER: usize = 64;
-/// Room for datagrams that wait in the kernel, in bytes of its memory: about a thousand.
-const WAITING: usize = 1 << 20;
+const TOGETHER: usize = 128;
+/// Room for datagrams that wait in the kernel, in bytes of its memory: some five thousand questions.
+const WAITING: usize = 4 << 20;
+/// From this part of it on, whoever asks most is answered least: what would be lost is lost by who causes it.
+const CROWDED: f64 = 0.2;
+/// How many of those that are read together one client may have then.
+const OF_ONE: u32 = 8;
 
 /// Room for the datagrams that are being answered, one for all listeners: each is answered before another is read.
 #[derive(Debug)]
@@ -63,7 +67,11 @@ fn serve_waiting(shared: &Rc<Shared>, gateway: IpAddr, socket: &Rc<OwnedFd>) -> 
     let mut batch = names.room.0.borrow_mut();
     let received = batch.receive(&**socket)?;
     let mut answers: Vec<(Vec<u8>, SocketAddr)> = Vec::with_capacity(received);
+    let mut crowd = (received == TOGETHER && datagrams::fullness(&**socket) > CROWDED).then(Crowd::default);
     for (bytes, peer) in batch.iter() {
+        if crowd.as_mut().is_some_and(|crowd| crowd.count(peer.ip()) > OF_ONE) {
+            continue;
+        }
         match names.judge((peer.ip().to_canonical(), gateway), bytes, Transport::Udp) {
             Verdict::Nothing => {}
             Verdict::Answer(answer) | Verdict::Refusal(answer) => answers.push((answer, peer)),
@@ -79,4 +87,23 @@ fn serve_waiting(shared: &Rc<Shared>, gateway: IpAddr, socket: &Rc<OwnedFd>) -> 
 async fn pass_on(shared: Rc<Shared>, socket: Rc<OwnedFd>, peer: SocketAddr, question: Box<Question>) {
     let answer = forward::answer(&shared.services.names, peer.ip(), &question).await;
     datagrams::send(&*socket, &[(answer, peer)]);
+}
+
+/// How often each client asks, among those that are read together.
+#[derive(Debug, Default)]
+struct Crowd(Vec<(IpAddr, u32)>);
+
+impl Crowd {
+    fn count(&mut self, client: IpAddr) -> u32 {
+        match self.0.iter_mut().find(|(known, _)| *known == client) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.0.push((client, 1));
+                1
+            }
+        }
+    }
 }

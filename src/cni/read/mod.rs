@@ -143,7 +143,7 @@ impl NetworkConfig {
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
             });
         }
-        if self.naming.is_some() && !(addresses && self.bridge.is_gateway) {
+        if self.naming.is_some() && self.kind != naming::DNSNAME && !(addresses && self.bridge.is_gateway) {
             return Err(Error::Conflict {
                 keys: "dns.enabled = true without a gateway".to_owned(),
                 reason: "names are served on the gateway's address; set isGateway, and an ipam that gives addresses"

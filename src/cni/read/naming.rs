@@ -9,6 +9,9 @@ use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::{Naming, naming};
 
+/// The plugin of podman's and nerdctl's older networks, whose keys are `domainName` and the capability `aliases`.
+pub(super) const DNSNAME: &str = "dnsname";
+
 /// Reads what a container of this network is called; `None` where the network has no name service.
 ///
 /// The name servers of `dns` become those that all else is forwarded to, since a container of the network is to ask
@@ -24,7 +27,9 @@ pub(super) fn read(
         Some(dns) => dns.boolean("enabled"),
         None => Ok(None),
     }))?;
-    if enabled != Some(true) {
+    // A network of the plugin `dnsname` has names by being one.
+    let is_dnsname = fields.text("type").ok().flatten() == Some(DNSNAME);
+    if enabled != Some(true) && !is_dnsname {
         return Ok(None);
     }
     let network = fields.text("name")?.unwrap_or_default();
@@ -44,11 +49,14 @@ pub(super) fn read(
             once.push(name);
         }
     }
+    if is_dnsname && dns.domain.is_empty() {
+        dns.domain = judge.or_default(fields.text("domainName"))?.unwrap_or_default().to_owned();
+    }
     let domains =
         judge.or_default(domain(fields, dns))?.into_iter().filter(|domain| domain != network).collect();
     let upstreams = judge.or_default(upstreams(fields, dns))?;
     let internal = judge.or_default(fields.boolean("internal"))?.unwrap_or_default();
-    Ok(Some(Naming { names: once, domains, upstreams, internal }))
+    Ok(Some(Naming { names: once, domains, upstreams, internal, ..Naming::default() }))
 }
 
 /// `args.cni.name` and `args.cni.aliases`.

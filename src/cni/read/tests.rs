@@ -35,6 +35,7 @@ mod addresses;
 mod fuzz;
 mod keys;
 mod lenient;
+mod naming;
 mod ports;
 
 /// Each wrong configuration, with its code and what the error must say.
