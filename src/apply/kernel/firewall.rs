@@ -229,11 +229,6 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
             }
         }
-        for (plan, step, firewall) in &steps {
-            if let Err(cause) = self.forget_flows(&firewall.attachment) {
-                errors[*plan].push(ApplyError::new(step, cause));
-            }
-        }
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {

@@ -1,0 +1,71 @@
+//! What it costs to publish: an ADD with one port against one with a range, and one with many single ports.
+
+use std::time::Duration;
+
+use crate::host::{Call, die, namespace};
+use crate::{Ratio, median};
+
+/// How many ports the range has.
+const RANGE: usize = 10_000;
+/// How many ports are published one by one.
+const MANY: usize = 1000;
+
+/// Prints the times and gives the ratios. All take turns; a ratio is one of a turn.
+pub(crate) fn measure(linkspan: &str, rounds: usize) -> Vec<Ratio> {
+    let netns = namespace("publishing");
+    let one = r#"{"hostPort":20000,"containerPort":80}"#.to_owned();
+    let same = format!(r#"{{"hostPort":20000,"containerPort":20000,"range":{RANGE}}}"#);
+    let shifted = format!(r#"{{"hostPort":20000,"containerPort":1000,"range":{RANGE}}}"#);
+    let udp = format!(r#"{{"hostPort":20000,"containerPort":20000,"range":{RANGE},"protocol":"udp"}}"#);
+    let many: Vec<String> =
+        (0..MANY).map(|n| format!(r#"{{"hostPort":{},"containerPort":80}}"#, 20_000 + n)).collect();
+    let kinds = [
+        ("one port", one),
+        ("a range of 10,000 ports", same),
+        ("the same, other numbers inside", shifted),
+        ("the same by UDP", udp),
+        ("1,000 ports one by one", many.join(",")),
+    ];
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
+    for round in 0..rounds + 2 {
+        for step in 0..kinds.len() {
+            let at = (step + round) % kinds.len();
+            let took = add(linkspan, &netns, &kinds[at].1).as_secs_f64() * 1e3;
+            // The first rounds make the network and find caches cold.
+            if round > 1 {
+                times[at].push(took);
+            }
+        }
+    }
+    println!("\n| ADD that publishes | ms, median |\n|---|---|");
+    for ((what, _), times) in kinds.iter().zip(&times) {
+        println!("| {what} | {:.2} |", median(times.clone()));
+    }
+    let ratio =
+        |at: usize| median(times[at].iter().zip(&times[0]).map(|(above, below)| above / below).collect());
+    let bars = [Some(1.5), Some(1.5), Some(1.5), Some(30.0)];
+    let lines = kinds.iter().zip(bars).enumerate().map(|(at, (_, bar))| (at + 1, bar));
+    lines.map(|(at, bar)| (format!("ADD: {} / one port", kinds[at].0), ratio(at), bar)).collect()
+}
+
+/// The time of one ADD, which is taken away again.
+fn add(linkspan: &str, netns: &str, mappings: &str) -> Duration {
+    let configuration = format!(
+        r#"{{"cniVersion":"1.0.0","name":"publish","type":"linkspan","backend":"nftables","ipam":{{"type":"host-local","subnet":"10.96.0.0/16"}},"runtimeConfig":{{"portMappings":[{mappings}]}}}}"#
+    );
+    let call = |verb: &str| {
+        Call::new(linkspan, &["linkspan"])
+            .variable("CNI_COMMAND", verb)
+            .variable("CNI_CONTAINERID", "publisher")
+            .variable("CNI_NETNS", netns)
+            .variable("CNI_IFNAME", "eth0")
+            .variable("CNI_PATH", "/usr/lib/cni")
+            .stdin(configuration.as_bytes())
+    };
+    let (took, output) = call("ADD").run();
+    if !output.contains("10.96.") {
+        die(&output);
+    }
+    call("DEL").run();
+    took
+}
