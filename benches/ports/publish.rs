@@ -1,5 +1,6 @@
 //! What it costs to publish: an ADD with one port against one with a range, and one with many single ports.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::host::{Call, die, namespace};
@@ -7,6 +8,8 @@ use crate::{Ratio, median};
 
 /// How many ports the range has.
 const RANGE: usize = 10_000;
+/// How long nothing happens before an ADD.
+const PAUSE: Duration = Duration::from_millis(15);
 /// How many ports are published one by one.
 const MANY: usize = 1000;
 
@@ -17,19 +20,25 @@ pub(crate) fn measure(linkspan: &str, rounds: usize) -> Vec<Ratio> {
     let same = format!(r#"{{"hostPort":20000,"containerPort":20000,"range":{RANGE}}}"#);
     let shifted = format!(r#"{{"hostPort":20000,"containerPort":1000,"range":{RANGE}}}"#);
     let udp = format!(r#"{{"hostPort":20000,"containerPort":20000,"range":{RANGE},"protocol":"udp"}}"#);
+    let one_udp = r#"{"hostPort":20000,"containerPort":80,"protocol":"udp"}"#.to_owned();
     let many: Vec<String> =
         (0..MANY).map(|n| format!(r#"{{"hostPort":{},"containerPort":80}}"#, 20_000 + n)).collect();
     let kinds = [
         ("one port", one),
         ("a range of 10,000 ports", same),
         ("the same, other numbers inside", shifted),
-        ("the same by UDP", udp),
         ("1,000 ports one by one", many.join(",")),
+        ("one port by UDP", one_udp),
+        ("a range of 10,000 ports by UDP", udp),
     ];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds + 2 {
         for step in 0..kinds.len() {
-            let at = (step + round) % kinds.len();
+            // Forwards and backwards by turns, so that not always the same comes after a big one, and after a pause:
+            // what a DEL leaves to the kernel to do later is not on the account of who comes next.
+            let turn = if round % 2 == 0 { step } else { kinds.len() - 1 - step };
+            let at = (turn + round / 2) % kinds.len();
+            thread::sleep(PAUSE);
             let took = add(linkspan, &netns, &kinds[at].1).as_secs_f64() * 1e3;
             // The first rounds make the network and find caches cold.
             if round > 1 {

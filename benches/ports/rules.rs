@@ -46,11 +46,10 @@ impl Contender {
         let town = Town::new(&format!("{}{size}", &self.name()[..1]));
         match self {
             Self::Linkspan(path) => {
+                // With one port, too, there is a second container, which publishes nothing.
                 let others: Vec<String> = before.chain(behind).map(mapping).collect();
-                if !others.is_empty() {
-                    let other = crate::host::namespace(&format!("others{size}"));
-                    linkspan(path, &town, &format!("size{size}"), ("others", &other), &others.join(","));
-                }
+                let other = crate::host::namespace(&format!("others{size}"));
+                linkspan(path, &town, &format!("size{size}"), ("others", &other), &others.join(","));
                 let own = mapping(usize::from(port));
                 linkspan(path, &town, &format!("size{size}"), ("served", &town.container), &own);
             }

@@ -89,7 +89,9 @@ impl Town {
             }
         });
         self.client = Some((ask, told));
-        (0..50).for_each(|_| drop(self.connect()));
+        for _ in 0..50 {
+            self.connect();
+        }
         self
     }
 
