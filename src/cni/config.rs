@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::Arguments;
 use crate::model::{
-    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Mode, PortMapping, RangeSet, Route,
-    Shaping,
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Mode, PortMapping, RangeSet,
+    Route, Shaping,
 };
 
 /// Everything one call says about its network, with the precedence of the reference already applied.

@@ -99,7 +99,10 @@ fn read_trusted(fields: &Fields<'_>) -> Result<Vec<InterfacePattern>, Error> {
     if trusted.len() > TRUSTED_MAX {
         return Err(fields.invalid(
             "trustedInterfaces",
-            format!("names {} interfaces, and at most {TRUSTED_MAX} are taken; use wg* for many", trusted.len()),
+            format!(
+                "names {} interfaces, and at most {TRUSTED_MAX} are taken; use wg* for many",
+                trusted.len()
+            ),
         ));
     }
     Ok(trusted)
@@ -107,7 +110,9 @@ fn read_trusted(fields: &Fields<'_>) -> Result<Vec<InterfacePattern>, Error> {
 
 fn outbound4(text: &str) -> Result<Ipv4Addr, String> {
     match parse_ip(text)? {
-        IpAddr::V4(ip) if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() => {
+        IpAddr::V4(ip)
+            if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() =>
+        {
             Err("must be an address that the host can send with".to_owned())
         }
         IpAddr::V4(ip) => Ok(ip),
@@ -139,13 +144,11 @@ fn judge_trusted(keys: &IsolationKeys, policy: bool) -> Result<(), Error> {
 
 /// An address to leave with needs a network that leaves with an address of the host.
 fn judge_outbound(fields: &Fields<'_>, keys: &IsolationKeys) -> Result<(), Error> {
-    let written: Vec<&str> = [
-        keys.outbound4.map(|_| "outboundAddress4"),
-        keys.outbound6.map(|_| "outboundAddress6"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let written: Vec<&str> =
+        [keys.outbound4.map(|_| "outboundAddress4"), keys.outbound6.map(|_| "outboundAddress6")]
+            .into_iter()
+            .flatten()
+            .collect();
     let Some(first) = written.first() else { return Ok(()) };
     refuse(
         keys.mode == Mode::Routed,

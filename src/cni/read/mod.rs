@@ -95,8 +95,9 @@ impl NetworkConfig {
         let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
         let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
         let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
-        let isolation =
-            judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || defaults.isolation_keys())?;
+        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
+            defaults.isolation_keys()
+        })?;
         isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
         let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;

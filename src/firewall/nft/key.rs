@@ -48,6 +48,12 @@ pub(crate) fn source(interface: &str, mac: MacAddress) -> Vec<u8> {
     key
 }
 
+/// Which set a pair of interface and source address is in, and its key there.
+pub(crate) fn pinned(interface: &str, address: IpAddr) -> (Set, Vec<u8>) {
+    let set = if address.is_ipv4() { Set::Sources4 } else { Set::Sources6 };
+    (set, [&interface_key(interface)[..], &octets(address)].concat())
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(ip) => ip.octets().to_vec(),
