@@ -227,16 +227,18 @@ fn a_bridge_is_admitted_once() {
         run(&tools.iptables, &["-P", "FORWARD", "DROP"]);
         assert!(tools.saved().drops_forwarded());
         let before = tools.save();
-        tools.restore(&admission(&tools.saved(), "lks-web").unwrap());
-        assert_eq!(admission(&tools.saved(), "lks-web"), None);
-        tools.restore(&admission(&tools.saved(), "lks-other").unwrap());
+        tools.restore(&admission(&tools.saved(), &web()).unwrap());
+        assert_eq!(admission(&tools.saved(), &web()), None);
+        tools.restore(
+            &admission(&tools.saved(), &NetworkRules { bridge: "lks-other".to_owned(), ..web() }).unwrap(),
+        );
         let text = tools.save();
         assert_eq!(text.matches("-j LINKSPAN-ADMIT").count(), 1, "{text}");
         assert_eq!(text.matches("-A LINKSPAN-ADMIT").count(), 4, "{text}");
         tools.restore(&retraction(&tools.saved(), "lks-other").unwrap());
         assert_eq!(retraction(&tools.saved(), "lks-other"), None);
         run(&tools.iptables, &["-N", "DOCKER-USER"]);
-        tools.restore(&admission(&tools.saved(), "lks-web").unwrap());
+        tools.restore(&admission(&tools.saved(), &web()).unwrap());
         assert!(tools.save().contains("-A DOCKER-USER -j LINKSPAN-ADMIT"));
         tools.restore(&remove_all(&tools.saved()).unwrap());
         run(&tools.iptables, &["-X", "DOCKER-USER"]);
