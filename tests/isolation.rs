@@ -74,6 +74,15 @@ impl Town {
         self.lab.plugin(plain).with(keys)
     }
 
+    /// Turns `br_netfilter` on or off for this host; false where the kernel lacks it, and so never does it.
+    fn bridged_packets_are_seen(&self, value: &str) -> bool {
+        let there = std::path::Path::new("/proc/sys/net/bridge").exists();
+        for family in ["iptables", "ip6tables"].into_iter().filter(|_| there) {
+            self.lab.host.set_sysctl(&format!("net.bridge.bridge-nf-call-{family}"), value);
+        }
+        there
+    }
+
     fn attach(&self, network: &Plugin, name: &str, ports: &[&str]) -> House {
         let container = self.lab.container(name);
         let mut plugin = network.on(&container);
@@ -230,6 +239,7 @@ fn nothing_enters_or_leaves_an_internal_network(backend: &'static str) {
 /// Neither at layer 2 nor by way of the gateway; and no `br_netfilter` is needed.
 fn containers_are_kept_apart(backend: &'static str) {
     let Some(town) = town(backend) else { return };
+    town.bridged_packets_are_seen("0");
     let apart = town.network(1, json!({"icc": false}));
     let a = town.attach(&apart, "a", &["8080:80"]);
     let b = town.attach(&apart, "b", &[]);
@@ -253,6 +263,13 @@ fn containers_are_kept_apart(backend: &'static str) {
     goes_out(&a, true);
     open(&town.lab.host, &b);
     a.plugin.prev(&a.result).check().ok();
+    // Where the firewall sees bridged packets, the kernel bridges what was translated to a sibling, and isolated
+    // ports do not see each other.
+    if town.bridged_packets_are_seen("1") {
+        closed(&a, &b);
+        published(&b, 8080, false);
+        published(&town.outside, 8080, true);
+    }
 }
 
 /// Interfaces by name and by a wildcard; networks are let in by their own name alone.
@@ -287,7 +304,8 @@ fn a_network_leaves_with_an_address_of_its_own(backend: &'static str) {
     assert_eq!(whom(&tcp(&a, "192.0.2.2:80")), "192.0.2.10");
     assert_eq!(whom(&tcp(&a, "[2001:db8::2]:80")), "2001:db8::10");
     assert_eq!(whom(&tcp(&b, "192.0.2.2:80")), "192.0.2.10");
-    assert_ne!(whom(&tcp(&b, "[2001:db8::2]:80")), "2001:db8::10", "the other family is masqueraded");
+    let other_family = whom(&tcp(&b, "[2001:db8::2]:80"));
+    assert!(["2001:db8::1", "2001:db8::10"].contains(&&*other_family), "masqueraded: {other_family}");
     published(&town.outside, 8080, true);
     published(&a, 8080, true);
     a.plugin.prev(&a.result).check().ok();

@@ -125,9 +125,6 @@ impl Kernel {
 
     /// Source addresses are guarded on the bridge, which iptables does not see: nf_tables does it on either backend.
     fn guard_by_nftables(&mut self, step: &Firewall) -> Result<(), Cause> {
-        if step.attachment.only_mac.is_none() {
-            return Ok(());
-        }
         self.add_elements(&guards(step))
     }
 
