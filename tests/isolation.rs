@@ -317,6 +317,63 @@ fn a_network_leaves_with_an_address_of_its_own(backend: &'static str) {
     assert!(outcome.stderr.contains("192.0.2.77"), "{}", outcome.stderr);
 }
 
+/// Neighbours that have a route see the containers' own addresses, and reach there what is published, and nothing else.
+fn a_routed_network_is_filtered_all_the_same(backend: &'static str) {
+    let Some(town) = town(backend) else { return };
+    let routed = town.network(1, json!({"mode": "routed"}));
+    let ports = ["8080:80", "8081:80", "127.0.0.1:5300:53/udp", "192.0.2.1:7000:70"];
+    let a = town.attach(&routed, "a", &ports);
+    let b = town.attach(&routed, "b", &[]);
+    let c = town.attach(&town.network(2, json!({})), "c", &[]);
+    let _on_one_address = tcp_server(&a, "[::]:70", "a");
+    assert_eq!(whom(&tcp(&a, "192.0.2.2:80")), address(&a.result, 4), "no address is translated");
+    assert_eq!(whom(&tcp(&a, "[2001:db8::2]:80")), address(&a.result, 6));
+    assert_eq!(answers(&town.outside, &a.at()), ["tcp4", "tcp6"], "what is published on every address");
+    assert!(!tcp_answers(&town.outside, &format!("{}:70", a.at()[0])), "not what is published on one");
+    for family in [4, 6] {
+        assert!(icmp::ping(&town.outside, &address(&a.result, family)), "echo requests are answered");
+    }
+    closed(&town.outside, &b);
+    closed(&c, &a);
+    for from in [&*town.outside, &*c, &*b, &*a, &town.lab.host] {
+        published(from, 8080, true);
+    }
+    open(&b, &a);
+    a.plugin.prev(&a.result).check().ok();
+    a.plugin.prev(&a.result).del().ok();
+    let d = town.attach(&routed, "d", &[]);
+    closed(&town.outside, &d);
+    // Without a wall, there is nothing but the route.
+    let e = town.attach(&town.network(3, json!({"mode": "routed", "isolation": "none"})), "e", &[]);
+    open(&town.outside, &e);
+}
+
+/// On a host whose FORWARD chain drops, what a network lets in beyond published ports passes too.
+fn a_forward_chain_that_drops_lets_in_what_the_network_does(backend: &'static str) {
+    let Some(town) = town(backend) else { return };
+    let tools: [&[&str]; 3] =
+        [&["iptables-nft", "ip6tables-nft"], &["iptables", "ip6tables"], &["iptables", "ip6tables"]];
+    let tools = tools[BACKENDS.iter().position(|name| *name == backend).unwrap()];
+    for tool in tools {
+        if !town.lab.host.exec(&[tool, "-P", "FORWARD", "DROP"]).ok {
+            lab::skip!("{tool} is not here");
+        }
+    }
+    // A network that began without such a word is let in when it says it.
+    let first = town.attach(&town.network(1, json!({})), "first", &[]);
+    let a = town.attach(&town.network(1, json!({"trustedInterfaces": ["uplink"]})), "a", &[]);
+    let b = town.attach(&town.network(2, json!({"mode": "routed"})), "b", &["8080:80"]);
+    let c = town.attach(&town.network(3, json!({})), "c", &[]);
+    open(&town.outside, &a);
+    open(&town.outside, &first);
+    assert_eq!(answers(&town.outside, &b.at()), ["tcp4", "tcp6"]);
+    closed(&town.outside, &c);
+    closed(&c, &a);
+    for from in [&a, &b, &c] {
+        goes_out(from, true);
+    }
+}
+
 /// An administrator's word comes before every wall, and nothing of ours takes it away.
 fn the_administrators_chain_comes_first(backend: &'static str) {
     let Some(town) = town(backend) else { return };
@@ -459,6 +516,36 @@ fn a_missing_wall_is_seen(backend: &'static str) {
     assert!(said.contains("way into lks-net1"), "{said}");
 }
 
+/// A host whose rules an earlier release wrote gets this one's with the first ADD; administrators' stay.
+#[test]
+fn rules_of_an_earlier_release_are_replaced() {
+    let Some(town) = town("nftables") else { return };
+    let network = town.network(1, json!({}));
+    let a = town.attach(&network, "a", &["8080:80"]);
+    let c = town.attach(&town.network(2, json!({})), "c", &[]);
+    // What that release left: its forward chain, none of our newer sets, a record without their keys.
+    let words = "delete chain inet linkspan layout-2\nflush chain inet linkspan forward\n\
+        add rule inet linkspan forward jump admin\nadd rule inet linkspan CNI-ADMIN tcp dport 22 drop\n\
+        flush map inet linkspan walls\ndelete map inet linkspan walls\n\
+        delete set inet linkspan strict\ndelete set inet linkspan internal\n\
+        flush chain inet linkspan wall-lks-net1\ndelete chain inet linkspan wall-lks-net1\n";
+    town.lab.host.feed(&["nft", "-f", "-"], words);
+    let record = "/run/linkspan/networks/net1.json";
+    let mut network_record: Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let keys = ["isolation", "trusted", "internal", "apart", "routed", "outbound4", "outbound6"];
+    for key in keys {
+        network_record["rules"].as_object_mut().unwrap().remove(key).expect(key);
+    }
+    std::fs::write(record, network_record.to_string()).unwrap();
+    open(&c, &a);
+    let b = town.attach(&network, "b", &[]);
+    closed(&c, &a);
+    published(&c, 8080, true);
+    a.plugin.prev(&a.result).check().ok();
+    b.plugin.prev(&b.result).check().ok();
+    assert!(inspect::ruleset(&town.lab.host).contains("tcp dport 22 drop"));
+}
+
 macro_rules! on_each_backend {
     ($($case:ident),+ $(,)?) => {
         mod nftables { $(#[test] fn $case() { super::$case(super::BACKENDS[0]); })+ }
@@ -475,6 +562,8 @@ on_each_backend! {
     containers_are_kept_apart,
     trusted_interfaces_are_let_in,
     a_network_leaves_with_an_address_of_its_own,
+    a_routed_network_is_filtered_all_the_same,
+    a_forward_chain_that_drops_lets_in_what_the_network_does,
     the_administrators_chain_comes_first,
     a_changed_configuration_moves_the_walls,
     nothing_of_an_attachment_is_left,

@@ -89,6 +89,16 @@ pub struct AttachmentRules {
     pub only_ips: Vec<IpAddr>,
 }
 
+/// What an attachment publishes that neighbours reach at its own addresses too: in a routed network with a wall, and
+/// only what is published on every address of the host.
+pub(crate) fn opened<'a>(
+    network: &NetworkRules,
+    attachment: &'a AttachmentRules,
+) -> impl Iterator<Item = &'a Publication> + use<'a> {
+    let routed = network.routed && network.isolation.is_walled();
+    attachment.publications.iter().filter(move |publication| routed && publication.host.ip().is_unspecified())
+}
+
 /// Values that the tests of both backends share.
 #[cfg(test)]
 pub(crate) mod samples {

@@ -92,6 +92,11 @@ pub(crate) fn wall_chain(network: &str) -> String {
     format!("LKS-in{}", names::chain(network).trim_start_matches("net"))
 }
 
+/// The chain of what a routed network's attachments publish at their own addresses; 27 bytes at most.
+pub(crate) fn open_chain(network: &str) -> String {
+    format!("LKS-op{}", names::chain(network).trim_start_matches("net"))
+}
+
 /// A network's rules, in its own chains and in the shared ones.
 pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     let owner = format!("network {}", rules.network);
@@ -128,14 +133,14 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
         all.push(filter(format!("-j {WALL}")));
         all.push(Rule::new("filter", WALL, &format!("-o {bridge} -j DROP")).owned(&owner));
     }
-    all.extend(walls(rules).into_iter().map(|rule| rule.owned(&owner)));
+    all.extend(walls(family, rules).into_iter().map(|rule| rule.owned(&owner)));
     all.push(filter("-j ACCEPT".to_owned()));
     all.push(Rule::new("filter", FORWARD, &format!("-i {bridge} -j {chain}")).owned(&owner));
     all
 }
 
 /// Who may reach the network, and whom it may reach.
-fn walls(rules: &NetworkRules) -> Vec<Rule> {
+fn walls(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     let bridge = &rules.bridge;
     let rule = |chain: &str, text: String| Rule::new("filter", chain, &text);
     let mut all = vec![rule(FROM, format!("-i {bridge} -j DROP")), rule(TO, format!("-o {bridge} -j DROP"))];
@@ -151,25 +156,34 @@ fn walls(rules: &NetworkRules) -> Vec<Rule> {
         all.push(rule(SEALED, format!("-o {bridge} -j {FROM}")));
     }
     if rules.isolation.is_walled() {
-        all.extend(wall(rules));
+        all.extend(wall(family, rules));
     }
     all
 }
 
-/// A wall: interfaces that are trusted by name, never other networks by a wildcard, and at the end nobody.
-fn wall(rules: &NetworkRules) -> Vec<Rule> {
+/// A wall: interfaces that are trusted by name, never other networks by a wildcard; where the network is routed, echo
+/// requests and what is published; and at the end nobody.
+fn wall(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     let chain = wall_chain(&rules.network);
     let rule = |text: String| Rule::new("filter", chain.clone(), &text);
     let names = rules.trusted.iter().filter_map(|pattern| pattern.exact());
     let mut all: Vec<Rule> = names.map(|name| rule(format!("-i {name} -j ACCEPT"))).collect();
     let prefixes: Vec<&str> = rules.trusted.iter().filter_map(|pattern| pattern.prefix()).collect();
-    if !prefixes.is_empty() {
+    if !prefixes.is_empty() || rules.routed {
         all.push(rule(format!("-j {FROM}")));
     }
     all.extend(prefixes.into_iter().map(|prefix| match prefix {
         "" => rule("-j ACCEPT".to_owned()),
         prefix => rule(format!("-i {prefix}+ -j ACCEPT")),
     }));
+    if rules.routed {
+        let echo = match family {
+            Family::V4 => "-p icmp -m icmp --icmp-type 8",
+            Family::V6 => "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
+        };
+        all.push(rule(format!("{echo} -j ACCEPT")));
+        all.push(rule(format!("-j {}", open_chain(&rules.network))));
+    }
     all.push(rule("-j DROP".to_owned()));
     all.push(Rule::new("filter", INTO, &format!("-o {} -j {chain}", rules.bridge)));
     all

@@ -85,6 +85,7 @@ fn walled() -> NetworkRules {
     NetworkRules {
         ingress: IngressPolicy::SameBridge,
         isolation: Isolation::Default,
+        routed: true,
         trusted: ["eth1", "wg*", "*"].map(|text| InterfacePattern::parse(text).unwrap()).to_vec(),
         outbound4: Some("192.0.2.1".parse().unwrap()),
         outbound6: Some("2001:db8::1".parse().unwrap()),

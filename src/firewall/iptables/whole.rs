@@ -38,6 +38,9 @@ pub fn rebuild(
         }
         if network.isolation.is_walled() {
             keep(&mut text, "filter", &shared::wall_chain(&network.network));
+            if network.routed {
+                keep(&mut text, "filter", &shared::open_chain(&network.network));
+            }
         }
         if !admins.contains(&&*network.admin_chain) {
             admins.push(&network.admin_chain);

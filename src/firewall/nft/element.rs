@@ -100,6 +100,9 @@ impl fmt::Display for Element {
             }
             (Set::Ports4Any, [protocol, port]) => write!(f, "port {protocol} 0.0.0.0:{port}")?,
             (Set::Ports6Any, [protocol, port]) => write!(f, "port {protocol} [::]:{port}")?,
+            (Set::Open4 | Set::Open6, [protocol, address, port]) => {
+                write!(f, "open port {protocol} {}", key::endpoint(address, port))?;
+            }
             (Set::Egress4 | Set::Egress6, [address]) => write!(f, "way out of {address}")?,
             (Set::Walled, [bridge]) => write!(f, "wall around {bridge}")?,
             (Set::Within, [bridge, _]) => write!(f, "passage within {bridge}")?,

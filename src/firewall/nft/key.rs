@@ -34,6 +34,15 @@ pub(crate) fn target(target: SocketAddr) -> Vec<u8> {
     value
 }
 
+/// Which set a published port is in at the container's own address, and its key there.
+pub(crate) fn open(publication: &Publication) -> (Set, Vec<u8>) {
+    let set = if publication.target.is_ipv4() { Set::Open4 } else { Set::Open6 };
+    let mut key = vec![publication.protocol.number(), 0, 0, 0];
+    key.extend(octets(publication.target.ip()));
+    put_port(&mut key, publication.target.port());
+    (set, key)
+}
+
 /// Which map an address goes out through, and its key there.
 pub(crate) fn egress(address: IpAddr) -> (Set, Vec<u8>) {
     let set = if address.is_ipv4() { Set::Egress4 } else { Set::Egress6 };

@@ -1,7 +1,8 @@
 //! What is written once for a network: its chain, and its bridge's place in the shared sets.
 
-use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::nft::NftMessage;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::model::{IngressPolicy, Isolation, names};
@@ -127,6 +128,9 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
         let (set, key) = key::published(publication);
         elements.push(Element::new(set, key, Leads::To(key::target(publication.target)), &owner));
     }
+    // Several host ports may lead to one of the container's.
+    let open: BTreeSet<(Set, Vec<u8>)> = opened(network, attachment).map(key::open).collect();
+    elements.extend(open.into_iter().map(|(set, key)| Element::new(set, key, Leads::Nowhere, &owner)));
     if network.masquerade || network.hairpin {
         let chain = names::chain(&network.network);
         for address in &attachment.addresses {

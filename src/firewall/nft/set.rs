@@ -35,6 +35,10 @@ pub enum Set {
     Bridges,
     /// Bridges with a wall, to the chain that says what it lets in.
     Walls,
+    /// What is published at containers' own IPv4 addresses, in routed networks: protocol, address, port.
+    Open4,
+    /// [`Set::Open4`] for IPv6.
+    Open6,
     /// Bridges whose published ports are always masqueraded.
     MasqueradeAll,
     /// Host interfaces whose source MAC is guarded (table `bridge linkspan`).
@@ -81,7 +85,7 @@ pub(crate) enum Leads {
 
 impl Set {
     /// Those of table `inet linkspan`, in the order in which they are made.
-    pub const INET: [Self; 14] = [
+    pub const INET: [Self; 16] = [
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,
@@ -95,6 +99,8 @@ impl Set {
         Self::Strict,
         Self::Bridges,
         Self::Walls,
+        Self::Open4,
+        Self::Open6,
         Self::MasqueradeAll,
     ];
 
@@ -102,13 +108,15 @@ impl Set {
     pub const BRIDGE: [Self; 5] = [Self::Guarded, Self::Macs, Self::Pinned, Self::Sources4, Self::Sources6];
 
     /// Those of both tables whose elements belong to attachments, and may so be orphans.
-    pub const OF_ATTACHMENTS: [Self; 11] = [
+    pub const OF_ATTACHMENTS: [Self; 13] = [
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,
         Self::Ports6Any,
         Self::Egress4,
         Self::Egress6,
+        Self::Open4,
+        Self::Open6,
         Self::Guarded,
         Self::Macs,
         Self::Pinned,
@@ -132,6 +140,8 @@ impl Set {
             Self::Strict => "strict",
             Self::Bridges => "bridges",
             Self::Walls => "walls",
+            Self::Open4 => "open4",
+            Self::Open6 => "open6",
             Self::MasqueradeAll => "masq_all",
             Self::Guarded => "guarded",
             Self::Macs => "macs",
@@ -152,8 +162,8 @@ impl Set {
     pub(crate) const fn key(self) -> &'static [Field] {
         use Field::{Ether, Interface, Ipv4, Ipv6, Port, Protocol};
         match self {
-            Self::Ports4 => &[Protocol, Ipv4, Port],
-            Self::Ports6 => &[Protocol, Ipv6, Port],
+            Self::Ports4 | Self::Open4 => &[Protocol, Ipv4, Port],
+            Self::Ports6 | Self::Open6 => &[Protocol, Ipv6, Port],
             Self::Ports4Any | Self::Ports6Any => &[Protocol, Port],
             Self::Egress4 => &[Ipv4],
             Self::Egress6 => &[Ipv6],

@@ -268,6 +268,30 @@ impl Statements {
         self
     }
 
+    /// `icmp type echo-request`.
+    pub(crate) fn echo_request4(mut self) -> Self {
+        self.family(&V4);
+        self.transport(1).bytes(Header::Transport, 0, &[8])
+    }
+
+    /// `icmpv6 type echo-request`.
+    pub(crate) fn echo_request6(mut self) -> Self {
+        self.family(&V6);
+        self.transport(58).bytes(Header::Transport, 0, &[128])
+    }
+
+    /// `meta l4proto . daddr . th dport @SET`.
+    pub(crate) fn to_open(mut self, set: Set) -> Self {
+        let family = if set == Set::Open6 { V6 } else { V4 };
+        self.family(&family);
+        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
+        let (address, port) = (Register::word(1), Register::word(1 + family.length / 4));
+        expression::payload(&mut self.0, Header::Network, family.destination, family.length, address);
+        expression::payload(&mut self.0, Header::Transport, 2, 2, port);
+        expression::lookup(&mut self.0, set.name(), Found::Member);
+        self
+    }
+
     /// `masquerade`.
     pub(crate) fn masquerade(mut self) -> Self {
         expression::masquerade(&mut self.0);

@@ -15,6 +15,7 @@ fn walled() -> NetworkRules {
         isolation: Isolation::Strict,
         trusted: ["eth1", "wg*", "*"].map(|text| InterfacePattern::parse(text).unwrap()).to_vec(),
         internal: true,
+        routed: true,
         outbound4: Some("192.0.2.1".parse().unwrap()),
         outbound6: Some("2001:db8::1".parse().unwrap()),
         masquerade_all: true,
@@ -270,6 +271,7 @@ fn elements_speak_to_people() {
         ingress: IngressPolicy::Isolated,
         isolation: Isolation::Strict,
         internal: true,
+        routed: true,
         ..web()
     };
     let mut elements = attachment_elements(&isolated, &pinned("abc", 2));
@@ -285,6 +287,10 @@ fn elements_speak_to_people() {
             "port tcp 192.0.2.1:2081 -> 10.1.0.2:80",
             "port sctp 127.0.0.1:2082 -> 10.1.0.2:80",
             "port tcp [2001:db8::1]:2083 -> [fd00::2]:80",
+            "open port tcp 10.1.0.2:80",
+            "open port udp 10.1.0.2:80",
+            "open port tcp [fd00::2]:80",
+            "open port udp [fd00::2]:80",
             "way out of 10.1.0.2 -> chain net-web",
             "way out of fd00::2 -> chain net-web",
             "source address 02:00:00:00:00:01 on lks000000000002",
