@@ -232,6 +232,19 @@ fn keys_together() {
             json!({"ingressRate": 1000, "ingressBurst": 40_000_000_000_u64}),
             "ingressBurst",
         ),
+        two("MAC by capability", json!({"runtimeConfig": {"mac": "nope"}}), "mac"),
+        two("address by capability", json!({"runtimeConfig": {"ips": ["10.88.1.999"]}}), "10.88.1.999"),
+        two("ranges by capability", json!({"runtimeConfig": {"ipRanges": [[{"subnet": "x"}]]}}), "ipRanges"),
+        two("address by args.cni", json!({"args": {"cni": {"ips": ["nope"]}}}), "nope"),
+    ];
+    each_changes_nothing(&lab, &a, rows);
+}
+
+#[test]
+fn keys_about_isolation_together() {
+    let Some((lab, a, good)) = ready() else { return };
+    let two = |why: &str, keys: Value, names: &str| row(why, good.with(keys), "ADD", 7, names);
+    let rows = vec![
         two(
             "two words on who comes in",
             json!({"isolation": "none", "ingressPolicy": "open"}),
@@ -299,10 +312,6 @@ fn keys_together() {
             7,
             "portMappings",
         ),
-        two("MAC by capability", json!({"runtimeConfig": {"mac": "nope"}}), "mac"),
-        two("address by capability", json!({"runtimeConfig": {"ips": ["10.88.1.999"]}}), "10.88.1.999"),
-        two("ranges by capability", json!({"runtimeConfig": {"ipRanges": [[{"subnet": "x"}]]}}), "ipRanges"),
-        two("address by args.cni", json!({"args": {"cni": {"ips": ["nope"]}}}), "nope"),
     ];
     each_changes_nothing(&lab, &a, rows);
 }

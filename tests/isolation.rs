@@ -207,8 +207,14 @@ fn a_strict_network_is_strict_both_ways(backend: &'static str) {
 
 fn nothing_enters_or_leaves_an_internal_network(backend: &'static str) {
     let Some(town) = town(backend) else { return };
-    let inner = town.network(1, json!({"internal": true}));
+    let asked = json!({"routes": [{"dst": "0.0.0.0/0"}, {"dst": "198.51.100.0/24"}]});
+    let inner = town.network(1, json!({"internal": true})).with(json!({"ipam": asked}));
     let a = town.attach(&inner, "a", &[]);
+    assert_eq!(
+        inspect::routes_to(&a, 4, "198.51.100.0/24").len(),
+        1,
+        "other routes are as they were asked for"
+    );
     let b = town.attach(&inner, "b", &[]);
     for family in ["ipv4.ip_forward", "ipv6.conf.all.forwarding"] {
         assert_eq!(town.lab.host.sysctl(&format!("net.{family}")), "0", "{family}: nothing is forwarded");

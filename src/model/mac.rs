@@ -101,6 +101,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_link_local_address_follows_from_it() {
+        let of = |text: &str| text.parse::<MacAddress>().unwrap().link_local().to_string();
+        assert_eq!(of("0a:58:0a:01:00:02"), "fe80::858:aff:fe01:2");
+        assert_eq!(of("34:56:78:9a:bc:de"), "fe80::3656:78ff:fe9a:bcde", "RFC 4291, appendix A");
+    }
+
+    #[test]
     fn reads_the_three_notations_of_go_and_prints_one() {
         for text in ["02:00:5E:10:00:01", "02-00-5e-10-00-01", "0200.5e10.0001"] {
             assert_eq!(text.parse::<MacAddress>().unwrap().to_string(), "02:00:5e:10:00:01");

@@ -82,6 +82,7 @@ mod tests {
                 prop_assert!(name.starts_with(LINK_PREFIX));
             }
             prop_assert!(chain(&network).len() <= 24);
+            prop_assert!(gateway_link(&bridge(&network, attempt), 4094).len() <= INTERFACE_NAME_MAX);
         }
     }
 

@@ -51,7 +51,7 @@ impl Statements {
     }
 
     /// `iifname "PREFIX*"`; an empty one is every interface, and no condition.
-    pub(crate) fn from_any(mut self, prefix: &str) -> Self {
+    pub(crate) fn input_begins(mut self, prefix: &str) -> Self {
         if !prefix.is_empty() {
             expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
             expression::compare(&mut self.0, Compare::Equal, prefix.as_bytes());
@@ -281,7 +281,7 @@ impl Statements {
     }
 
     /// `meta l4proto . daddr . th dport @SET`.
-    pub(crate) fn to_open(mut self, set: Set) -> Self {
+    pub(crate) fn published_at(mut self, set: Set) -> Self {
         let family = if set == Set::Open6 { V6 } else { V4 };
         self.family(&family);
         expression::meta(&mut self.0, Meta::Transport, Register::FIRST);

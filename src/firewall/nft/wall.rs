@@ -21,10 +21,10 @@ pub(super) fn rules(network: &NetworkRules) -> Vec<Statements> {
     if !prefixes.is_empty() || network.routed {
         chain.push(Statements::new().entering(Set::Bridges).then(&Verdict::Drop));
     }
-    chain.extend(prefixes.into_iter().map(|prefix| accept(Statements::new().from_any(prefix))));
+    chain.extend(prefixes.into_iter().map(|prefix| accept(Statements::new().input_begins(prefix))));
     if network.routed {
         chain.extend([Statements::new().echo_request4(), Statements::new().echo_request6()].map(accept));
-        chain.extend([Set::Open4, Set::Open6].map(|set| accept(Statements::new().to_open(set))));
+        chain.extend([Set::Open4, Set::Open6].map(|set| accept(Statements::new().published_at(set))));
     }
     // Counted, so that whoever misses a packet sees where it went.
     chain.push(Statements::new().counted().then(&Verdict::Drop));
