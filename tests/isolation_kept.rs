@@ -274,6 +274,12 @@ fn a_missing_wall_is_seen(backend: &'static str) {
     let Some(town) = town(backend) else { return };
     let a = town.attach(&town.network(1, json!({})), "a", &[]);
     a.plugin.prev(&a.result).check().ok();
+    let guarded = town.attach(&town.network(2, json!({"ipspoofchk": true})), "b", &[]);
+    guarded.plugin.prev(&guarded.result).check().ok();
+    town.lab.host.must(&["nft", "flush", "chain", "bridge", "linkspan", "pinned-ip"]);
+    let said = guarded.plugin.prev(&guarded.result).check().refused(120);
+    assert!(said.contains("bridge linkspan pinned-ip"), "{said}");
+    a.plugin.prev(&a.result).check().ok();
     let what = if backend == "nftables" {
         town.lab.host.must(&["nft", "flush", "chain", "inet", "linkspan", "wall-lks-net1"]);
         "wall-lks-net1"

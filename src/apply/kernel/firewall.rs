@@ -289,18 +289,8 @@ impl Kernel {
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
         chains.extend(nft::network_rule_counts(&step.network));
-        for (chain, count) in chains {
-            // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            if found < count {
-                let object = format!("nf_tables chain inet {} {chain}", nft::TABLE);
-                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
-            }
-        }
+        self.probe_chains((INET, "inet"), &chains, drifts)?;
+        self.probe_guard(&step.attachment, drifts)?;
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
@@ -317,6 +307,42 @@ impl Kernel {
                     "as ADD wrote it",
                     difference,
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chains that guard what an attachment claims to be, on either backend.
+    pub(super) fn probe_guard(
+        &mut self,
+        rules: &AttachmentRules,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if rules.only_mac.is_none() && rules.only_ips.is_empty() {
+            return Ok(());
+        }
+        let chains: Vec<(String, usize)> =
+            nft::guard_rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
+        self.probe_chains((BRIDGE, "bridge"), &chains, drifts)
+    }
+
+    /// Whether each chain of a table of ours has as many rules as it should.
+    fn probe_chains(
+        &mut self,
+        (family, name): (u8, &str),
+        chains: &[(String, usize)],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        for (chain, count) in chains {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = match self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain)) {
+                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
+                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            if found < *count {
+                let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
+                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
         Ok(())
