@@ -50,11 +50,14 @@ pub(crate) fn measure(linkspan: &str, rounds: usize) -> Vec<Ratio> {
     for ((what, _), times) in kinds.iter().zip(&times) {
         println!("| {what} | {:.2} |", median(times.clone()));
     }
-    let ratio =
-        |at: usize| median(times[at].iter().zip(&times[0]).map(|(above, below)| above / below).collect());
-    let bars = [Some(1.5), Some(1.5), Some(1.5), Some(30.0)];
-    let lines = kinds.iter().zip(bars).enumerate().map(|(at, (_, bar))| (at + 1, bar));
-    lines.map(|(at, bar)| (format!("ADD: {} / one port", kinds[at].0), ratio(at), bar)).collect()
+    let ratio = |above: usize, below: usize| {
+        median(times[above].iter().zip(&times[below]).map(|(above, below)| above / below).collect())
+    };
+    let lines = [(1, 0, Some(1.5)), (2, 0, Some(1.5)), (3, 0, Some(30.0)), (5, 4, Some(1.5)), (4, 0, None)];
+    let line = |(above, below, bar): (usize, usize, Option<f64>)| {
+        (format!("ADD: {} / {}", kinds[above].0, kinds[below].0), ratio(above, below), bar)
+    };
+    lines.map(line).into()
 }
 
 /// The time of one ADD, which is taken away again.
