@@ -41,7 +41,9 @@ impl Stream {
                     text.split_whitespace().next().unwrap_or_default().clone_into(&mut heard.lock().unwrap());
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
-                std::thread::sleep(Duration::from_micros(300));
+                // Often enough to fall between any two steps, and not so often that a queue runs over where the
+                // machine is busy with other things.
+                std::thread::sleep(Duration::from_millis(2));
             }
         });
         Self { stop, last, answers, thread: Some(thread) }

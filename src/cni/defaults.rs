@@ -1,7 +1,7 @@
 //! What absent keys mean, which depends on the face that reads them.
 
-use super::config::{BridgeKeys, FirewallKeys, PortmapKeys};
-use crate::model::IngressPolicy;
+use super::config::{BridgeKeys, FirewallKeys, IsolationKeys, PortmapKeys};
+use crate::model::{IngressPolicy, Isolation, Mode};
 
 /// The bit of the packet mark that published ports use where no other is named (reference `portmap`).
 const MARK_MASQ_BIT: u8 = 13;
@@ -27,6 +27,10 @@ pub struct Defaults {
     /// Whether host port 0 asks for a free one, and a `hostIP` of a family that the container lacks is an error.
     /// The reference refuses the one and passes over the other.
     pub extended_ports: bool,
+    /// Whether keys about isolation, which no reference plugin has, are read.
+    pub isolates: bool,
+    /// `isolation`, where `ingressPolicy` is not written.
+    pub isolation: Isolation,
 }
 
 impl Defaults {
@@ -39,6 +43,8 @@ impl Defaults {
         hairpin: true,
         ipam: Some("host-local"),
         extended_ports: true,
+        isolates: true,
+        isolation: Isolation::Default,
     };
 
     /// Those of the reference plugins: everything is off until it is asked for.
@@ -50,6 +56,8 @@ impl Defaults {
         hairpin: false,
         ipam: None,
         extended_ports: false,
+        isolates: false,
+        isolation: Isolation::None,
     };
 
     /// The keys of `bridge` where none is written.
@@ -95,6 +103,20 @@ impl Defaults {
             ingress: IngressPolicy::Open,
             admin_chain: ADMIN_CHAIN.to_owned(),
             firewalld_zone: "trusted".to_owned(),
+        }
+    }
+
+    /// The keys about isolation where none is written.
+    pub fn isolation_keys(&self) -> IsolationKeys {
+        IsolationKeys {
+            isolation: self.isolation,
+            internal: false,
+            icc: true,
+            mode: Mode::Nat,
+            trusted: Vec::new(),
+            outbound4: None,
+            outbound6: None,
+            ip_spoof_check: false,
         }
     }
 }

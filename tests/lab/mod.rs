@@ -15,8 +15,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
 pub mod agent;
+pub mod backends;
 pub mod damage;
 pub mod dns;
+pub mod frames;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
@@ -26,7 +28,9 @@ pub mod plugin;
 pub mod rows;
 pub mod snapshot;
 pub mod space;
+pub mod stage;
 pub mod talk;
+pub mod town;
 
 use std::cell::Cell;
 use std::fs;

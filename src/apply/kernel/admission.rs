@@ -27,6 +27,10 @@ impl Kernel {
     /// Lets a network through the FORWARD chain of iptables-nft where that drops: two small questions to the kernel
     /// in the usual case, and no process.
     pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+        // Nothing enters or leaves an internal network.
+        if rules.internal {
+            return Ok(());
+        }
         for (family, number) in NF_FAMILIES {
             if !self.forward_drops(number)? {
                 continue;
@@ -36,7 +40,7 @@ impl Kernel {
             if recorded && self.chain_exists(number, ADMIT)? {
                 continue;
             }
-            Self::admit_by_iptables(family, Variant::Nft, &rules.bridge)?;
+            Self::admit_by_iptables(family, Variant::Nft, rules)?;
             if let Some(network) = &mut network
                 && !recorded
             {
@@ -50,8 +54,8 @@ impl Kernel {
     /// The same for legacy iptables, which nf_tables cannot be asked about: once, when a network's rules are written.
     pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
         for (family, file) in LEGACY_TABLES {
-            if uses_filter(file) {
-                Self::admit_by_iptables(family, Variant::Legacy, &rules.bridge)?;
+            if !rules.internal && uses_filter(file) {
+                Self::admit_by_iptables(family, Variant::Legacy, rules)?;
             }
         }
         Ok(())
@@ -66,20 +70,24 @@ impl Kernel {
         repair: bool,
     ) -> Result<Vec<Drift>, Cause> {
         let mut drifts = Vec::new();
+        // Nothing enters or leaves an internal network.
+        let rules: Vec<&NetworkRules> = rules.iter().filter(|rules| !rules.internal).collect();
         if rules.is_empty() {
             return Ok(drifts);
         }
         for (family, number) in NF_FAMILIES {
-            let admitted = |rules: &&NetworkRules| {
+            let is_admitted = |rules: &NetworkRules| {
                 networks.iter().any(|n| n.name == rules.network && n.admitted.contains(&number))
             };
-            if !rules.iter().any(|rules| admitted(&rules)) || !self.forward_drops(number)? {
+            let admitted: Vec<&NetworkRules> =
+                rules.iter().copied().filter(|rules| is_admitted(rules)).collect();
+            if admitted.is_empty()
+                || !self.forward_drops(number)?
+                || self.has_exceptions(number, admitted.len())?
+            {
                 continue;
             }
-            if self.has_exceptions(number, rules.iter().filter(admitted).count())? {
-                continue;
-            }
-            for rules in rules.iter().filter(admitted) {
+            for rules in admitted {
                 self.mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
             }
         }
@@ -87,7 +95,7 @@ impl Kernel {
             if !uses_filter(file) {
                 continue;
             }
-            for rules in rules {
+            for rules in &rules {
                 self.mend_admission(family, Variant::Legacy, rules, repair, &mut drifts)?;
             }
         }
@@ -102,13 +110,13 @@ impl Kernel {
         repair: bool,
         drifts: &mut Vec<Drift>,
     ) -> Result<(), Cause> {
-        if Self::lacks_admission(family, variant, &rules.bridge)? {
+        if Self::lacks_admission(family, variant, rules)? {
             drifts.push(Drift::missing(format!(
                 "exception for {} in FORWARD of {family} ({variant})",
                 rules.bridge
             )));
             if repair {
-                Self::admit_by_iptables(family, variant, &rules.bridge)?;
+                Self::admit_by_iptables(family, variant, rules)?;
             }
         }
         Ok(())

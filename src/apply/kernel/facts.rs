@@ -1,6 +1,7 @@
 //! What has to be known of the host before a network is used for the first time, and for STATUS.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -89,6 +90,14 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn traffic(&mut self) -> Result<HashMap<String, Traffic>, Cause> {
         Ok(rtnl::traffic(self.host()?)?.into_iter().collect())
+    }
+
+    /// Whether an interface of the host has an address.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn has_address(&mut self, address: IpAddr) -> Result<bool, Cause> {
+        Ok(rtnl::addresses(self.host()?, None)?.iter().any(|found| found.address.ip() == address))
     }
 
     /// How many ports a bridge has; `None` where it does not exist.

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use nix::errno::Errno;
 
-use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
+use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, names};
+use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::{Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
@@ -15,6 +15,8 @@ use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
+/// `NFPROTO_BRIDGE`.
+const BRIDGE: u8 = 7;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -147,16 +149,40 @@ impl Kernel {
 
     /// The tables and the administrator's chain; made where they are not there.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
+        self.make_or_replace(INET, &nft::base(&rules.admin_chain), nft::base_replacing)?;
+        self.make_each(&[nft::admin(&rules.admin_chain)])
+    }
+
+    /// The table that guards what containers claim to be.
+    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
+        self.make_or_replace(BRIDGE, &nft::guard_base(), nft::guard_replacing)
+    }
+
+    /// Makes a table; where an earlier release made it, its rules are written anew.
+    fn make_or_replace(
+        &mut self,
+        family: u8,
+        make: &[NftMessage],
+        replace: impl FnOnce() -> Vec<NftMessage>,
+    ) -> Result<(), Cause> {
+        match self.nft()?.commit(make) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        if self.nft()?.get(&nft::probe_layout(family))?.is_some() {
+            return Ok(());
+        }
+        self.nft()?.commit(&replace()).map_err(|error| refused("write the base chains anew", &error))
     }
 
     /// What only these elements need, besides the base chains: made where it is not there.
     pub(super) fn make_beside(&mut self, elements: &[Element]) -> Result<(), Cause> {
-        let some = |sets: [Set; 2]| elements.iter().any(|element| sets.contains(&element.set));
-        if some(Set::BRIDGE) {
-            self.make_each(&[nft::guard_base()])?;
+        let some = |sets: &[Set]| elements.iter().any(|element| sets.contains(&element.set));
+        if some(&Set::BRIDGE) {
+            self.make_guard()?;
         }
-        if some(Set::SHIFTED) {
+        if some(&Set::SHIFTED) {
             self.make_each(&[nft::shift_base()])?;
         }
         Ok(())
@@ -229,11 +255,6 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
             }
         }
-        for (plan, step, firewall) in &steps {
-            if let Err(cause) = self.forget_flows(&firewall.attachment) {
-                errors[*plan].push(ApplyError::new(step, cause));
-            }
-        }
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
@@ -242,26 +263,14 @@ impl Kernel {
         }
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
+        chains.extend(nft::network_rule_counts(&step.network));
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
-        let (chain, more) = nft::SHIFT_RULES;
-        if elements.iter().any(|element| Set::SHIFTED.contains(&element.set))
-            && let Some((_, count)) = chains.iter_mut().find(|(name, _)| name == chain)
-        {
-            *count += more;
+        if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
+            let (chain, count) = nft::SHIFT_RULES;
+            chains.push((chain.to_owned(), count));
         }
-        for (chain, count) in chains {
-            // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            if found < count {
-                let object = format!("nf_tables chain inet {} {chain}", nft::TABLE);
-                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
-            }
-        }
+        self.probe_chains((INET, "inet"), &chains, drifts)?;
+        self.probe_guard(&step.attachment, drifts)?;
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
@@ -277,6 +286,42 @@ impl Kernel {
                     "as ADD wrote it",
                     difference,
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chains that guard what an attachment claims to be, on either backend.
+    pub(super) fn probe_guard(
+        &mut self,
+        rules: &AttachmentRules,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if rules.only_mac.is_none() && rules.only_ips.is_empty() {
+            return Ok(());
+        }
+        let chains: Vec<(String, usize)> =
+            nft::guard_rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
+        self.probe_chains((BRIDGE, "bridge"), &chains, drifts)
+    }
+
+    /// Whether each chain of a table of ours has as many rules as it should.
+    fn probe_chains(
+        &mut self,
+        (family, name): (u8, &str),
+        chains: &[(String, usize)],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        for (chain, count) in chains {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = match self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain)) {
+                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
+                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            if found < *count {
+                let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
+                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
         Ok(())

@@ -127,11 +127,11 @@ impl Kernel {
 
     fn nftables_damage(&mut self, wanted: &Ruleset) -> Result<Damage, Cause> {
         let elements = wanted.elements();
-        let some = |sets: [Set; 2]| elements.iter().any(|element| sets.contains(&element.set));
+        let some = |sets: &[Set]| elements.iter().any(|element| sets.contains(&element.set));
         let [shifted, _] = Set::SHIFTED;
         // Made for an attachment that is gone by now, the maps are still there, and so must their rules be.
-        let shifts = some(Set::SHIFTED) || self.nft()?.get(&nft::probe_set(shifted))?.is_some();
-        let beside = Beside { guards: some(Set::BRIDGE), shifts };
+        let shifts = some(&Set::SHIFTED) || self.nft()?.get(&nft::probe_set(shifted))?.is_some();
+        let beside = Beside { guards: some(&Set::BRIDGE), shifts };
         let chains = nft::static_chains(&wanted.networks, beside);
         let mut damage = Damage::default();
         let mut lost: Vec<&StaticChain> = Vec::new();
@@ -170,18 +170,25 @@ impl Kernel {
     ) -> Result<Vec<&'a StaticChain>, Cause> {
         let table =
             format!("nf_tables table {} {}", if family == BRIDGE { "bridge" } else { "inet" }, nft::TABLE);
+        let layout = nft::layout(family);
         let ask = if family == BRIDGE { nft::probe_guard_table() } else { nft::probe_table() };
         match self.nft()?.get(&ask)? {
             None => {
                 drifts.push(Drift::missing(table));
                 return Ok(wanted.to_vec());
             }
-            Some(reply) if nft::is_dormant(&reply) => drifts.push(Drift::new(table, "awake", "dormant")),
+            Some(reply) if nft::is_dormant(&reply) => {
+                drifts.push(Drift::new(&table, "awake", "dormant"));
+            }
             Some(_) => {}
         }
         let replies = self.nft()?.dump(&nft::dump_chains(family))?;
         let found: Vec<nft::Chain> =
             replies.iter().filter_map(|reply| nft::parse_chain(family, reply)).collect();
+        if !found.iter().any(|found| found.table == nft::TABLE && found.name == layout) {
+            drifts.push(Drift::new(table, layout, "the rules of another release, or none"));
+            return Ok(wanted.to_vec());
+        }
         let mut damaged = Vec::new();
         for &chain in wanted {
             let object = format!(

@@ -1,13 +1,13 @@
-//! What an attachment adds and takes away, all of it in table nat.
+//! What an attachment adds and takes away: all of it in table nat, but for what a routed network opens.
 
 use std::net::IpAddr;
 
 use crate::firewall::nft::owner_comment;
-use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::{AttachmentKey, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, network_chain};
+use super::shared::{POST, PUBLISH, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,12 @@ pub(crate) fn rules(
             shared.push(Rule::new("nat", POST, &text).owned(&owner));
         }
     }
+    for run in opened(network, attachment).iter().filter(|run| of_family(run.address)) {
+        let ports = ports(run.first, run.last);
+        let (address, protocol) = (whole(run.address), run.protocol);
+        let text = format!("-d {address} -p {protocol} -m {protocol} --dport {ports} -j ACCEPT");
+        shared.push(Rule::new("filter", open_chain(&network.network), &text).owned(&owner));
+    }
     (shared, own)
 }
 
@@ -60,10 +66,7 @@ pub(crate) fn rules(
 fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> Vec<Rule> {
     let (protocol, host) = (publication.protocol, publication.host);
     let to = if host.ip().is_unspecified() { String::new() } else { format!("-d {} ", whole(host.ip())) };
-    let ports = match publication.is_range() {
-        true => format!("{}:{}", host.port(), publication.last_host_port()),
-        false => host.port().to_string(),
-    };
+    let ports = ports(host.port(), publication.last_host_port());
     let port = format!("-p {protocol} -m {protocol} --dport {ports}");
     let mut rules = Vec::new();
     if let Some(mark) = &network.mark_chain {
@@ -93,6 +96,11 @@ fn destination(publication: &Publication) -> String {
         (true, false) => target.ip().to_string(),
         (true, true) => format!("{target}-{}/{host}", publication.last_target_port()),
     }
+}
+
+/// `8080`, or `8000:8010`.
+fn ports(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}:{last}") }
 }
 
 fn whole(address: IpAddr) -> String {

@@ -103,6 +103,12 @@ fn own_chains(
     chains.extend(shared::chains(family).into_iter().map(|(table, name)| (table, name.to_owned())));
     for network in networks {
         chains.extend(["nat", "filter"].map(|table| (table, shared::network_chain(&network.network))));
+        if network.isolation.is_walled() {
+            chains.insert(("filter", shared::wall_chain(&network.network)));
+            if network.routed {
+                chains.insert(("filter", shared::open_chain(&network.network)));
+            }
+        }
     }
     for (network, attachment) in attachments {
         if !rules(family, network, attachment).1.is_empty() {

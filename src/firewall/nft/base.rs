@@ -17,48 +17,86 @@ pub(super) const ADMIN: &str = "admin";
 pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
 
 const PUBLISH: &str = "publish";
+/// Where published ports are looked for last: in ranges whose ports have other numbers in the container.
+const SHIFTED: &str = "shifted";
+
+/// The chain without rules whose name says which rules the table has: another release's are written anew.
+pub(super) const LAYOUT: &str = "layout-3";
+
+/// What happens between containers of a network that keeps them apart.
+const APART: &str = "apart";
 
 /// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
 /// administrator's chain.
 ///
 /// The table is made with `NLM_F_EXCL`, so that of two writers one gets `EEXIST` and nothing is doubled.
 pub fn base(admin_chain: &str) -> Vec<NftMessage> {
-    let mut messages = vec![new_table(INET, EXCL)];
-    messages.extend(sets_and_chains());
+    let mut messages = vec![new_table(INET)];
+    messages.extend(sets());
+    messages.extend(chains());
     messages.extend(admin(admin_chain));
-    for (chain, statements) in rules() {
-        messages.push(statements.append(INET, chain));
-    }
+    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
     messages
 }
 
 /// The table, its sets and its chains where they are missing; what is there stays, rules and elements and all, but a
 /// chain's policy and the table's flags are set.
 pub(super) fn foundation() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(INET, 0)];
-    messages.extend(sets_and_chains());
+    let mut messages = vec![kept_table(INET)];
+    messages.extend(sets());
+    messages.extend(chains());
     messages
 }
 
-fn sets_and_chains() -> Vec<NftMessage> {
-    let mut messages: Vec<NftMessage> = (1..).zip(Set::INET).map(|(id, set)| set.create(id)).collect();
-    messages.extend([
+/// The same for a table that an earlier release made: its elements, networks and administrators' chains stay. It
+/// deletes, as [`super::network_replacing`] does.
+pub fn base_replacing() -> Vec<NftMessage> {
+    let mut messages: Vec<NftMessage> = sets().chain(chains()).collect();
+    messages.extend(
+        rule_counts()
+            .into_iter()
+            .filter(|(chain, _)| *chain != ADMIN)
+            .map(|(chain, _)| flush_chain(INET, chain)),
+    );
+    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
+    messages
+}
+
+/// Asks whether a table's rules are those of this release: one reply, or `ENOENT`.
+pub fn probe_layout(family: u8) -> NftMessage {
+    let name = if family == BRIDGE { super::guard::LAYOUT } else { LAYOUT };
+    about_chain(family, TABLE, name, msg::GETCHAIN, 0)
+}
+
+fn sets() -> impl Iterator<Item = NftMessage> {
+    (1..).zip(Set::INET).map(|(id, set)| set.create(id))
+}
+
+fn chains() -> Vec<NftMessage> {
+    vec![
         base_chain(INET, "localnet", "filter", hook::PREROUTING, -300),
+        plain_chain(INET, SHIFTED, CREATE),
         plain_chain(INET, PUBLISH, CREATE),
         base_chain(INET, "prerouting", "nat", hook::PREROUTING, -100),
         base_chain(INET, "output", "nat", hook::OUTPUT, -100),
         base_chain(INET, "postrouting", "nat", hook::POSTROUTING, 100),
         plain_chain(INET, ADMIN, CREATE),
+        plain_chain(INET, APART, CREATE),
+        plain_chain(INET, LAYOUT, CREATE),
         base_chain(INET, "forward", "filter", hook::FORWARD, 0),
-    ]);
-    messages
+    ]
 }
 
 /// The base chains and how many rules each has when nobody has touched it.
 pub fn rule_counts() -> Vec<(&'static str, usize)> {
+    count(&rules())
+}
+
+/// How many rules each chain has.
+pub(crate) fn count(rules: &[(&'static str, Statements)]) -> Vec<(&'static str, usize)> {
     let mut counts: Vec<(&'static str, usize)> = Vec::new();
-    for (chain, _) in rules() {
-        match counts.iter_mut().find(|(name, _)| *name == chain) {
+    for (chain, _) in rules {
+        match counts.iter_mut().find(|(name, _)| name == chain) {
             Some((_, count)) => *count += 1,
             None => counts.push((chain, 1)),
         }
@@ -85,16 +123,29 @@ pub(super) fn rules() -> Vec<(&'static str, Statements)> {
         (PUBLISH, Statements::new().translate(Set::Ports6Any)),
         (PUBLISH, Statements::new().translate(Set::Ranges4)),
         (PUBLISH, Statements::new().translate(Set::Ranges6)),
+        (PUBLISH, Statements::new().then(&Verdict::Goto(SHIFTED.to_owned()))),
         ("postrouting", Statements::new().not_to("lo").published().source_loopback().masquerade()),
         ("postrouting", Statements::new().published().leaving(Set::MasqueradeAll).masquerade()),
         ("postrouting", Statements::new().by_source(Set::Egress4)),
         ("postrouting", Statements::new().by_source(Set::Egress6)),
         ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
-        ("forward", Statements::new().known().then(&Verdict::Accept)),
-        ("forward", Statements::new().published().then(&Verdict::Accept)),
-        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
+        ("forward", Statements::new().established().then(&Verdict::Accept)),
+        // What stays on one bridge is done with here; below, both sides differ.
         ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
+        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Goto(APART.to_owned()))),
+        // Before what is related: an ICMP error about somebody else's connection would be a way out of a sealed
+        // network, and it may carry anything.
+        ("forward", Statements::new().entering(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().leaving(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Strict).leaving(Set::Bridges).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Bridges).leaving(Set::Strict).then(&Verdict::Drop)),
+        ("forward", Statements::new().related().then(&Verdict::Accept)),
+        ("forward", Statements::new().published().then(&Verdict::Accept)),
+        ("forward", Statements::new().by_output(Set::Walls)),
         ("forward", Statements::new().entering(Set::Walled).leaving(Set::Walled).then(&Verdict::Drop)),
+        (APART, Statements::new().published().then(&Verdict::Accept)),
+        (APART, Statements::new().related().then(&Verdict::Accept)),
+        (APART, Statements::new().then(&Verdict::Drop)),
     ]
 }
 
@@ -129,7 +180,7 @@ pub(super) fn shift_sets() -> Vec<NftMessage> {
 pub(super) fn shift_rules() -> Vec<(&'static str, Statements)> {
     const COMMENT: &str =
         "linkspan: ranges of ports with other numbers inside; nft cannot show the translation";
-    Set::SHIFTED.map(|set| (PUBLISH, Statements::new().translate(set).comment(COMMENT))).into()
+    Set::SHIFTED.map(|set| (SHIFTED, Statements::new().translate(set).comment(COMMENT))).into()
 }
 
 /// Asks whether a set or map is there: one reply, or `ENOENT`.
@@ -139,36 +190,8 @@ pub fn probe_set(set: Set) -> NftMessage {
     NftMessage { kind: msg::GETSET, family: set.family(), flags: 0, attributes: attributes.into_bytes() }
 }
 
-/// How many rules [`shift_base`] adds to the chain of published ports.
-pub const SHIFT_RULES: (&str, usize) = (PUBLISH, Set::SHIFTED.len());
-
-/// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
-///
-/// Made with `NLM_F_EXCL`, as [`base`] is.
-pub fn guard_base() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE, EXCL)];
-    messages.extend(guard_sets_and_chains());
-    messages.extend(guard_rules().into_iter().map(|(chain, rule)| rule.append(BRIDGE, chain)));
-    messages
-}
-
-/// As [`foundation`], of the table `bridge linkspan`.
-pub(super) fn guard_foundation() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE, 0)];
-    messages.extend(guard_sets_and_chains());
-    messages
-}
-
-fn guard_sets_and_chains() -> Vec<NftMessage> {
-    let mut messages: Vec<NftMessage> = (1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)).collect();
-    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    messages
-}
-
-pub(super) fn guard_rules() -> Vec<(&'static str, Statements)> {
-    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
-    vec![("prerouting", guard)]
-}
+/// The chain that [`shift_base`] fills, and with how many rules.
+pub const SHIFT_RULES: (&str, usize) = (SHIFTED, Set::SHIFTED.len());
 
 /// Asks whether the table `inet linkspan` is there: one reply, or `ENOENT`.
 pub fn probe_table() -> NftMessage {
@@ -231,8 +254,13 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn new_table(family: u8, flags: u16) -> NftMessage {
-    about_table(family, msg::NEWTABLE, CREATE | flags)
+pub(crate) fn new_table(family: u8) -> NftMessage {
+    about_table(family, msg::NEWTABLE, CREATE | EXCL)
+}
+
+/// The table as it is, or as a new one; it is switched on.
+pub(super) fn kept_table(family: u8) -> NftMessage {
+    about_table(family, msg::NEWTABLE, CREATE)
 }
 
 fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {
@@ -244,7 +272,7 @@ fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
+pub(crate) fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
     const ACCEPT: u32 = 1;
     let mut attributes = Attributes::new();
     attributes

@@ -40,7 +40,7 @@ pub fn keeper() -> [Vec<NftMessage>; 2] {
     let unused = about_chain(INET, KEEPER, UNUSED, msg::NEWCHAIN, CREATE);
     let mut known = Attributes::new();
     known.put_str(rule::TABLE, KEEPER).put_str(rule::CHAIN, UNUSED);
-    Statements::new().known().put(&mut known, rule::EXPRESSIONS | NESTED);
+    Statements::new().established().put(&mut known, rule::EXPRESSIONS | NESTED);
     let known =
         NftMessage { kind: msg::NEWRULE, family: INET, flags: CREATE, attributes: known.into_bytes() };
     let emptied = flush_of(INET, KEEPER, UNUSED);

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::firewall::Open;
 use crate::model::{MacAddress, Protocol, Publication};
 
 use super::set::{Field, Set, interface_key};
@@ -50,6 +51,18 @@ pub(crate) fn target(target: SocketAddr) -> Vec<u8> {
     value
 }
 
+/// Which set open ports of a container are in, and their first and last key there.
+pub(crate) fn open(run: &Open) -> (Set, Vec<u8>, Vec<u8>) {
+    let set = if run.address.is_ipv4() { Set::Open4 } else { Set::Open6 };
+    let key = |port: u16| {
+        let mut key = vec![run.protocol.number(), 0, 0, 0];
+        key.extend(octets(run.address));
+        put_port(&mut key, port);
+        key
+    };
+    (set, key(run.first), key(run.last))
+}
+
 /// Which map an address goes out through, and its key there.
 pub(crate) fn egress(address: IpAddr) -> (Set, Vec<u8>) {
     let set = if address.is_ipv4() { Set::Egress4 } else { Set::Egress6 };
@@ -62,6 +75,12 @@ pub(crate) fn source(interface: &str, mac: MacAddress) -> Vec<u8> {
     key.extend(mac.0);
     key.extend([0, 0]);
     key
+}
+
+/// Which set a pair of interface and source address is in, and its key there.
+pub(crate) fn pinned(interface: &str, address: IpAddr) -> (Set, Vec<u8>) {
+    let set = if address.is_ipv4() { Set::Sources4 } else { Set::Sources6 };
+    (set, [&interface_key(interface)[..], &octets(address)].concat())
 }
 
 pub(crate) fn octets(address: IpAddr) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! Table `inet linkspan` (`nft list table inet linkspan` shows it in words) is written once: base chains, sets and a
 //! small chain for each network. An attachment then only adds and takes away elements, each with its owner as its
 //! comment, so that a packet and an ADD cost the same at 1 and at 1,000 containers. Table `bridge linkspan` is there
-//! only where some network guards source MACs.
+//! only where some network guards what its containers claim to be.
 //!
 //! How the messages go together: send the attachment's elements ([`add_new`]); on `ENOENT` send [`base`] (`EEXIST`:
 //! somebody was faster), then [`admin`] (`EEXIST` likewise), then [`network`] with [`add`] of [`network_elements`]
@@ -12,6 +12,7 @@
 mod base;
 mod element;
 mod expression;
+mod guard;
 mod keeper;
 mod key;
 mod network;
@@ -20,20 +21,23 @@ mod set;
 mod shift;
 mod statement;
 mod uapi;
+mod wall;
 mod whole;
 
 pub use base::{
-    ROUTED_FAMILIES, SHIFT_RULES, admin, base, chain_policy, dump_chains, dump_rules, guard_base,
-    probe_guard_table, probe_set, probe_table, remove_guard_table, remove_table, rule_counts, shift_base,
+    ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_replacing, chain_policy, dump_chains, dump_rules,
+    probe_guard_table, probe_layout, probe_set, probe_table, remove_guard_table, remove_table, rule_counts,
+    shift_base,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
+pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use network::{
-    attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
+    attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
-pub use whole::{Beside, StaticChain, is_dormant, static_chains, table_foundation};
+pub use whole::{Beside, StaticChain, is_dormant, layout, static_chains, table_foundation};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -2,13 +2,12 @@
 
 use crate::firewall::NetworkRules;
 use crate::model::attributes::find;
-use crate::model::names;
 use crate::model::nft::NftMessage;
 
 use super::base::{self, ADMIN, flush_chain, plain_chain};
-use super::network::chain_rules;
 use super::statement::Statements;
 use super::uapi::{BRIDGE, CREATE, INET, table};
+use super::{guard, network};
 
 /// A chain of linkspan's tables, with the rules in it that are ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,18 +72,26 @@ pub fn static_chains(networks: &[NetworkRules], beside: Beside) -> Vec<StaticCha
             of_administrator: true,
             ..StaticChain::new(INET, admin, Vec::new())
         }));
-        chains.extend(
-            networks
-                .iter()
-                .map(|rules| StaticChain::new(INET, &names::chain(&rules.network), chain_rules(rules))),
-        );
+        for (name, rules) in networks.iter().flat_map(network::chains) {
+            // Networks that share a bridge share its wall.
+            if !chains.iter().any(|chain| chain.name == name) {
+                chains.push(StaticChain::new(INET, &name, rules));
+            }
+        }
         let jumps = admins.into_iter().map(base::jump_to).collect();
         chains.push(StaticChain::new(INET, ADMIN, jumps));
+        chains.push(StaticChain::new(INET, layout(INET), Vec::new()));
     }
     if beside.guards {
-        by_name(&mut chains, BRIDGE, base::guard_rules());
+        by_name(&mut chains, BRIDGE, guard::rules());
+        chains.push(StaticChain::new(BRIDGE, layout(BRIDGE), Vec::new()));
     }
     chains
+}
+
+/// The chain whose name says which release wrote a table's rules: where it is missing, all of them are to be written.
+pub fn layout(family: u8) -> &'static str {
+    if family == BRIDGE { guard::LAYOUT } else { base::LAYOUT }
 }
 
 fn by_name(chains: &mut Vec<StaticChain>, family: u8, rules: Vec<(&'static str, Statements)>) {
@@ -99,7 +106,7 @@ fn by_name(chains: &mut Vec<StaticChain>, family: u8, rules: Vec<(&'static str, 
 /// The table of a family (`NFPROTO_INET`, `NFPROTO_BRIDGE`) with its sets and base chains, where they are missing.
 pub fn table_foundation(family: u8, beside: Beside) -> Vec<NftMessage> {
     if family == BRIDGE {
-        return base::guard_foundation();
+        return guard::foundation();
     }
     let mut messages = base::foundation();
     if beside.shifts {

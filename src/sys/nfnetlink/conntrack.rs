@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::model::Protocol;
 use crate::model::attributes::{Attributes, find};
 use crate::sys::SysError;
-use crate::sys::netlink::{Message, Socket};
+use crate::sys::netlink::{Answer, Message, Socket};
 
 use super::header;
 
@@ -45,6 +45,9 @@ const BY_DESTINATION_PORT: u32 = 1 << 5;
 /// So many questions to the kernel are asked one by one; for more, and for runs of ports, all flows of a protocol are
 /// listed once.
 const FEW: usize = 4;
+/// Where no more than so many flows are tracked, all are listed, once for both families: the kernel walks its whole
+/// table for each question, which takes longer than handing out what is in it.
+const SMALL: u32 = 16 * 1024;
 
 /// Which flows are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,11 +141,15 @@ pub fn forget(
     flows: &[Flows],
     meant: impl Fn(&Flows, &Flow) -> bool,
 ) -> Result<usize, SysError> {
-    if flows.is_empty() || count(socket)? == 0 {
+    if flows.is_empty() {
+        return Ok(0);
+    }
+    let tracked = count(socket)?;
+    if tracked == 0 {
         return Ok(0);
     }
     let mut doomed = Vec::new();
-    if flows.len() <= FEW && flows.iter().all(|flows| flows.count == 1) {
+    if tracked > SMALL && flows.len() <= FEW && flows.iter().all(|flows| flows.count == 1) {
         for each in flows {
             let entries = list(socket, each)?;
             doomed.extend(entries.iter().filter_map(|entry| pick(entry, [each].into_iter(), &meant)));
@@ -153,13 +160,19 @@ pub fn forget(
         for each in singles {
             by_port.entry(each.end.address().port()).or_default().push(each);
         }
-        for all in every_family(flows) {
-            for entry in list(socket, &all)? {
-                let Some(flow) = Flow::parse(&entry) else { continue };
-                let at = |port: u16| by_port.get(&port).into_iter().flatten();
-                let ports = at(flow.to.port()).chain(at(flow.answered_by.port()));
-                doomed.extend(pick(&entry, ports.chain(&runs), &meant));
+        let mut entries = Vec::new();
+        if tracked <= SMALL {
+            entries = list_all(socket)?;
+        } else {
+            for all in every_family(flows) {
+                entries.extend(list(socket, &all)?);
             }
+        }
+        for entry in entries {
+            let Some(flow) = Flow::parse(&entry) else { continue };
+            let at = |port: u16| by_port.get(&port).into_iter().flatten();
+            let ports = at(flow.to.port()).chain(at(flow.answered_by.port()));
+            doomed.extend(pick(&entry, ports.chain(at(0)).chain(&runs), &meant));
         }
     }
     socket.transact(&doomed)?;
@@ -192,6 +205,16 @@ fn every_family(flows: &[Flows]) -> Vec<Flows> {
     all
 }
 
+/// All entries (without `nfgenmsg`) of all families and protocols.
+fn list_all(socket: &mut Socket) -> Result<Vec<Vec<u8>>, SysError> {
+    let all = Message::new(GET, 0, header(0, 0).to_vec(), "list", "the tracked connections");
+    Ok(bodies(socket.dump(&all)?))
+}
+
+fn bodies(answers: Vec<Answer>) -> Vec<Vec<u8>> {
+    answers.into_iter().filter_map(|answer| answer.body.get(4..).map(<[u8]>::to_vec)).collect()
+}
+
 /// The entries (without `nfgenmsg`) that the kernel's filter lets through: all of the family where it has none (before 5.8).
 fn list(socket: &mut Socket, flows: &Flows) -> Result<Vec<Vec<u8>>, SysError> {
     let family = family_of(flows.end.address().ip());
@@ -202,7 +225,7 @@ fn list(socket: &mut Socket, flows: &Flows) -> Result<Vec<Vec<u8>>, SysError> {
         }
         other => other?,
     };
-    Ok(answers.into_iter().filter_map(|answer| answer.body.get(4..).map(<[u8]>::to_vec)).collect())
+    Ok(bodies(answers))
 }
 
 impl Flows {
