@@ -125,9 +125,10 @@ impl Kernel {
                 mending.dead.push(key.clone());
                 return;
             }
-            mending.drifts.push(Drift::missing(format!("interface {} of {key}", link.name)));
-            if repair && let Err((_, error)) = self.ensure(&of_the_link(plan)) {
-                mending.failures.push(error);
+            let made = if repair { self.ensure(&of_the_link(plan)) } else { Ok(()) };
+            match made {
+                Ok(()) => mending.drifts.push(Drift::missing(format!("interface {} of {key}", link.name))),
+                Err((_, error)) => mending.failures.push(error),
             }
             self.close_sandbox(&link.sandbox);
             return;
