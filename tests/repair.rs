@@ -31,7 +31,7 @@ fn watched(lab: &Lab, backend: &str) -> (Scene, Agent) {
 
 fn heals(lab: &Lab, scene: &Scene, damages: Vec<Damage>) {
     for damage in damages {
-        damage.strike(lab);
+        damage.strike_at_the_agent(lab);
         let healed = eventually(LIMIT, || Snapshot::take(lab).differs(&scene.whole).is_none());
         let left = Snapshot::take(lab).differs(&scene.whole).unwrap_or_default();
         assert!(healed, "{}: {left}", damage.name);

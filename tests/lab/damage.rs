@@ -132,6 +132,13 @@ impl Damage {
             lab.host.must(&["sh", "-c", command]);
         }
     }
+
+    /// Does it while somebody may put back its first part before its second: that need not succeed.
+    pub fn strike_at_the_agent(&self, lab: &Lab) {
+        for command in &self.commands {
+            lab.host.exec(&["sh", "-c", command]);
+        }
+    }
 }
 
 /// Damages of the nf_tables ruleset.
@@ -163,8 +170,8 @@ pub fn to_nftables(scene: &Scene) -> Vec<Damage> {
         damage(
             "a port leads elsewhere",
             &[
-                "nft delete element inet linkspan ports4_any '{ tcp . 8080 }'",
-                "nft add element inet linkspan ports4_any '{ tcp . 8080 : 10.99.0.9 . 80 }'",
+                "printf 'delete element inet linkspan ports4_any { tcp . 8080 }\\nadd element inet linkspan ports4_any \
+               { tcp . 8080 : 10.99.0.9 . 80 }\\n' | nft -f -",
             ],
             "10.99.0.9",
         ),
@@ -175,12 +182,11 @@ pub fn to_nftables(scene: &Scene) -> Vec<Damage> {
         ),
         damage(
             "a network's chain is gone",
-            &[
-                &format!("nft delete element inet linkspan egress4 '{{ {ip} }}'"),
-                &format!("nft delete element inet linkspan egress6 '{{ {} }}'", address(&scene.web.1, 6)),
-                "nft flush chain inet linkspan net-web",
-                "nft delete chain inet linkspan net-web",
-            ],
+            &[&format!(
+                "printf 'delete element inet linkspan egress4 {{ {ip} }}\\ndelete element inet linkspan egress6 \
+                 {{ {} }}\\nflush chain inet linkspan net-web\\ndelete chain inet linkspan net-web\\n' | nft -f -",
+                address(&scene.web.1, 6)
+            )],
             "net-web",
         ),
     ];

@@ -10,7 +10,7 @@ mod suspicion;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,7 @@ async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
     let root = shared.state.root().to_owned();
     let (done, outcome) = oneshot::channel();
     let work = move || {
-        let _ = done.send(reconcile(root, &expired));
+        let _ = done.send(reconcile(&root, &expired));
     };
     // The notifications of what it does are told apart by its name.
     if let Err(error) = std::thread::Builder::new().name(THREAD.to_owned()).spawn(work) {
@@ -198,8 +198,8 @@ async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
     }
 }
 
-fn reconcile(root: PathBuf, expired: &[AttachmentKey]) -> Result<Reconciled, String> {
-    let state = Rc::new(State::open(&root).map_err(|error| error.to_string())?);
+fn reconcile(root: &Path, expired: &[AttachmentKey]) -> Result<Reconciled, String> {
+    let state = Rc::new(State::open(root).map_err(|error| error.to_string())?);
     let kernel = Kernel::new(Rc::clone(&state));
     let mut cx = Context { state, kernel, journal: Journal::new(LogLevel::Error) };
     verbs::reconcile(&mut cx, true, Collect::These(expired)).map_err(|error| error.to_string())

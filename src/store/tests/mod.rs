@@ -51,6 +51,10 @@ fn set(subnet: &str) -> RangeSet {
 /// The record of a network of that bridge.
 fn network(name: &str, bridge: &str) -> Network {
     Network {
+        mac: None,
+        gc_after: Some(300),
+        ranges: Vec::new(),
+        lease_directory: None,
         name: name.to_owned(),
         bridge: bridge.to_owned(),
         automatic: vec![vec![set("10.1.0.0/24").remove(0)]],
