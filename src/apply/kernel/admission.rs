@@ -10,29 +10,30 @@ use nix::errno::Errno;
 use crate::firewall::iptables::Family;
 use crate::firewall::{NetworkRules, nft};
 
+use super::chains::Chains;
 use super::facts::ChainDropping;
 use super::iptables::Variant;
 use super::{Cause, Kernel};
 
 /// The chain of our exceptions, and where it is.
-const ADMIT: &str = "LINKSPAN-ADMIT";
+pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
 /// Tables of legacy iptables that are in use; the file is not there where none is.
 const LEGACY_TABLES: [(Family, &str); 2] =
     [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
+pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
 impl Kernel {
-    /// Lets a network through the FORWARD chain of iptables-nft where that drops: two small questions to the kernel
-    /// in the usual case, and no process.
-    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        for (family, number) in NF_FAMILIES {
-            if !self.forward_drops(number)? {
+    /// Lets a network through the FORWARD chain of iptables-nft where that drops. No process in the usual case.
+    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules, chains: &Chains) -> Result<(), Cause> {
+        for ((family, number), (forward, admit)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
                 continue;
             }
             let mut network = self.state.network(&rules.network)?;
             let recorded = network.as_ref().is_some_and(|network| network.admitted.contains(&number));
-            if recorded && self.chain_exists(number, ADMIT)? {
+            // Two rules for a network, and the jump to them.
+            if recorded && admit.as_ref().is_some_and(|chain| chain.uses > 2) {
                 continue;
             }
             Self::admit_by_iptables(family, Variant::Nft, &rules.bridge)?;
@@ -54,13 +55,6 @@ impl Kernel {
             }
         }
         Ok(())
-    }
-
-    fn forward_drops(&mut self, family: u8) -> Result<bool, Cause> {
-        let reply = self.ask_chain(family, "FORWARD")?;
-        Ok(reply
-            .and_then(|reply| nft::parse_chain(family, &reply))
-            .is_some_and(|chain| chain.drops_forwarded()))
     }
 
     fn chain_exists(&mut self, family: u8, chain: &str) -> Result<bool, Cause> {

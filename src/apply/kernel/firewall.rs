@@ -18,7 +18,7 @@ use crate::sys::rtnl;
 use super::{ApplyError, Cause, Drift, Kernel, opened};
 
 /// `NFPROTO_INET`.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -32,7 +32,11 @@ impl Kernel {
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
                 self.add_elements(&elements)?;
-                self.admit_through_drop(&step.network)?;
+                let chains = self.look_at_chains()?;
+                if !chains.short.is_empty() {
+                    self.rebuild_nftables()?;
+                }
+                self.admit_through_drop(&step.network, &chains)?;
             }
         }
         self.forget_flows(&step.attachment)
@@ -147,9 +151,20 @@ impl Kernel {
         self.remove_elements(&outdated)
     }
 
-    /// The tables and the administrator's chain; made where they are not there.
+    /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
+        match self.nft()?.commit(&nft::base(&rules.admin_chain)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        let recorded = self.recorded_networks(FirewallBackend::Nftables)?;
+        let mut admins: Vec<&str> = vec![&rules.admin_chain];
+        admins.extend(recorded.iter().map(|network| network.admin_chain.as_str()));
+        admins.sort_unstable();
+        admins.dedup();
+        self.mend_nftables_base(&admins)?;
+        self.make_each(&[nft::admin(&rules.admin_chain)])
     }
 
     /// Transactions of which one that finds its work done is as good.
@@ -260,20 +275,15 @@ impl Kernel {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
-        let mut chains: Vec<(String, usize)> =
-            nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
-        for (chain, count) in chains {
-            // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            if found < count {
-                let object = format!("nf_tables chain inet {} {chain}", nft::TABLE);
-                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
-            }
+        let chain = |name: &str| format!("nf_tables chain inet {} {name}", nft::TABLE);
+        for short in self.look_at_chains()?.short {
+            drifts.push(Drift::new(chain(&short), "as ADD wrote it", "rules or jumps are missing"));
+        }
+        // An administrator may have added rules of their own; fewer than ours are ours gone.
+        let own = names::chain(&step.network.network);
+        let (expected, found) = (nft::network_rule_count(&step.network), self.rules_in(&own)?);
+        if found < expected {
+            drifts.push(Drift::new(chain(&own), format!("{expected} rules"), format!("{found} rules")));
         }
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));

@@ -6,6 +6,7 @@
 mod absent;
 mod admission;
 mod bridge;
+mod chains;
 mod delegate;
 mod facts;
 mod firewall;

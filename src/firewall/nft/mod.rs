@@ -20,8 +20,8 @@ mod statement;
 mod uapi;
 
 pub use base::{
-    ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
-    probe_table, remove_guard_table, remove_table, rule_counts,
+    ROUTED_FAMILIES, admin, base, base_chains, base_mended, chain_policy, dump_chains, dump_rules,
+    guard_base, probe_guard_table, probe_table, remove_guard_table, remove_table, short_chains,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
 pub use network::{

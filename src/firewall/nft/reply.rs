@@ -18,6 +18,8 @@ pub struct Chain {
     pub table: String,
     /// Its name.
     pub name: String,
+    /// Its rules and what leads to it, counted together.
+    pub uses: u32,
     /// How it is hooked; `None` for a chain that is jumped to.
     pub base: Option<BaseChain>,
 }
@@ -78,6 +80,7 @@ pub fn parse_chain(family: u8, attributes: &[u8]) -> Option<Chain> {
         family,
         table: text(find(attributes, chain::TABLE)?),
         name: text(find(attributes, chain::NAME)?),
+        uses: find(attributes, chain::USE).and_then(be32).unwrap_or(0),
         base,
     })
 }

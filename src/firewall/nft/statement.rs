@@ -27,7 +27,7 @@ const LOCAL: u32 = 2;
 
 /// A rule that grows statement by statement and ends in a message.
 #[derive(Debug, Default)]
-pub(crate) struct Statements(Attributes);
+pub(crate) struct Statements(Attributes, Option<String>);
 
 impl Statements {
     pub(crate) fn new() -> Self {
@@ -190,7 +190,15 @@ impl Statements {
     /// A verdict.
     pub(crate) fn then(mut self, verdict: &Verdict) -> Self {
         expression::verdict(&mut self.0, verdict);
+        if let Verdict::Jump(chain) | Verdict::Goto(chain) = verdict {
+            self.1 = Some(chain.clone());
+        }
         self
+    }
+
+    /// The chain that it leads to.
+    pub(crate) fn leads_to(&self) -> Option<&str> {
+        self.1.as_deref()
     }
 
     /// The message that appends the rule to a chain of the table `linkspan`.
