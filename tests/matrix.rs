@@ -235,8 +235,7 @@ fn the_table_has_each_row_that_is_run_and_no_other() {
     let run: BTreeSet<(String, String)> =
         ROWS.iter().map(|(client, asks)| ((*client).to_owned(), (*asks).to_owned())).collect();
     let written: BTreeSet<(String, String)> = table().into_keys().collect();
-    assert_eq!(run.difference(&written).collect::<Vec<_>>(), [&(String::new(), String::new()); 0], "missing");
-    assert_eq!(written.difference(&run).collect::<Vec<_>>(), [&(String::new(), String::new()); 0], "not run");
+    assert_eq!(written, run, "the rows of docs/ports.md are those that are run");
     for ((client, asks), answers) in table() {
         for (answer, (family, ..)) in answers.iter().zip(COLUMNS) {
             let by_kernel = family == 6 && asks.contains("::1");

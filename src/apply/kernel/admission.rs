@@ -5,13 +5,10 @@
 //! chain's own head. The exception is written once a network, and only where it is needed; any other chain is told of
 //! by STATUS.
 
-use nix::errno::Errno;
-
 use crate::firewall::iptables::Family;
 use crate::firewall::{NetworkRules, nft};
 
 use super::chains::Chains;
-use super::facts::ChainDropping;
 use super::iptables::Variant;
 use super::{Cause, Kernel};
 
@@ -55,48 +52,6 @@ impl Kernel {
             }
         }
         Ok(())
-    }
-
-    fn chain_exists(&mut self, family: u8, chain: &str) -> Result<bool, Cause> {
-        Ok(self.ask_chain(family, chain)?.is_some())
-    }
-
-    fn ask_chain(&mut self, family: u8, chain: &str) -> Result<Option<Vec<u8>>, Cause> {
-        match self.nft()?.get(&nft::chain_policy(family, "filter", chain)) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
-            other => Ok(other?),
-        }
-    }
-
-    /// Foreign chains that drop what is forwarded by their policy.
-    ///
-    /// # Errors
-    /// Where the kernel cannot be asked.
-    pub fn foreign_drops(&mut self) -> Result<Vec<ChainDropping>, Cause> {
-        let (mut chains, mut admitted) = (Vec::new(), Vec::new());
-        for family in nft::ROUTED_FAMILIES {
-            let replies = self.nft()?.dump(&nft::dump_chains(family))?;
-            chains.extend(nft::parse_chains(family, &replies));
-        }
-        for (_, family) in NF_FAMILIES {
-            if self.chain_exists(family, ADMIT)? {
-                admitted.push(family);
-            }
-        }
-        let mut dropping = Vec::new();
-        for chain in chains.iter().filter(|chain| chain.drops_forwarded()) {
-            let rules = self.nft()?.dump(&nft::dump_rules(chain.family, &chain.table, &chain.name))?;
-            let is_iptables = chain.table == "filter"
-                && chain.name == "FORWARD"
-                && NF_FAMILIES.iter().any(|(_, number)| *number == chain.family);
-            dropping.push(ChainDropping {
-                chain: chain.to_string(),
-                has_rules: rules.iter().any(|reply| nft::is_rule(reply)),
-                admits_us: is_iptables && admitted.contains(&chain.family),
-                is_iptables,
-            });
-        }
-        Ok(dropping)
     }
 }
 

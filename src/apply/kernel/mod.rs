@@ -10,6 +10,7 @@ mod chains;
 mod delegate;
 mod facts;
 mod firewall;
+mod foreign;
 mod forwarding;
 mod interface;
 mod iptables;
@@ -33,7 +34,7 @@ use crate::sys::rtnl;
 use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::Delegation;
-pub use facts::ChainDropping;
+pub use foreign::{ForeignDrop, Trip};
 pub use ports::Holder;
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;

@@ -13,7 +13,9 @@ mod base;
 mod element;
 mod expression;
 mod key;
+mod machine;
 mod network;
+mod passage;
 mod reply;
 mod set;
 mod statement;
@@ -23,10 +25,12 @@ pub use base::{
     ROUTED_FAMILIES, admin, base, base_chains, base_mended, chain_policy, dump_chains, dump_rules,
     guard_base, probe_guard_table, probe_table, remove_guard_table, remove_table, short_chains,
 };
-pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
+pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use machine::{ForeignElement, Packet, parse_foreign_elements};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
 };
+pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
 

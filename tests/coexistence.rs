@@ -1,0 +1,388 @@
+//! Beside other firewalls: their rulesets, in the shape that they write them, on the test's host.
+//!
+//! With each, what flows has to flow, what cannot has to be told by STATUS with table, chain and rule, nothing of theirs
+//! may change, and a flush of ours has to be mended by the next ADD.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::path::PathBuf;
+
+use lab::plugin::dual_stack;
+use lab::talk::{Server, tcp, tcp_answers, tcp_server, udp_answers, udp_server};
+use lab::{Container, Lab, Outcome, Outside, Plugin, Space, inspect};
+use serde_json::{Value, json};
+
+/// A neighbour's ruleset: a file under `tests/coexistence`.
+fn ruleset(file: &str) -> Option<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/coexistence").join(file);
+    std::fs::read_to_string(path).ok()
+}
+
+/// Loads `NAME.nft`, or `NAME.rules` and `NAME.rules6` by a variant of iptables.
+fn load(host: &Space, name: &str, variant: &str) {
+    if let Some(text) = ruleset(&format!("{name}.nft")) {
+        return host.feed(&["nft", "-f", "-"], &text);
+    }
+    let text = ruleset(&format!("{name}.rules")).unwrap_or_else(|| panic!("there is no ruleset {name}"));
+    host.feed(&[&format!("iptables-{variant}-restore")], &text);
+    if let Some(text) = ruleset(&format!("{name}.rules6")) {
+        host.feed(&[&format!("ip6tables-{variant}-restore")], &text);
+    }
+}
+
+/// What is not ours: rules and chains, counters and handles aside.
+fn foreign(host: &Space) -> Vec<String> {
+    let mut lines = Vec::new();
+    for tool in ["iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"] {
+        lines.extend(host.exec(&[tool]).stdout.lines().map(|line| format!("{tool}: {line}")));
+    }
+    let tables = host.must(&["nft", "list", "tables"]);
+    let of_nft = tables.lines().filter(|line| !line.contains("linkspan"));
+    // What iptables shows is said already, and `nft` cannot print all of it.
+    let of_nft =
+        of_nft.filter(|line| !matches!(line.split(' ').nth(2), Some("filter" | "nat" | "raw" | "mangle")));
+    for table in of_nft {
+        let words: Vec<&str> = table.split_whitespace().skip(1).collect();
+        lines.extend(host.must(&["nft", "list", "table", words[0], words[1]]).lines().map(str::to_owned));
+    }
+    let ours = |line: &str| {
+        line.contains("LINKSPAN-")
+            || line.contains("LKS-")
+            || line.contains("CNI-ADMIN")
+            || line.contains(": #")
+    };
+    lines.retain(|line| !ours(line));
+    lines.iter().map(|line| without_counters(line)).collect()
+}
+
+/// `[12:345]` and `packets 12 bytes 345` count what has passed.
+fn without_counters(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let mut kept = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let counts = word.starts_with('[') && word.ends_with(']');
+        let counted = at > 0 && matches!(words[at - 1], "packets" | "bytes");
+        if !counts && !counted {
+            kept.push(*word);
+        }
+    }
+    kept.join(" ")
+}
+
+/// A host with a neighbour's rules and a network of ours.
+struct Street {
+    _servers: Vec<Server>,
+    a: Container,
+    sibling: Container,
+    plugin: Plugin,
+    network: Plugin,
+    result: Value,
+    outside: Outside,
+    lab: Lab,
+}
+
+/// What somebody asks of whom: by TCP or UDP, from a place, to an address.
+const TRIPS: [(&str, &str, &str); 8] = [
+    ("outgoing IPv4", "a", "192.0.2.2:80"),
+    ("outgoing IPv6", "a", "[2001:db8::2]:80"),
+    ("published IPv4", "outside", "192.0.2.1:8080"),
+    ("published IPv6", "outside", "[2001:db8::1]:8080"),
+    ("published UDP", "outside", "192.0.2.1:8053"),
+    ("published, from the host", "host", "127.0.0.1:8080"),
+    ("published, from a sibling", "sibling", "192.0.2.1:8080"),
+    ("sibling", "sibling", "10.88.1.3:80"),
+];
+
+impl Street {
+    /// The neighbour first, then a network and two containers of it.
+    fn new(backend: &str, neighbour: impl FnOnce(&Space)) -> Option<Self> {
+        if lab::is_reference() {
+            lab::skipped("the reference has its own ways");
+            return None;
+        }
+        let mut lab = Lab::new()?;
+        let outside = lab.outside();
+        let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
+        if !variant.is_empty() && !lab.iptables(variant) {
+            lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
+            return None;
+        }
+        lab.host.set_sysctl("net.ipv4.ip_forward", "1");
+        neighbour(&lab.host);
+        let before = foreign(&lab.host);
+        let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
+        let (a, sibling) = (lab.container("a"), lab.container("sibling"));
+        network.on(&sibling).add().ok();
+        let plugin = network.on(&a).publish(&["8080:80", "8053:53/udp"]);
+        let result = plugin.add().ok();
+        let after = foreign(&lab.host);
+        let rule = |line: &&String| !line.contains(" :") && !line.contains('*') && !line.contains("COMMIT");
+        let added = after.iter().filter(|line| !before.contains(line)).filter(rule);
+        assert_eq!(added.collect::<Vec<_>>(), Vec::<&String>::new(), "rules in chains of theirs");
+        let gone = before.iter().filter(|line| !after.contains(line));
+        assert_eq!(gone.collect::<Vec<_>>(), Vec::<&String>::new(), "what is theirs is as it was");
+        let servers = vec![
+            tcp_server(&outside, "[::]:80", "outside"),
+            tcp_server(&a, "[::]:80", "a"),
+            udp_server(&a, "0.0.0.0:53", "a"),
+            tcp_server(&sibling, "[::]:80", "sibling"),
+        ];
+        Some(Self { _servers: servers, a, sibling, plugin, network, result, outside, lab })
+    }
+
+    fn place(&self, name: &str) -> &Space {
+        match name {
+            "a" => &self.a,
+            "sibling" => &self.sibling,
+            "outside" => &self.outside,
+            _ => &self.lab.host,
+        }
+    }
+
+    /// The trips that do not arrive.
+    fn broken(&self) -> Vec<&'static str> {
+        let arrives = |(what, from, to): &(&'static str, &str, &str)| {
+            let from = self.place(from);
+            if what.contains("UDP") { udp_answers(from, to) } else { tcp_answers(from, to) }
+        };
+        TRIPS.iter().filter(|trip| !arrives(trip)).map(|(what, ..)| *what).collect()
+    }
+
+    fn status(&self) -> Outcome {
+        self.network.status()
+    }
+
+    /// All flows, STATUS and CHECK are content.
+    #[track_caller]
+    fn works(&self, when: &str) {
+        assert_eq!(self.broken(), Vec::<&str>::new(), "{when}");
+        self.status().ok();
+        self.plugin.prev(&self.result).check().ok();
+    }
+
+    /// An ADD of another container, and its DEL.
+    fn another_add(&self) {
+        let c = self.lab.container("c");
+        let plugin = self.network.on(&c).publish(&["8099:80"]);
+        plugin.prev(&plugin.add().ok()).del().ok();
+    }
+
+    /// Whatever is ours, flushed.
+    fn flush_ours(&self, backend: &str) {
+        if backend == "nftables" {
+            self.lab.host.must(&["nft", "delete", "table", "inet", "linkspan"]);
+            return;
+        }
+        for tool in ["iptables", "ip6tables"] {
+            for (table, chains) in
+                [("nat", ["PREROUTING", "POSTROUTING"]), ("filter", ["FORWARD", "FORWARD"])]
+            {
+                let saved = self.lab.host.must(&[tool, "-t", table, "-S"]);
+                for line in saved.lines().filter(|line| line.contains("-j LINKSPAN-")) {
+                    if !chains.iter().any(|chain| line.starts_with(&format!("-A {chain} "))) {
+                        continue;
+                    }
+                    let mut words = vec![tool, "-t", table, "-D"];
+                    words.extend(line.split_whitespace().skip(1));
+                    self.lab.host.must(&words);
+                }
+            }
+        }
+    }
+}
+
+/// A neighbour beside whom everything flows, and goes on to.
+fn lives_beside(name: &str, backend: &str, variant: &str) {
+    let Some(street) = Street::new(backend, |host| load(host, name, variant)) else { return };
+    let case = format!("{backend} beside {name} ({variant})");
+    street.works(&case);
+    let theirs = foreign(&street.lab.host);
+    street.flush_ours(backend);
+    street.another_add();
+    street.works(&format!("{case}, mended"));
+    assert_eq!(foreign(&street.lab.host), theirs, "{case}: nothing of theirs changed");
+    // They reload: iptables-restore flushes whatever is in its tables, ours too. The next ADD mends.
+    if ruleset(&format!("{name}.rules")).is_some() {
+        load(&street.lab.host, name, variant);
+        street.another_add();
+        street.works(&format!("{case}, after their reload"));
+    }
+    street.plugin.prev(&street.result).del().ok();
+    assert_eq!(foreign(&street.lab.host), theirs, "{case}: DEL leaves theirs alone");
+}
+
+macro_rules! neighbours {
+    ($($test:ident: $name:literal, $variant:literal;)+) => {
+        mod nftables { $(#[test] fn $test() { super::lives_beside($name, "nftables", $variant); })+ }
+        mod iptables_nft { $(#[test] fn $test() { super::lives_beside($name, "iptables-nft", $variant); })+ }
+    };
+}
+
+neighbours! {
+    docker: "docker", "nft";
+    docker_26: "docker-26", "nft";
+    docker_29: "docker-29", "nft";
+    ufw: "ufw", "nft";
+    kube_proxy_iptables: "kube-proxy", "nft";
+    kube_proxy_nftables: "kube-proxy-nft", "nft";
+    flannel: "flannel", "nft";
+    calico: "calico", "nft";
+    cilium: "cilium", "nft";
+}
+
+/// STATUS 51, and what it says.
+#[track_caller]
+fn told(street: &Street, names: &[&str]) -> String {
+    let said = street.status().refused(51);
+    for name in names {
+        assert!(said.contains(name), "{name} is not named: {said}");
+    }
+    said
+}
+
+/// Types what STATUS says is to be typed: the commands between `let them pass: ` and the end or a bracket.
+fn obey(street: &Street, said: &str) {
+    let (_, commands) = said.split_once("let them pass: ").unwrap_or_else(|| panic!("no advice: {said}"));
+    let commands = commands.split(" (").next().unwrap().trim();
+    for command in commands.split(';') {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        street.lab.host.must(&words);
+    }
+}
+
+/// firewalld rejects at the end of the zone, for whatever interface that is in none.
+#[test]
+fn firewalld_is_told_of_and_its_command_helps() {
+    for (forwards, backend) in [(true, "nftables"), (false, "nftables"), (false, "iptables-nft")] {
+        let text = ruleset("firewalld.nft").unwrap();
+        let text = if forwards { text } else { text.replace("oifname \"uplink\" accept", "") };
+        let Some(street) = Street::new(backend, |host| host.feed(&["nft", "-f", "-"], &text)) else { return };
+        let outgoing = ["outgoing IPv4", "outgoing IPv6", "sibling"];
+        let broken = if forwards { &outgoing[2..] } else { &outgoing[..] };
+        assert_eq!(street.broken(), broken, "published ports pass (ct status dnat accept)");
+        let said = told(&street, &["inet firewalld filter_FORWARD", "chain filter_FWD_public", "handle"]);
+        let command =
+            "firewall-cmd --permanent --zone=trusted --add-interface=lks-web && firewall-cmd --reload";
+        assert!(said.contains(command), "{said}");
+        assert_eq!(said.contains("cannot reach out"), !forwards, "{said}");
+        // What that command comes to.
+        let zone =
+            ["nft", "insert", "rule", "inet", "firewalld", "filter_FORWARD_ZONES", "iifname", "lks-web"];
+        street.lab.host.must(&[&zone[..], &["goto", "filter_FWD_trusted"]].concat());
+        street.works("in zone trusted");
+    }
+}
+
+/// A chain that accepts by its policy and rejects by its last rule.
+#[test]
+fn a_last_rule_that_rejects_is_told_of_and_its_command_helps() {
+    for (backend, variant) in [("nftables", "nft"), ("iptables-nft", "nft")] {
+        let Some(street) = Street::new(backend, |host| load(host, "rhel", variant)) else { return };
+        if backend != "nftables" {
+            street.works("our chain is the first in FORWARD");
+            continue;
+        }
+        assert!(street.broken().contains(&"outgoing IPv4") && street.broken().contains(&"published IPv6"));
+        let said = told(&street, &["ip filter FORWARD", "by the rule with handle", "chain FORWARD"]);
+        obey(&street, &said);
+        let said = told(&street, &["ip6 filter FORWARD", "ip6tables -I FORWARD -i lks-web"]);
+        obey(&street, &said);
+        street.works("after the advice");
+    }
+}
+
+/// An administrator's own table, whose policy drops and which has rules.
+#[test]
+fn a_policy_that_drops_is_told_of_though_the_chain_has_rules() {
+    for backend in ["nftables", "iptables-nft"] {
+        let Some(street) = Street::new(backend, |host| load(host, "workstation", "")) else { return };
+        assert!(street.broken().contains(&"outgoing IPv4"), "{backend}");
+        let said = told(&street, &["inet filter forward", "by its policy", "cannot reach out"]);
+        obey(&street, &said);
+        street.works("after the advice");
+    }
+}
+
+/// Whoever names our bridge means it: STATUS stays content, and the log says so.
+#[test]
+fn a_drop_that_is_aimed_at_the_bridge_is_an_administrators_will() {
+    let Some(street) = Street::new("nftables", |_| {}) else { return };
+    let text = "table inet site { chain gate { type filter hook forward priority 0; policy accept; \
+                iifname \"lks-web\" oifname \"uplink\" ct state new drop; }; }";
+    street.lab.host.feed(&["nft", "-f", "-"], text);
+    assert_eq!(street.broken(), ["outgoing IPv4", "outgoing IPv6"]);
+    let said = street.status();
+    said.ok();
+    assert!(said.stderr.contains("inet site gate") && said.stderr.contains("handle"), "{}", said.stderr);
+}
+
+/// Rules that may let packets pass make it a warning.
+#[test]
+fn what_cannot_be_told_is_logged() {
+    let Some(street) = Street::new("nftables", |_| {}) else { return };
+    let text = "table inet site { chain gate { type filter hook forward priority 0; policy drop; \
+                ip saddr 10.88.0.0/16 accept; ip daddr 10.88.0.0/16 accept; \
+                ip6 saddr fd00:88::/32 accept; ip6 daddr fd00:88::/32 accept; }; }";
+    street.lab.host.feed(&["nft", "-f", "-"], text);
+    assert_eq!(street.broken(), Vec::<&str>::new());
+    let said = street.status();
+    said.ok();
+    assert!(said.stderr.contains("inet site gate"), "{}", said.stderr);
+    assert!(said.stderr.contains("unless a rule before accepts them"), "{}", said.stderr);
+}
+
+/// kube-proxy's services go on for the containers of the network, in either of its modes.
+#[test]
+fn services_of_kube_proxy_are_reached() {
+    for (name, backend) in [
+        ("kube-proxy", "nftables"),
+        ("kube-proxy-nft", "nftables"),
+        ("kube-proxy", "iptables-nft"),
+        ("kube-proxy-nft", "iptables-nft"),
+    ] {
+        let Some(street) = Street::new(backend, |host| load(host, name, "nft")) else { return };
+        for from in ["a", "host"] {
+            assert_eq!(tcp(street.place(from), "10.96.0.10:80").tag, "outside", "{name}, {backend}: {from}");
+        }
+        assert_eq!(tcp(&street.a, "192.0.2.1:30080").tag, "outside", "{name}, {backend}: the node port");
+        assert!(!tcp_answers(&street.a, "10.96.0.99:80"), "{name}, {backend}: it has no endpoints");
+        street.works(name);
+    }
+}
+
+/// Packet marks and connection marks of others come out as they went in, on the way out and on the way in; we set none.
+#[test]
+fn marks_of_others_stay() {
+    for backend in ["nftables", "iptables-nft"] {
+        let Some(street) = Street::new(backend, |_| {}) else { return };
+        let host = &street.lab.host;
+        // 0x4000 is kube-proxy's bit, 0x2000 the reference's portmap's, 0x10000 Calico's, 0xc00 Cilium's.
+        let text = "table inet witness {
+            chain before { type filter hook prerouting priority -145;
+                iifname != \"lo\" meta mark set 0x00016c00; iifname != \"lo\" ct mark set 0x00abcdef; };
+            chain after { type filter hook postrouting priority 400; meta l4proto != { tcp, udp } return;
+                iif != 0 meta mark 0x00016c00 ct mark 0x00abcdef counter comment \"kept\"
+                iif != 0 meta mark != 0x00016c00 counter comment \"mark lost\"
+                iif != 0 ct mark != 0x00abcdef counter comment \"ct mark lost\"; }; }";
+        host.feed(&["nft", "-f", "-"], text);
+        assert_eq!(street.broken(), Vec::<&str>::new(), "{backend}");
+        let counted = |comment: &str| {
+            let chain = host.must(&["nft", "list", "chain", "inet", "witness", "after"]);
+            let line = chain.lines().find(|line| line.contains(&format!("\"{comment}\""))).unwrap();
+            line.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        assert!(counted("kept") > 20, "{backend}: packets came by");
+        assert_eq!((counted("mark lost"), counted("ct mark lost")), (0, 0), "{backend}");
+        let ours: Vec<String> = match backend {
+            "nftables" => host.must(&["nft", "list", "table", "inet", "linkspan"]),
+            _ => inspect::firewall_text(host),
+        }
+        .lines()
+        .filter(|line| backend == "nftables" || line.contains("LINKSPAN-") || line.contains("LKS-"))
+        .filter(|line| line.to_lowercase().contains("mark"))
+        .map(str::to_owned)
+        .collect();
+        assert_eq!(ours, Vec::<String>::new(), "{backend}: no rule of ours sets or asks for a mark");
+    }
+}
