@@ -231,6 +231,50 @@ neighbours! {
     cilium: "cilium", "nft";
 }
 
+/// The same in legacy iptables, of which nf_tables knows nothing.
+mod legacy {
+    #[test]
+    fn docker() {
+        super::lives_beside("docker", "nftables", "legacy");
+    }
+
+    #[test]
+    fn ufw() {
+        super::lives_beside("ufw", "nftables", "legacy");
+    }
+
+    #[test]
+    fn docker_by_our_iptables() {
+        super::lives_beside("docker-26", "iptables-legacy", "legacy");
+    }
+}
+
+/// A policy that is set after the network was made, in either iptables: STATUS tells, and the next ADD makes the
+/// exception; so it does where somebody has removed that.
+#[test]
+fn a_policy_that_is_set_later_is_noticed() {
+    for variant in ["nft", "legacy"] {
+        let Some(street) = Street::new("nftables", |_| {}) else { return };
+        street.works("before");
+        let host = &street.lab.host;
+        let tools = [format!("iptables-{variant}"), format!("ip6tables-{variant}")];
+        for tool in &tools {
+            host.must(&[tool, "-P", "FORWARD", "DROP"]);
+        }
+        assert!(street.broken().contains(&"outgoing IPv4"), "{variant}");
+        told(&street, &["filter FORWARD", "by its policy", "the next ADD"]);
+        street.another_add();
+        street.works(&format!("{variant}, the next ADD"));
+        for tool in &tools {
+            host.must(&[tool, "-F", "FORWARD"]);
+        }
+        told(&street, &["filter FORWARD"]);
+        street.another_add();
+        street.works(&format!("{variant}, the exception again"));
+        assert!(host.must(&[&tools[0], "-S", "FORWARD"]).contains("-P FORWARD DROP"), "the policy is theirs");
+    }
+}
+
 /// STATUS 51, and what it says.
 #[track_caller]
 fn told(street: &Street, names: &[&str]) -> String {

@@ -97,11 +97,11 @@ fn forwarding_is_open(
     let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
     for drop in drops {
         // The first ADD makes its exception where the host offers a place for it.
-        if drop.is_iptables && drop.by_policy && (recorded.is_none() || backend == FirewallBackend::Iptables)
-        {
+        if drop.is_iptables && drop.by_policy && recorded.is_none() {
             continue;
         }
-        let reason = format!("{}; {}", suffering(&drop), advice(&drop, bridge.unwrap_or("BRIDGE")));
+        let advice = advice(&drop, bridge.unwrap_or("BRIDGE"), backend);
+        let reason = format!("{}; {advice}", suffering(&drop));
         if drop.surely && !drop.aimed {
             return Err(VerbError::NotReady { code: Code::LimitedConnectivity, reason });
         }
@@ -124,17 +124,21 @@ fn suffering(drop: &ForeignDrop) -> String {
 }
 
 /// What to type. No other table can overrule a drop, and we change nothing that is another's.
-fn advice(drop: &ForeignDrop, bridge: &str) -> String {
+fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
     if drop.table == "firewalld" {
         return format!(
             "let them pass: firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
         );
     }
-    if drop.is_iptables && drop.by_policy {
+    if drop.is_iptables && drop.by_policy && backend == FirewallBackend::Nftables {
         return "the next ADD of this network makes an exception for it".to_owned();
     }
     if drop.is_iptables {
-        let tool = if drop.base.starts_with("ip6 ") { "ip6tables" } else { "iptables" };
+        let tool = match drop.base.split(' ').next() {
+            Some("ip6") => "ip6tables",
+            Some("ip") | None => "iptables",
+            Some(legacy) => legacy,
+        };
         return format!(
             "let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
              --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT (with ufw: ufw route allow in on {bridge}; ufw route allow \

@@ -5,8 +5,9 @@
 //! chain's own head. The exception is written once a network, and only where it is needed; any other chain is told of
 //! by STATUS.
 
-use crate::firewall::iptables::Family;
+use crate::firewall::iptables::{Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
+use crate::sys::xtables;
 
 use super::chains::Chains;
 use super::iptables::Variant;
@@ -14,9 +15,6 @@ use super::{Cause, Kernel};
 
 /// The chain of our exceptions, and where it is.
 pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
-/// Tables of legacy iptables that are in use; the file is not there where none is.
-const LEGACY_TABLES: [(Family, &str); 2] =
-    [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
@@ -44,10 +42,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same for legacy iptables, which nf_tables cannot be asked about: once, when a network's rules are written.
+    /// The same for legacy iptables, of which nf_tables knows nothing. Where it is not in use, which the usual case
+    /// is, that costs a system call a family.
     pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        for (family, file) in LEGACY_TABLES {
-            if uses_filter(file) {
+        for family in Family::BOTH {
+            if legacy_drops(family, &rules.bridge)? {
                 Self::admit_by_iptables(family, Variant::Legacy, &rules.bridge)?;
             }
         }
@@ -55,6 +54,9 @@ impl Kernel {
     }
 }
 
-fn uses_filter(file: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
+/// Whether the FORWARD chain of legacy iptables drops what this bridge forwards.
+pub(super) fn legacy_drops(family: Family, bridge: &str) -> Result<bool, Cause> {
+    let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
+    let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
+    Ok(filter.drops_forwarded() && !filter.admits(bridge))
 }

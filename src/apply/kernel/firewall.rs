@@ -37,6 +37,7 @@ impl Kernel {
                     self.rebuild_nftables()?;
                 }
                 self.admit_through_drop(&step.network, &chains)?;
+                self.admit_through_legacy_drop(&step.network)?;
             }
         }
         self.forget_flows(&step.attachment)
@@ -112,9 +113,7 @@ impl Kernel {
     ) -> Result<(), ApplyError> {
         let outcome = match backend {
             FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => {
-                self.write_nftables_network(old, new).and_then(|()| self.admit_through_legacy_drop(new))
-            }
+            FirewallBackend::Nftables => self.write_nftables_network(old, new),
         };
         outcome.map_err(|cause| {
             ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)

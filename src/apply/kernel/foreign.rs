@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use crate::firewall::iptables::Family;
 use crate::firewall::nft::{self, Chain, ForeignElement, ForeignRule, Packet, Stopped};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::{SysError, sysctl};
 
-use super::{Cause, Kernel};
+use super::{Cause, Kernel, admission};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
@@ -57,8 +58,8 @@ impl Kernel {
     pub fn foreign_drops(&mut self, bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
         let uplink = self.uplink()?.map(|link| link.name);
         let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
+        let mut drops = legacy_drops(bridge)?;
         let nft = self.nft()?;
-        let mut drops: Vec<ForeignDrop> = Vec::new();
         for family in nft::ROUTED_FAMILIES {
             let replies = nft.dump(&nft::dump_chains(family))?;
             for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
@@ -79,6 +80,26 @@ impl Kernel {
         }
         Ok(drops)
     }
+}
+
+/// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.
+fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
+    let mut drops = Vec::new();
+    for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
+        if admission::legacy_drops(family, bridge.unwrap_or_default())? {
+            drops.push(ForeignDrop {
+                base: format!("{tool} filter FORWARD"),
+                table: "filter".to_owned(),
+                place: "by its policy".to_owned(),
+                by_policy: true,
+                trips: vec![Trip::Outgoing, Trip::Published],
+                surely: true,
+                aimed: false,
+                is_iptables: true,
+            });
+        }
+    }
+    Ok(drops)
 }
 
 /// The packets that a chain of this family sees; one of family inet sees those of both.

@@ -19,6 +19,7 @@
 
 mod admission;
 mod attachment;
+mod legacy;
 mod rule;
 mod saved;
 mod shared;
@@ -26,6 +27,7 @@ mod whole;
 
 pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
+pub use legacy::LegacyFilter;
 pub use rule::Family;
 pub use saved::Saved;
 pub use whole::{base_checks, checks, detach_from, rebuild, remove_all};
