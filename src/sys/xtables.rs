@@ -1,6 +1,8 @@
 //! Tables of legacy iptables, read as `iptables-legacy` reads them: `linux/netfilter_ipv4/ip_tables.h`,
 //! `linux/netfilter_ipv6/ip6_tables.h`.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -32,14 +34,13 @@ pub struct FilterTable {
 }
 
 /// Reads the table `filter` of the calling thread's namespace; `None` where legacy iptables is not in use there. Asking
-/// for a table makes it, so the list of tables is looked at first: one system call where there is none.
+/// for a table makes it, so the list of tables is looked at first: one system call where the kernel has no legacy iptables, three where nobody uses it.
 ///
 /// # Errors
 /// Where the kernel refuses, or the table keeps changing.
 pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
     let names = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
-    let in_use = std::fs::read_to_string(names).is_ok_and(|text| text.lines().any(|name| name == "filter"));
-    if !in_use {
+    if !lists_filter(names) {
         return Ok(None);
     }
     let failed = |errno| SysError::refused("read", "the table filter of legacy iptables", errno);
@@ -72,6 +73,13 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
         }
     }
     Err(failed(Errno::EAGAIN))
+}
+
+/// Whether the list of tables in use names `filter`. There are five that could be in it.
+fn lists_filter(names: &str) -> bool {
+    let mut text = [0; 128];
+    let length = File::open(names).and_then(|mut file| file.read(&mut text)).unwrap_or(0);
+    text[..length].split(|byte| *byte == b'\n').any(|name| name == b"filter")
 }
 
 /// getsockopt(2) into a buffer that also holds the question.

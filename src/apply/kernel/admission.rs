@@ -7,6 +7,7 @@
 
 use crate::firewall::iptables::{Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
+use crate::plan::Firewall;
 use crate::sys::xtables;
 
 use super::chains::Chains;
@@ -42,12 +43,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same for legacy iptables, of which nf_tables knows nothing. Where it is not in use, which the usual case
-    /// is, that costs a system call a family.
-    pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+    /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
+    pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
+        let (bridge, addresses) = (&step.network.bridge, &step.attachment.addresses);
         for family in Family::BOTH {
-            if legacy_drops(family, &rules.bridge)? {
-                Self::admit_by_iptables(family, Variant::Legacy, &rules.bridge)?;
+            let has_family = addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
+            if has_family && legacy_drops(family, bridge)? {
+                Self::admit_by_iptables(family, Variant::Legacy, bridge)?;
             }
         }
         Ok(())

@@ -37,7 +37,7 @@ impl Kernel {
                     self.rebuild_nftables()?;
                 }
                 self.admit_through_drop(&step.network, &chains)?;
-                self.admit_through_legacy_drop(&step.network)?;
+                Self::admit_through_legacy_drop(step)?;
             }
         }
         self.forget_flows(&step.attachment)

@@ -99,3 +99,6 @@ impl<'a> LegacyFilter<'a> {
         std::str::from_utf8(&bytes[..end]).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

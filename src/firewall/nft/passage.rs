@@ -129,3 +129,6 @@ impl<T: Table> Walk<'_, T> {
         Ok(Flow::Through)
     }
 }
+
+#[cfg(test)]
+mod tests;
