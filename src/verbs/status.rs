@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::apply::{ForeignDrop, Trip};
 use crate::cni::{Backend, Code, Ipam, LogLevel};
-use crate::model::{FirewallBackend, LeaseSource, Network};
+use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 
 use super::{Call, Context, VerbError, addressing};
 
@@ -27,8 +27,10 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
+    let keeps_apart =
+        call.config.bridge.port_isolation || call.config.firewall.ingress == IngressPolicy::Isolated;
     // Without nf_tables there is no table of it that could drop.
-    if has_nftables { forwarding_is_open(cx, backend, recorded.as_ref()) } else { Ok(()) }
+    if has_nftables { forwarding_is_open(cx, backend, recorded.as_ref(), keeps_apart) } else { Ok(()) }
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -92,10 +94,17 @@ fn forwarding_is_open(
     cx: &mut Context,
     backend: FirewallBackend,
     recorded: Option<&Network>,
+    keeps_apart: bool,
 ) -> Result<(), VerbError> {
     let bridge = recorded.map(|network| network.bridge.as_str());
     let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
-    for drop in drops {
+    for mut drop in drops {
+        if keeps_apart {
+            drop.trips.retain(|trip| *trip != Trip::Within);
+        }
+        if drop.trips.is_empty() {
+            continue;
+        }
         // The first ADD makes its exception where the host offers a place for it.
         if drop.is_iptables && drop.by_policy && recorded.is_none() {
             continue;

@@ -78,7 +78,7 @@ impl<'a> LegacyFilter<'a> {
     /// The number in a standard target, which has no name: a verdict below zero, else where to jump.
     fn verdict(&self, at: usize) -> Option<i32> {
         let target = at + self.half(at + self.layout.target)?;
-        (self.text(target + 2, 29)? == "").then_some(())?;
+        self.text(target + 2, 29)?.is_empty().then_some(())?;
         let bytes = self.entries.get(target + 32..target + 36)?;
         Some(i32::from_ne_bytes(bytes.try_into().ok()?))
     }

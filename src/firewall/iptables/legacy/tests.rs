@@ -25,7 +25,7 @@ fn table(policy: i32, jumped: bool) -> (Vec<u8>, usize) {
     let jump = i32::try_from(if jumped { start } else { 0 }).unwrap();
     let of_bridge = entry("br", "", &(-2i32).to_ne_bytes());
     let end = entry("", "ERROR", b"ERROR\0");
-    (vec![standard(jump), standard(policy), head, of_bridge, end].concat(), policy_at)
+    ([standard(jump), standard(policy), head, of_bridge, end].concat(), policy_at)
 }
 
 #[test]
