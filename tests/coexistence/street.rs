@@ -126,7 +126,7 @@ impl Street {
         Some(Self { _servers: servers, a, sibling, plugin, network, result, outside, lab })
     }
 
-    fn place(&self, name: &str) -> &Space {
+    pub(crate) fn place(&self, name: &str) -> &Space {
         match name {
             "a" => &self.a,
             "sibling" => &self.sibling,
