@@ -22,6 +22,10 @@ pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6,
 impl Kernel {
     /// Lets a network through the FORWARD chain of iptables-nft where that drops. No process in the usual case.
     pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules, chains: &Chains) -> Result<(), Cause> {
+        // Nothing enters or leaves an internal network.
+        if rules.internal {
+            return Ok(());
+        }
         for ((family, number), (forward, admit)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
             if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
                 continue;
@@ -32,7 +36,7 @@ impl Kernel {
             if recorded && admit.as_ref().is_some_and(|chain| chain.uses > 2) {
                 continue;
             }
-            Self::admit_by_iptables(family, Variant::Nft, &rules.bridge)?;
+            Self::admit_by_iptables(family, Variant::Nft, rules)?;
             if let Some(network) = &mut network
                 && !recorded
             {
@@ -45,11 +49,11 @@ impl Kernel {
 
     /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
     pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
-        let (bridge, addresses) = (&step.network.bridge, &step.attachment.addresses);
+        let (network, addresses) = (&step.network, &step.attachment.addresses);
         for family in Family::BOTH {
             let has_family = addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
-            if has_family && legacy_drops(family, bridge)? {
-                Self::admit_by_iptables(family, Variant::Legacy, bridge)?;
+            if has_family && !network.internal && legacy_drops(family, &network.bridge)? {
+                Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
+use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
 use crate::plan::{Firewall, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
@@ -19,6 +19,8 @@ use super::{ApplyError, Cause, Drift, Kernel, opened};
 
 /// `NFPROTO_INET`.
 pub(super) const INET: u8 = 1;
+/// `NFPROTO_BRIDGE`.
+const BRIDGE: u8 = 7;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -56,7 +58,7 @@ impl Kernel {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
                 if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-                    self.make_each(&[nft::guard_base()])?;
+                    self.make_guard()?;
                 }
                 self.rebuild_nftables()?;
                 self.replace_elements(elements)
@@ -164,6 +166,21 @@ impl Kernel {
         admins.dedup();
         self.mend_nftables_base(&admins)?;
         self.make_each(&[nft::admin(&rules.admin_chain)])
+    }
+
+    /// The table that guards what containers claim to be; where an earlier release made it, its rules are written
+    /// anew.
+    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
+        match self.nft()?.commit(&nft::guard_base()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        if self.nft()?.get(&nft::probe_layout(BRIDGE))?.is_some() {
+            return Ok(());
+        }
+        let messages = nft::guard_replacing();
+        self.nft()?.commit(&messages).map_err(|error| refused("write the base chains anew", &error))
     }
 
     /// Transactions of which one that finds its work done is as good.
@@ -278,11 +295,12 @@ impl Kernel {
         for short in self.look_at_chains()?.short {
             drifts.push(Drift::new(chain(&short), "as ADD wrote it", "rules or jumps are missing"));
         }
-        // An administrator may have added rules of their own; fewer than ours are ours gone.
-        let own = names::chain(&step.network.network);
-        let (expected, found) = (nft::network_rule_count(&step.network), self.rules_in(&own)?);
-        if found < expected {
-            drifts.push(Drift::new(chain(&own), format!("{expected} rules"), format!("{found} rules")));
+        for (name, count) in nft::network_rule_counts(&step.network) {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = self.rules_in(&name)?;
+            if found < count {
+                drifts.push(Drift::new(chain(&name), format!("{count} rules"), format!("{found} rules")));
+            }
         }
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));

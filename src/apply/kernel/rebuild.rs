@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
-use crate::model::{FirewallBackend, names};
+use crate::model::FirewallBackend;
 use crate::plan::{Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
 
@@ -23,8 +23,13 @@ impl Kernel {
             match self.nft()?.commit(&messages) {
                 Err(error) if error.errno == Errno::EEXIST => {
                     let mut messages = elements;
-                    if self.rules_in(&names::chain(&rules.network))? < nft::network_rule_count(&rules) {
-                        messages.extend(nft::network_replacing(&rules));
+                    let mut short = false;
+                    for (chain, count) in nft::network_rule_counts(&rules) {
+                        short |= self.rules_in(&chain)? < count;
+                    }
+                    if short {
+                        messages = nft::network_replacing(&rules);
+                        messages.extend(nft::add(&nft::network_elements(&rules)));
                     }
                     self.nft()?.commit(&messages)
                 }
@@ -41,7 +46,7 @@ impl Kernel {
             }
         }
         if missing.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-            self.make_each(&[nft::guard_base()])?;
+            self.make_guard()?;
         }
         // Elements of one set next to each other: fewer messages.
         missing.sort_by_key(|element| element.set as u8);

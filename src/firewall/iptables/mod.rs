@@ -11,8 +11,9 @@
 //! | CHECK | [`checks`] | drift |
 //! | GC, reconcile | [`rebuild`] from all records | |
 //!
-//! A failed restore of one table changes nothing of that table, and ADD and DEL change table nat alone. An ADD's text asks
-//! (`-C`) for the jumps out of the built-in chains first, so that it fails where somebody has removed one.
+//! A failed restore of one table changes nothing of that table, and ADD and DEL change table nat alone, but for the open
+//! ports of a routed network, in filter: what fails there is made whole by the next line of the table above. An ADD's
+//! text asks (`-C`) for the jumps out of the built-in chains, so that it fails where somebody has removed one.
 //!
 //! What is masqueraded follows from `--ctstate DNAT`, so no mark is set and `markMasqBit` has no effect; with
 //! `externalSetMarkChain` what would be masqueraded is sent through that chain instead, which must exist.

@@ -16,18 +16,26 @@ pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
 
 const PUBLISH: &str = "publish";
 
+/// The chain without rules whose name says which rules the table has: another release's are written anew.
+const LAYOUT: &str = "layout-2";
+
+/// What happens between containers of a network that keeps them apart.
+const APART: &str = "apart";
+
 /// Type, hook and priority of a base chain.
 type Place = (&'static str, u32, i32);
 
 /// The chains of table `inet linkspan`, those of networks and administrators aside, in the order in which they are
 /// made; `None` for those that others jump to.
-const CHAINS: [(&str, Option<Place>); 7] = [
+const CHAINS: [(&str, Option<Place>); 9] = [
     ("localnet", Some(("filter", hook::PREROUTING, -300))),
     (PUBLISH, None),
     ("prerouting", Some(("nat", hook::PREROUTING, -100))),
     ("output", Some(("nat", hook::OUTPUT, -100))),
     ("postrouting", Some(("nat", hook::POSTROUTING, 100))),
     (ADMIN, None),
+    (APART, None),
+    (LAYOUT, None),
     ("forward", Some(("filter", hook::FORWARD, 0))),
 ];
 
@@ -55,7 +63,8 @@ fn base_objects(table_flags: u16) -> Vec<NftMessage> {
     messages
 }
 
-/// The same for a table that is there and not whole: somebody made it in advance, or emptied or deleted chains.
+/// The same for a table that is there and not whole: somebody made it in advance, emptied or deleted chains, or an
+/// earlier release made it. Elements, networks and administrators' chains stay.
 ///
 /// What is missing is made; of the chains only those in `short` are emptied and written again, the one of jumps to
 /// administrators' chains with a jump to each of `admin_chains`. Their own chains are made where they are missing.
@@ -74,21 +83,33 @@ pub fn base_mended(admin_chains: &[&str], short: &[String]) -> Vec<NftMessage> {
     messages
 }
 
+/// Asks whether a table's rules are those of this release: one reply, or `ENOENT`.
+pub fn probe_layout(family: u8) -> NftMessage {
+    let name = if family == BRIDGE { super::guard::LAYOUT } else { LAYOUT };
+    about_chain(family, TABLE, name, msg::GETCHAIN, 0)
+}
+
 /// The questions that tell whether the chains of [`base`] are as it made them, for [`short_chains`].
 pub fn base_chains() -> Vec<NftMessage> {
     uses().iter().map(|(chain, _)| chain_policy(INET, TABLE, chain)).collect()
 }
 
-/// Reads the answers to [`base_chains`]: the chains that are missing, or that have lost rules or jumps to them. What
-/// administrators add to a chain does no harm. The kernel counts both together.
+/// Reads the answers to [`base_chains`]: the chains that are missing, or that have lost rules or jumps to them; all of
+/// them where another release wrote them. What administrators add to a chain does no harm. The kernel counts both
+/// together.
 pub fn short_chains<T: AsRef<[u8]>>(replies: &[Option<T>]) -> Vec<String> {
+    let other_release =
+        uses().iter().zip(replies).any(|((chain, _), reply)| *chain == LAYOUT && reply.is_none());
     let found = replies.iter().map(|reply| {
         reply
             .as_ref()
             .and_then(|reply| super::parse_chain(INET, reply.as_ref()))
             .map_or(0, |chain| chain.uses)
     });
-    let short = uses().into_iter().zip(found).filter(|((_, expected), found)| found < expected);
+    let short = uses()
+        .into_iter()
+        .zip(found)
+        .filter(|((_, expected), found)| found < expected || other_release && *expected > 0);
     short.map(|((chain, _), _)| chain.to_owned()).collect()
 }
 
@@ -133,11 +154,23 @@ fn rules() -> Vec<(&'static str, Statements)> {
         ("postrouting", Statements::new().by_source(Set::Egress4)),
         ("postrouting", Statements::new().by_source(Set::Egress6)),
         ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
-        ("forward", Statements::new().known().then(&Verdict::Accept)),
-        ("forward", Statements::new().published().then(&Verdict::Accept)),
-        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
+        ("forward", Statements::new().established().then(&Verdict::Accept)),
+        // What stays on one bridge is done with here; below, both sides differ.
         ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
+        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Goto(APART.to_owned()))),
+        // Before what is related: an ICMP error about somebody else's connection would be a way out of a sealed
+        // network, and it may carry anything.
+        ("forward", Statements::new().entering(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().leaving(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Strict).leaving(Set::Bridges).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Bridges).leaving(Set::Strict).then(&Verdict::Drop)),
+        ("forward", Statements::new().related().then(&Verdict::Accept)),
+        ("forward", Statements::new().published().then(&Verdict::Accept)),
+        ("forward", Statements::new().by_output(Set::Walls)),
         ("forward", Statements::new().entering(Set::Walled).leaving(Set::Walled).then(&Verdict::Drop)),
+        (APART, Statements::new().published().then(&Verdict::Accept)),
+        (APART, Statements::new().related().then(&Verdict::Accept)),
+        (APART, Statements::new().then(&Verdict::Drop)),
     ]
 }
 
@@ -150,18 +183,6 @@ pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
 
 fn jump_to_admin(admin_chain: &str) -> NftMessage {
     Statements::new().then(&Verdict::Jump(admin_chain.to_owned())).append(INET, ADMIN)
-}
-
-/// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
-///
-/// Made with `NLM_F_EXCL`, as [`base`] is.
-pub fn guard_base() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE, CREATE | EXCL)];
-    messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
-    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
-    messages.push(guard.append(BRIDGE, "prerouting"));
-    messages
 }
 
 /// Asks whether the table `inet linkspan` is there: one reply, or `ENOENT`.
@@ -220,7 +241,7 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn new_table(family: u8, flags: u16) -> NftMessage {
+pub(crate) fn new_table(family: u8, flags: u16) -> NftMessage {
     about_table(family, msg::NEWTABLE, flags)
 }
 
@@ -233,7 +254,7 @@ fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
+pub(crate) fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
     const ACCEPT: u32 = 1;
     let mut attributes = Attributes::new();
     attributes
