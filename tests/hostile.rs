@@ -4,11 +4,14 @@
 
 mod lab;
 
-use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lab::backends::on_each_backend;
 use lab::frames::{self, ARP, BROADCAST, IP, IP6};
+use serde_json::json;
+
 use lab::stage::{attack, ear, heard, neighbour, succeeds_unless_guarded};
 
 /// Frames with alice's MAC teach the bridge that she is at mallory's port: what is sent to her goes there.
@@ -122,6 +125,48 @@ fn a_neighbour_by_neighbour_solicitation(backend: &'static str) {
     });
 }
 
+/// "That address is mine", to whoever is about to take one: a container that looks first (`enabledad`) never starts.
+fn an_address_that_is_about_to_be_taken(backend: &'static str) {
+    for by_asking in [false, true] {
+        succeeds_unless_guarded(backend, |stage| {
+            let mallory = &stage.mallory;
+            let wanted: Ipv6Addr = "fd00:88:1::50".parse().unwrap();
+            let everybody: Ipv6Addr = "ff02::1".parse().unwrap();
+            let packet = if by_asking {
+                let target = [&[0, 0, 0, 0][..], &wanted.octets()].concat();
+                let group: Ipv6Addr = "ff02::1:ff00:50".parse().unwrap();
+                frames::icmp6(Ipv6Addr::UNSPECIFIED, group, 135, &target)
+            } else {
+                let claim = [&[0x20, 0, 0, 0][..], &wanted.octets(), &[2, 1], &mallory.mac].concat();
+                frames::icmp6(mallory.v6, everybody, 136, &claim)
+            };
+            let to = if by_asking { [0x33, 0x33, 0xff, 0, 0, 0x50] } else { [0x33, 0x33, 0, 0, 0, 1] };
+            let frame = frames::ethernet(to, mallory.mac, IP6, &packet);
+            let late = stage.lab.container("late");
+            let asked = json!({"enabledad": true, "runtimeConfig": {"ips": [wanted.to_string()]}});
+            let call = stage.network.with(asked).on(&late);
+            let done = AtomicBool::new(false);
+            let outcome = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        mallory.wire.send(&frame);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                });
+                let outcome = call.add();
+                done.store(true, Ordering::Relaxed);
+                outcome
+            });
+            if outcome.succeeded() {
+                call.del().ok();
+            } else {
+                assert!(outcome.words().contains("a neighbour has it"), "{}", outcome.words());
+            }
+            !outcome.succeeded()
+        });
+    }
+}
+
 on_each_backend! {
     a_neighbours_mac,
     a_neighbours_address,
@@ -132,4 +177,5 @@ on_each_backend! {
     the_gateway_by_arp_in_a_vlan_tag,
     the_gateway_by_neighbour_advertisement,
     a_neighbour_by_neighbour_solicitation,
+    an_address_that_is_about_to_be_taken,
 }

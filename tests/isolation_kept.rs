@@ -143,6 +143,83 @@ fn the_administrators_chain_comes_first(backend: &'static str) {
     holds();
 }
 
+/// The rows of the page whose second column is a rule, below a head that names the command.
+fn examples(tool: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/isolation.md")).unwrap();
+    let head = format!("`{tool} ");
+    let below = page.lines().skip_while(|line| !(line.starts_with('|') && line.contains(&head)));
+    let rows = below.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.rsplit('`').nth(1).unwrap().to_owned()).collect()
+}
+
+/// Every rule that the page gives for copying is one that the tools take.
+fn the_examples_of_the_page_are_taken(backend: &'static str) {
+    let Some(town) = town(backend) else { return };
+    town.attach(&town.network(1, json!({})), "a", &["8080:80"]);
+    let (tool, add) = match backend {
+        "nftables" => ("nft", "nft add rule inet linkspan CNI-ADMIN"),
+        _ => ("iptables", "iptables -A CNI-ADMIN"),
+    };
+    let rules = examples(tool);
+    assert!(rules.len() >= 6, "{rules:?}");
+    for rule in rules {
+        let rule = if tool == "nft" { format!("{add} '{rule}'") } else { format!("{add} {rule}") };
+        let said = town.lab.host.exec(&["sh", "-c", &rule]);
+        assert!(said.ok, "{rule}: {}", said.stderr);
+    }
+}
+
+/// As with ufw: from one LAN only, not to one container, and no more than so often.
+fn an_administrator_allows_denies_and_limits(backend: &'static str) {
+    let Some(town) = town(backend) else { return };
+    let network = town.network(1, json!({}));
+    let ports = ["8080:80", "8081:80", "8082:53/udp"];
+    let a = town.attach(&network, "a", &ports);
+    let b = town.attach(&network, "b", &["8083:80"]);
+    town.outside.ip("address add 192.0.2.200/24 dev eth0");
+    let rules = if backend == "nftables" {
+        [
+            "nft add rule inet linkspan CNI-ADMIN iifname uplink meta l4proto tcp ct original proto-dst 8080 \
+             ip saddr != 192.0.2.128/25 drop"
+                .to_owned(),
+            format!("nft add rule inet linkspan CNI-ADMIN ip daddr {} ct state new drop", b.at()[0]),
+            "nft add rule inet linkspan CNI-ADMIN meta l4proto udp ct original proto-dst 8082 ct state new \
+             limit rate over 3/minute burst 3 packets drop"
+                .to_owned(),
+        ]
+    } else {
+        [
+            "iptables -A CNI-ADMIN -i uplink -p tcp -m conntrack --ctorigdstport 8080 ! -s 192.0.2.128/25 -j DROP"
+                .to_owned(),
+            format!("iptables -A CNI-ADMIN -d {} -m conntrack --ctstate NEW -j DROP", b.at()[0]),
+            "iptables -A CNI-ADMIN -p udp -m conntrack --ctorigdstport 8082 --ctstate NEW -m hashlimit \
+             --hashlimit-name dns --hashlimit-above 3/minute --hashlimit-burst 3 -j DROP"
+                .to_owned(),
+        ]
+    };
+    for rule in rules {
+        town.lab.host.must(&["sh", "-c", &rule]);
+    }
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"), "from one LAN only");
+    assert_eq!(tcp(&town.outside, "192.0.2.1:8081").tag, "a", "another port is open to all");
+    town.outside.ip("route replace 192.0.2.1/32 dev eth0 src 192.0.2.200");
+    assert_eq!(tcp(&town.outside, "192.0.2.1:8080").tag, "a", "from the LAN that is let in");
+    assert_eq!(tcp(&town.lab.host, "127.0.0.1:8080").tag, "a", "the host is not forwarded");
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8083"), "one container is denied");
+    assert!(!tcp_answers(&a, "192.0.2.1:8083"), "to its neighbours by the host too");
+    let heard = (0..8).filter(|_| asks_once(&town.outside, "192.0.2.1:8082")).count();
+    assert!((1..=4).contains(&heard), "{heard} of 8 new flows passed a limit of 3");
+}
+
+/// One datagram from a port of its own, answered or not.
+fn asks_once(space: &lab::Space, to: &str) -> bool {
+    space.in_ns(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(lab::talk::BRIEF)).unwrap();
+        socket.send_to(b"who", to).is_ok() && socket.recv(&mut [0; 64]).is_ok()
+    })
+}
+
 /// The next ADD of a network writes what its configuration says now, for the containers that run.
 fn a_changed_configuration_moves_the_walls(backend: &'static str) {
     let Some(town) = town(backend) else { return };
@@ -197,6 +274,12 @@ fn a_missing_wall_is_seen(backend: &'static str) {
     let Some(town) = town(backend) else { return };
     let a = town.attach(&town.network(1, json!({})), "a", &[]);
     a.plugin.prev(&a.result).check().ok();
+    let guarded = town.attach(&town.network(2, json!({"ipspoofchk": true})), "b", &[]);
+    guarded.plugin.prev(&guarded.result).check().ok();
+    town.lab.host.must(&["nft", "flush", "chain", "bridge", "linkspan", "pinned-ip"]);
+    let said = guarded.plugin.prev(&guarded.result).check().refused(120);
+    assert!(said.contains("bridge linkspan pinned-ip"), "{said}");
+    a.plugin.prev(&a.result).check().ok();
     let what = if backend == "nftables" {
         town.lab.host.must(&["nft", "flush", "chain", "inet", "linkspan", "wall-lks-net1"]);
         "wall-lks-net1"
@@ -250,6 +333,8 @@ on_each_backend! {
     a_routed_network_is_filtered_all_the_same,
     a_forward_chain_that_drops_lets_in_what_the_network_does,
     the_administrators_chain_comes_first,
+    the_examples_of_the_page_are_taken,
+    an_administrator_allows_denies_and_limits,
     a_changed_configuration_moves_the_walls,
     nothing_of_an_attachment_is_left,
     a_missing_wall_is_seen,

@@ -291,17 +291,12 @@ impl Kernel {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
-        let chain = |name: &str| format!("nf_tables chain inet {} {name}", nft::TABLE);
         for short in self.look_at_chains()?.short {
-            drifts.push(Drift::new(chain(&short), "as ADD wrote it", "rules or jumps are missing"));
+            let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
+            drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
         }
-        for (name, count) in nft::network_rule_counts(&step.network) {
-            // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = self.rules_in(&name)?;
-            if found < count {
-                drifts.push(Drift::new(chain(&name), format!("{count} rules"), format!("{found} rules")));
-            }
-        }
+        self.probe_chains((INET, "inet"), &nft::network_rule_counts(&step.network), drifts)?;
+        self.probe_guard(&step.attachment, drifts)?;
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
@@ -318,6 +313,38 @@ impl Kernel {
                     "as ADD wrote it",
                     difference,
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chains that guard what an attachment claims to be, on either backend.
+    pub(super) fn probe_guard(
+        &mut self,
+        rules: &AttachmentRules,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if rules.only_mac.is_none() && rules.only_ips.is_empty() {
+            return Ok(());
+        }
+        let chains: Vec<(String, usize)> =
+            nft::guard_rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
+        self.probe_chains((BRIDGE, "bridge"), &chains, drifts)
+    }
+
+    /// Whether each chain of a table of ours has as many rules as it should.
+    fn probe_chains(
+        &mut self,
+        (family, name): (u8, &str),
+        chains: &[(String, usize)],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        for (chain, count) in chains {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = self.rules_in(family, chain)?;
+            if found < *count {
+                let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
+                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
         Ok(())

@@ -201,6 +201,7 @@ impl Kernel {
                 }
             }
         }
+        self.probe_guard(&step.attachment, drifts)?;
         for element in guards(step) {
             if self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?.is_none() {
                 drifts.push(Drift::missing(format!("nf_tables element: {element}")));

@@ -25,7 +25,7 @@ impl Kernel {
                     let mut messages = elements;
                     let mut short = false;
                     for (chain, count) in nft::network_rule_counts(&rules) {
-                        short |= self.rules_in(&chain)? < count;
+                        short |= self.rules_in(INET, &chain)? < count;
                     }
                     if short {
                         messages = nft::network_replacing(&rules);
@@ -59,8 +59,8 @@ impl Kernel {
     }
 
     /// How many rules a chain of ours has; none where it is not there.
-    pub(super) fn rules_in(&mut self, chain: &str) -> Result<usize, Cause> {
-        let replies = self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, chain))?;
+    pub(super) fn rules_in(&mut self, family: u8, chain: &str) -> Result<usize, Cause> {
+        let replies = self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain))?;
         Ok(replies.iter().filter(|reply| nft::is_rule(reply)).count())
     }
 

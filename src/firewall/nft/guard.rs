@@ -68,6 +68,13 @@ fn chains() -> Vec<NftMessage> {
     messages
 }
 
+/// The table's chains and how many rules each has when nobody has touched it.
+pub fn guard_rule_counts() -> Vec<(&'static str, usize)> {
+    let rules = rules();
+    let count = |name: &str| rules.iter().filter(|(chain, _)| *chain == name).count();
+    [PREROUTING, PINNED, PINNED_ARP, PINNED_IP, PINNED_IP6].map(|name| (name, count(name))).to_vec()
+}
+
 fn rules() -> Vec<(&'static str, Statements)> {
     let new = Statements::new;
     let goto = |chain: &str| Verdict::Goto(chain.to_owned());

@@ -28,7 +28,7 @@ pub use base::{
     probe_guard_table, probe_layout, probe_table, remove_guard_table, remove_table, short_chains,
 };
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
-pub use guard::{guard_base, guard_replacing};
+pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use machine::{ForeignElement, Packet, parse_foreign_elements};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
