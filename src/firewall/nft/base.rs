@@ -19,7 +19,7 @@ const PUBLISH: &str = "publish";
 const SHIFTED: &str = "shifted";
 
 /// The chain without rules whose name says which rules the table has: another release's are written anew.
-const LAYOUT: &str = "layout-3";
+const LAYOUT: &str = "layout-2";
 
 /// What happens between containers of a network that keeps them apart.
 const APART: &str = "apart";

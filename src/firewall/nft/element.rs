@@ -151,7 +151,9 @@ impl fmt::Display for Element {
                 let super::set::Leads::To(fields) = self.set.leads() else { return Ok(()) };
                 match key::words(fields, value).as_slice() {
                     [address, port] => write!(f, " -> {}", key::endpoint(address, port)),
-                    [address, from, to] => write!(f, " -> {} shifted into {from}-{to}", address),
+                    [address, from, to] => {
+                        write!(f, " -> {address} shifted into {from}-{to}")
+                    }
                     words => write!(f, " -> {}", words.join(" . ")),
                 }
             }
