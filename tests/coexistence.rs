@@ -134,6 +134,8 @@ fn firewalld_is_told_of_and_its_command_helps() {
         // Where siblings are kept apart, nobody misses what passes between them.
         let apart = street.network.with(json!({"ingressPolicy": "isolated"})).status();
         assert_eq!(apart.succeeded(), forwards, "{}", apart.stdout);
+        let sealed = json!({"internal": true, "icc": false});
+        street.network.with(sealed).status().ok();
         // What that command comes to.
         let zone =
             ["nft", "insert", "rule", "inet", "firewalld", "filter_FORWARD_ZONES", "iifname", "lks-web"];

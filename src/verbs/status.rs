@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::apply::{ForeignDrop, Trip};
-use crate::cni::{Backend, Code, Ipam, LogLevel};
+use crate::cni::{Backend, Code, Ipam, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 
 use super::{Call, Context, VerbError, addressing, network};
@@ -28,10 +28,8 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     pool_has_room(cx, call, recorded.as_ref())?;
     network::warn_of_absent_sources(cx, call.config)?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
-    let keeps_apart =
-        call.config.bridge.port_isolation || call.config.firewall.ingress == IngressPolicy::Isolated;
     // Without nf_tables there is no table of it that could drop.
-    if has_nftables { forwarding_is_open(cx, backend, recorded.as_ref(), keeps_apart) } else { Ok(()) }
+    if has_nftables { forwarding_is_open(cx, call.config, backend, recorded.as_ref()) } else { Ok(()) }
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -93,16 +91,14 @@ fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> R
 /// Another table's chain that drops what is forwarded cannot be overruled by a table of ours.
 fn forwarding_is_open(
     cx: &mut Context,
+    config: &NetworkConfig,
     backend: FirewallBackend,
     recorded: Option<&Network>,
-    keeps_apart: bool,
 ) -> Result<(), VerbError> {
     let bridge = recorded.map(|network| network.bridge.as_str());
     let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
     for mut drop in drops {
-        if keeps_apart {
-            drop.trips.retain(|trip| *trip != Trip::Within);
-        }
+        drop.trips.retain(|trip| is_wanted(config, *trip));
         if drop.trips.is_empty() {
             continue;
         }
@@ -119,6 +115,18 @@ fn forwarding_is_open(
         cx.journal.note(LogLevel::Warning, || reason);
     }
     Ok(())
+}
+
+/// Whether the network itself lets such packets through: nobody misses what it stops anyway.
+fn is_wanted(config: &NetworkConfig, trip: Trip) -> bool {
+    match trip {
+        Trip::Outgoing | Trip::Published => !config.isolation.internal,
+        Trip::Within => {
+            !config.bridge.port_isolation
+                && config.isolation.icc
+                && config.firewall.ingress != IngressPolicy::Isolated
+        }
+    }
 }
 
 /// Who drops, and what does not work.
