@@ -75,7 +75,8 @@ fn base_objects(table_flags: u16) -> Vec<NftMessage> {
 pub fn base_mended(admin_chains: &[&str], short: &[String]) -> Vec<NftMessage> {
     let mut messages = base_objects(CREATE);
     messages.extend(admin_chains.iter().map(|chain| plain_chain(INET, chain, CREATE)));
-    for chain in short {
+    // What fills the chain of shifted ranges comes and goes with them: see `shift_base`.
+    for chain in short.iter().filter(|chain| *chain != SHIFTED) {
         messages.push(flush_chain(INET, chain));
         let own = rules().into_iter().filter(|(name, _)| name == chain);
         messages.extend(own.map(|(_, statements)| statements.append(INET, chain)));
