@@ -7,3 +7,4 @@ mod rules;
 pub(crate) mod sandbox;
 
 pub use rules::{AttachmentRules, NetworkRules};
+pub(crate) use rules::{Open, opened};

@@ -1,10 +1,12 @@
 //! What the firewall has to do for a network and for an attachment, in words that both backends render.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AttachmentKey, IngressPolicy, MacAddress, Publication};
+use crate::model::{
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Protocol, Publication,
+};
 
 /// The static part: written once for a network, shared by its attachments, left behind when they go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,27 @@ pub struct NetworkRules {
     pub masquerade_all: bool,
     /// Who may open connections into it.
     pub ingress: IngressPolicy,
+    /// The wall around it (`isolation`).
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Interfaces that the wall lets in (`trustedInterfaces`).
+    #[serde(default)]
+    pub trusted: Vec<InterfacePattern>,
+    /// Whether nothing enters or leaves it (`internal`).
+    #[serde(default)]
+    pub internal: bool,
+    /// Whether its containers are kept from each other (`icc` written as false).
+    #[serde(default)]
+    pub apart: bool,
+    /// Whether neighbours reach what is published at the containers' own addresses (`mode` is `routed`).
+    #[serde(default)]
+    pub routed: bool,
+    /// The source of what is masqueraded, in place of the address of the interface that it leaves by.
+    #[serde(default)]
+    pub outbound4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    #[serde(default)]
+    pub outbound6: Option<Ipv6Addr>,
     /// The administrator's chain, consulted first, made once and never flushed (`iptablesAdminChainName`).
     pub admin_chain: String,
     /// The packet mark bit that the reference uses between its chains (`markMasqBit`), 0 to 31. No rule needs it: what
@@ -37,6 +60,18 @@ pub struct NetworkRules {
     pub conditions_v6: Vec<String>,
 }
 
+impl NetworkRules {
+    /// Whether its containers may not open connections to each other.
+    pub fn keeps_apart(&self) -> bool {
+        self.apart || self.ingress == IngressPolicy::Isolated
+    }
+
+    /// Whether some rule would stop its containers from reaching each other if they were not told apart from others.
+    pub fn knows_siblings(&self) -> bool {
+        self.isolation.is_walled() || self.internal || self.apart || self.ingress != IngressPolicy::Open
+    }
+}
+
 /// The dynamic part: what one attachment adds, and takes away again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentRules {
@@ -51,13 +86,55 @@ pub struct AttachmentRules {
     /// The one source MAC it may send with, where spoofing is guarded against (`macspoofchk`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<MacAddress>,
+    /// The source addresses that it may send with, where those are guarded (`ipspoofchk`); empty where not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_ips: Vec<IpAddr>,
+}
+
+/// A run of ports that neighbours reach at a container's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Open {
+    pub(crate) protocol: Protocol,
+    pub(crate) address: IpAddr,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
+/// What an attachment publishes that neighbours reach at its own addresses too: in a routed network with a wall, and
+/// only what is published on every address of the host. Several host ports may lead to one of the container's: runs
+/// that touch are one.
+pub(crate) fn opened(network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Open> {
+    if !network.routed || !network.isolation.is_walled() {
+        return Vec::new();
+    }
+    let published =
+        attachment.publications.iter().filter(|publication| publication.host.ip().is_unspecified());
+    let mut runs: Vec<Open> = published
+        .map(|publication| Open {
+            protocol: publication.protocol,
+            address: publication.target.ip(),
+            first: publication.target.port(),
+            last: publication.last_target_port(),
+        })
+        .collect();
+    runs.sort_unstable();
+    runs.dedup_by(|next, run| {
+        let touches = next.protocol == run.protocol
+            && next.address == run.address
+            && next.first <= run.last.saturating_add(1);
+        if touches {
+            run.last = run.last.max(next.last);
+        }
+        touches
+    });
+    runs
 }
 
 /// Values that the tests of both backends share.
 #[cfg(test)]
 pub(crate) mod samples {
     use super::{AttachmentRules, NetworkRules};
-    use crate::model::{AttachmentKey, IngressPolicy, PortMapping, Protocol, Publication};
+    use crate::model::{AttachmentKey, IngressPolicy, Isolation, PortMapping, Protocol, Publication};
 
     /// A network `web` that does everything.
     pub(crate) fn web() -> NetworkRules {
@@ -68,6 +145,13 @@ pub(crate) mod samples {
             hairpin: true,
             masquerade_all: false,
             ingress: IngressPolicy::Open,
+            isolation: Isolation::None,
+            trusted: Vec::new(),
+            internal: false,
+            apart: false,
+            routed: false,
+            outbound4: None,
+            outbound6: None,
             admin_chain: "CNI-ADMIN".to_owned(),
             mark_bit: 13,
             mark_chain: None,
@@ -76,7 +160,8 @@ pub(crate) mod samples {
         }
     }
 
-    /// An attachment with an address of each family and a port on all, on one and on the loopback address.
+    /// An attachment with an address of each family and a port on all, on one and on the loopback address, and with
+    /// ranges that keep their numbers, and that are shifted up and down.
     pub(crate) fn shop(id: &str, last: u8) -> AttachmentRules {
         let addresses =
             vec![format!("10.1.0.{last}").parse().unwrap(), format!("fd00::{last}").parse().unwrap()];
@@ -86,6 +171,12 @@ pub(crate) mod samples {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port: base + offset,
             container_port: 80,
+            count: 1,
+        };
+        let range = |host_ip: Option<&str>, offset: u16, to: u16| PortMapping {
+            container_port: to,
+            count: 11,
+            ..mapping(host_ip, offset, Protocol::Tcp)
         };
         let publications = [
             mapping(None, 80, Protocol::Tcp),
@@ -93,6 +184,9 @@ pub(crate) mod samples {
             mapping(Some("192.0.2.1"), 81, Protocol::Tcp),
             mapping(Some("127.0.0.1"), 82, Protocol::Sctp),
             mapping(Some("2001:db8::1"), 83, Protocol::Tcp),
+            range(None, 100, base + 100),
+            range(Some("192.0.2.1"), 200, 8000),
+            range(Some("2001:db8::1"), 200, 80),
         ]
         .iter()
         .flat_map(|mapping| Publication::of(mapping, &addresses))
@@ -103,6 +197,7 @@ pub(crate) mod samples {
             addresses,
             publications,
             only_mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            only_ips: Vec::new(),
         }
     }
 }

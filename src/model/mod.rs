@@ -3,6 +3,7 @@
 mod attachment;
 pub mod attributes;
 mod ingress;
+mod isolation;
 mod mac;
 pub mod names;
 pub mod naming;
@@ -16,6 +17,7 @@ mod shaping;
 
 pub use attachment::AttachmentKey;
 pub use ingress::IngressPolicy;
+pub use isolation::{InterfacePattern, Isolation, Mode};
 pub use mac::{MacAddress, ParseMacError};
 pub use naming::Naming;
 pub use network::{FirewallBackend, Network};

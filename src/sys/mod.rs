@@ -16,6 +16,7 @@ pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod sysctl;
+pub mod xtables;
 
 #[cfg(test)]
 mod testing;

@@ -58,7 +58,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         Ok(lock) => lock,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
     };
-    let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+    let ports = match ports::settle(cx, call.config, &key, &addresses) {
+        Ok(ports) => ports,
+        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
+    };
+    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
@@ -69,7 +74,9 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let record = attached?;
     cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
     let name_servers = if record.naming.is_some() { gateways(&record.plan) } else { Vec::new() };
-    Ok(Attached { result: outcome(cx, call, &record.plan, chosen, previous), name_servers })
+    let mut result = outcome(cx, call, &record.plan, chosen, previous);
+    result.tell_ports(&ports.chosen);
+    Ok(Attached { result, name_servers })
 }
 
 /// What the container is called. Name servers that an IPAM plugin gave are for the agent to ask, not the container.

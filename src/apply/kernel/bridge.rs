@@ -110,7 +110,7 @@ impl Kernel {
 
     /// The link that carries the gateway of a VLAN: a VLAN device over the bridge, which is a member of the VLAN.
     fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &rtnl::Link, vlan: u16) -> Result<u32, Cause> {
-        let name = gateway_link_name(&step.name, vlan);
+        let name = names::gateway_link(&step.name, vlan);
         if let Some(link) = rtnl::link_by_name(self.host()?, &name)? {
             return Ok(link.index);
         }
@@ -182,7 +182,7 @@ impl Kernel {
         }
         let index = match step.gateway_vlan {
             Some(vlan) => {
-                let name = gateway_link_name(&step.name, vlan);
+                let name = names::gateway_link(&step.name, vlan);
                 let Some(link) = rtnl::link_by_name(self.host()?, &name)? else {
                     drifts.push(Drift::missing(format!("gateway link {name}")));
                     return Ok(());
@@ -203,13 +203,6 @@ impl Kernel {
         }
         Ok(())
     }
-}
-
-/// `BRIDGE.VID`, as the reference names it, cut to the kernel's limit.
-fn gateway_link_name(bridge: &str, vlan: u16) -> String {
-    let suffix = format!(".{vlan}");
-    let head: String = bridge.chars().take(names::INTERFACE_NAME_MAX - suffix.len()).collect();
-    head + &suffix
 }
 
 /// Adds a gateway's address, if it is not there. It is ours alone: duplicate detection would only keep it from

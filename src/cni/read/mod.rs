@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod isolation;
 mod naming;
 mod portmap;
 mod range;
@@ -21,6 +22,7 @@ use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
 use super::fields::Fields;
 use super::version::Version;
+use crate::model::Naming;
 use runtime::Runtime;
 
 pub(super) use route::{Destination, read_routes};
@@ -91,16 +93,21 @@ impl NetworkConfig {
         let name = read_name(&fields)?;
         let arguments = judge.or_default(Arguments::parse(&environment.args))?;
         let runtime = Runtime::read(&fields, &arguments, &mut judge)?;
-        let bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
+        let mut bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
         let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
         let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
         let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
+        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
+            defaults.isolation_keys()
+        })?;
+        isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
         let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
         let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
         let dns = judge.or_default(read_dns(&fields, "dns"))?;
         let mut dns = runtime.dns.clone().unwrap_or(dns);
-        let naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?;
+        let naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?
+            .map(|naming| Naming { internal: isolation.internal, ..naming });
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -117,6 +124,7 @@ impl NetworkConfig {
             naming,
             portmap,
             firewall,
+            isolation,
             tuning,
             bandwidth,
             backend,
