@@ -7,7 +7,7 @@ use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::{AttachmentKey, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, network_chain, open_chain};
+use super::shared::{POST, PUBLISH, entries, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,12 +113,19 @@ fn both(render: impl Fn(Family) -> Option<String>) -> Restore {
 
 /// Adds an attachment. It must not be there: shared chains would jump to it twice.
 ///
-/// The restore fails as a whole where the shared chains or the network's are missing: then [`super::rebuild`] with
-/// this attachment among the others.
+/// The restore fails where the shared chains, the network's or the jumps to them are missing, before it has changed
+/// anything: then [`super::rebuild`] with this attachment among the others.
 pub fn attach(network: &NetworkRules, attachment: &AttachmentRules) -> Restore {
     both(|family| {
         let (shared, own) = rules(family, network, attachment);
+        if own.is_empty() && shared.is_empty() {
+            return None;
+        }
         let mut text = Text::default();
+        // Each table is a transaction of its own: table nat, the only one to change, goes last.
+        let (nat, others): (Vec<_>, Vec<_>) =
+            entries(family).into_iter().map(|(rule, _)| rule).partition(|rule| rule.table == "nat");
+        others.iter().chain(&nat).for_each(|rule| text.line(rule.table, rule.line("-C")));
         if !own.is_empty() {
             text.empty("nat", &chain(&attachment.owner));
         }

@@ -218,6 +218,13 @@ pub fn dump(set: Set) -> NftMessage {
     message(set, msg::GETSETELEM, DUMP, &[])
 }
 
+/// Asks for all elements of somebody else's set; [`super::parse_foreign_elements`] reads each reply.
+pub fn dump_foreign(family: u8, table: &str, set: &str) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(element::TABLE, table).put_str(element::SET, set);
+    NftMessage { kind: msg::GETSETELEM, family, flags: DUMP, attributes: attributes.into_bytes() }
+}
+
 /// As few messages as will hold the elements, neighbours of one set together.
 fn pack(elements: &[Element], kind: u8, flags: u16, whole: bool) -> Vec<NftMessage> {
     let mut messages = Vec::new();
