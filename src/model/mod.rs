@@ -13,7 +13,7 @@ mod record;
 mod route;
 mod shaping;
 
-pub use attachment::AttachmentKey;
+pub use attachment::{AttachmentKey, Part};
 pub use ingress::IngressPolicy;
 pub use mac::{MacAddress, ParseMacError};
 pub use network::{FirewallBackend, Network};

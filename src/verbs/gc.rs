@@ -55,7 +55,7 @@ fn doom_stale(
     let Listed { found, broken }: Listed<Plan> = cx.state.all()?;
     let stale = found
         .into_iter()
-        .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key))
+        .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key.attachment()))
         .map(|f| f.record.key);
     for record in broken {
         // Whose network it is cannot be told: another's container must not lose its network over it.

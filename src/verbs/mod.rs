@@ -8,6 +8,7 @@ mod error;
 mod gc;
 mod journal;
 mod network;
+pub mod parts;
 mod ports;
 mod reap;
 mod resolver;

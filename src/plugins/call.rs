@@ -1,21 +1,21 @@
-//! The face of type `linkspan`.
+//! One call of a runtime, from its environment and standard input to the document on standard output.
 
 use std::rc::Rc;
 
 use crate::apply::Kernel;
 use crate::cni::{
-    self, ABOUT, CniError, Command, Defaults, Environment, LogLevel, NetworkConfig, Strictness,
+    self, ABOUT, CniError, CniResult, Command, Environment, LogLevel, NetworkConfig, Strictness,
     version_of_input,
 };
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Lookup, Reply, log};
+use super::{Face, Lookup, Reply, log};
 
-/// Serves one call: `input` is what came on standard input.
+/// Serves one call as `face`: `input` is what came on standard input.
 ///
 /// Without `CNI_COMMAND` it says what it is, with exit status 0, as the specification's library does.
-pub fn run(lookup: Lookup<'_>, input: &[u8]) -> Reply {
+pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
         return Reply { stderr: format!("{ABOUT}\n"), ..Reply::default() };
     }
@@ -28,7 +28,7 @@ pub fn run(lookup: Lookup<'_>, input: &[u8]) -> Reply {
         return Reply { stdout: cni::versions(input), ..Reply::default() };
     }
     let strictness = Strictness::of(environment.command);
-    let config = match NetworkConfig::parse(input, &environment, &Defaults::LINKSPAN, strictness) {
+    let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {
         Ok(config) => config,
         Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
     };
@@ -36,7 +36,7 @@ pub fn run(lookup: Lookup<'_>, input: &[u8]) -> Reply {
     for warning in &config.warnings {
         journal.note(LogLevel::Warning, || warning.clone());
     }
-    let (outcome, mut journal) = serve(&environment, &config, journal);
+    let (outcome, mut journal) = serve(face, &environment, &config, journal);
     if let Err(error) = &outcome {
         journal.note(LogLevel::Error, || error.to_string());
     }
@@ -49,6 +49,7 @@ pub fn run(lookup: Lookup<'_>, input: &[u8]) -> Reply {
 
 /// Runs the verb, and gives its document, the result of ADD or nothing.
 fn serve(
+    face: Face,
     environment: &Environment,
     config: &NetworkConfig,
     journal: Journal,
@@ -60,20 +61,36 @@ fn serve(
     let kernel = Kernel::new(Rc::clone(&state));
     let mut cx = Context { state, kernel, journal };
     let call = Call { environment, config };
-    let outcome = match environment.command {
-        Command::Add => verbs::add(&mut cx, &call)
-            .map_err(CniError::from)
-            .and_then(|result| result.to_json(config.cni_version).map_err(CniError::from)),
-        Command::Del => verbs::del(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
-        Command::Check => verbs::check(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
-        Command::Gc => verbs::gc(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
-        Command::Status => verbs::status(&mut cx, &call).map_err(CniError::from).map(|()| String::new()),
-        Command::Version => Ok(String::new()),
-    };
+    let outcome = obey(face, &mut cx, &call).map_err(CniError::from).and_then(|result| match result {
+        Some(result) => result.to_json(config.cni_version).map_err(CniError::from),
+        None => Ok(String::new()),
+    });
     let Context { kernel, journal, .. } = cx;
     // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
     std::mem::forget(kernel);
     (outcome, journal)
+}
+
+/// The verb of a call, as the face does it: one that makes an interface, or one that adds its part to it.
+fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResult>, VerbError> {
+    if let Some(part) = face.part() {
+        return match call.environment.command {
+            Command::Add => verbs::parts::add(cx, call, part).map(Some),
+            Command::Del => verbs::parts::del(cx, call, part).map(|()| None),
+            Command::Check => verbs::parts::check(cx, call, part).map(|()| None),
+            Command::Gc => verbs::parts::gc(cx, call, part).map(|()| None),
+            Command::Status => verbs::parts::status(cx, call, part).map(|()| None),
+            Command::Version => Ok(None),
+        };
+    }
+    match call.environment.command {
+        Command::Add => verbs::add(cx, call).map(Some),
+        Command::Del => verbs::del(cx, call).map(|()| None),
+        Command::Check => verbs::check(cx, call).map(|()| None),
+        Command::Gc => verbs::gc(cx, call).map(|()| None),
+        Command::Status => verbs::status(cx, call).map(|()| None),
+        Command::Version => Ok(None),
+    }
 }
 
 fn refusal(error: &CniError, version: Option<&str>, stderr: String) -> Reply {
