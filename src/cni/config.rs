@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Arguments;
+use super::{Arguments, Defaults};
 use crate::model::{AttachmentKey, IngressPolicy, MacAddress, PortMapping, RangeSet, Route, Shaping};
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
@@ -20,6 +20,8 @@ pub struct NetworkConfig {
     pub name: String,
     /// `type` as written.
     pub kind: String,
+    /// What the face that read it reads, and what absent keys mean to it.
+    pub defaults: Defaults,
     /// Keys of the reference `bridge`.
     pub bridge: BridgeKeys,
     /// Keys under `ipam`.

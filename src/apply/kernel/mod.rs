@@ -20,6 +20,7 @@ mod probe;
 mod rebuild;
 mod sandbox;
 mod shape;
+mod upon;
 
 use std::rc::Rc;
 
@@ -36,6 +37,7 @@ pub use facts::ChainDropping;
 pub use ports::Holder;
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
+pub use upon::HostSide;
 
 /// The kernel and the state directory.
 #[derive(Debug)]
@@ -69,6 +71,9 @@ impl Kernel {
         match step {
             // Taken before the plan was built, since the plan follows from them.
             Step::Leases(_) => Ok(()),
+            // Another plugin made it, a moment ago.
+            Step::Upon(_) => Ok(()),
+            Step::Localnet(step) => Self::ensure_localnet(step),
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),

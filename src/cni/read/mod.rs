@@ -111,7 +111,7 @@ impl NetworkConfig {
         if reads.portmap {
             portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
         }
-        let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
+        let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
             tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
@@ -120,7 +120,7 @@ impl NetworkConfig {
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
         }
-        let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -129,6 +129,7 @@ impl NetworkConfig {
             cni_version,
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            defaults: *defaults,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,

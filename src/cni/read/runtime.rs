@@ -50,10 +50,13 @@ impl<'a> Runtime<'a> {
             capabilities.as_ref(),
             reads,
         ))?;
+        let requests = |source: Option<&Fields<'_>>| read_requests(source.filter(|_| reads.ipam));
+        // No reference plugin that is a face takes DNS from a capability.
+        let with_dns = capabilities.as_ref().filter(|_| reads == Reads::ALL);
         Ok(Self {
-            args_ips: judge.or_default(read_requests(args.as_ref()))?,
-            capability_ips: judge.or_default(read_requests(capabilities.as_ref()))?,
-            dns: judge.or_default(read_capability_dns(capabilities.as_ref()))?,
+            args_ips: judge.or_default(requests(args.as_ref()))?,
+            capability_ips: judge.or_default(requests(capabilities.as_ref()))?,
+            dns: judge.or_default(read_capability_dns(with_dns))?,
             argument_ips: arguments.ips.clone(),
             argument_gateways: arguments.gateways.clone(),
             mac,
@@ -81,6 +84,9 @@ fn strongest_mac(
     capabilities: Option<&Fields<'_>>,
     reads: Reads,
 ) -> Result<Option<MacAddress>, Error> {
+    if !reads.bridge && !reads.tuning {
+        return Ok(None);
+    }
     // The key is the reference `tuning`'s; `bridge` knows only what comes with the call.
     let mut mac = if reads.tuning { fields.mac("mac")? } else { None };
     mac = arguments.mac.or(mac);
