@@ -32,7 +32,7 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
-pub use delegate::Delegation;
+pub use delegate::{Delegation, is_own_program};
 pub use facts::ChainDropping;
 pub use ports::Holder;
 use sandbox::OpenSandbox;
