@@ -12,7 +12,7 @@ mod tests;
 
 pub use build::{Addressing, build};
 pub use network::{NetworkFacts, network, rules, written};
-pub use outcome::{outcome, tolerating};
+pub use outcome::{hold, of_result, outcome, tolerating};
 pub use routes::{effective_routes, first_address};
 pub use step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape, Step,

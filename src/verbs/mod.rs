@@ -13,6 +13,7 @@ mod network;
 pub mod parts;
 mod ports;
 mod reap;
+mod reference;
 mod resolver;
 mod status;
 

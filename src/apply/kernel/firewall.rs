@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::errno::Errno;
 
 use crate::firewall::nft::{self, Element, Set};
-use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::firewall::NetworkRules;
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
 use crate::plan::{self, Firewall, Step};
@@ -37,7 +37,7 @@ impl Kernel {
                 }
             }
         }
-        self.forget_flows(&step.attachment)
+        self.forget_flows(&step.attachment.publications)
     }
 
     /// Adds an attachment's elements; what keeps them from being added is mended first.
@@ -222,7 +222,7 @@ impl Kernel {
             }
         }
         for (plan, step, firewall) in &steps {
-            if let Err(cause) = self.forget_flows(&firewall.attachment) {
+            if let Err(cause) = self.forget_flows(&firewall.attachment.publications) {
                 errors[*plan].push(ApplyError::new(step, cause));
             }
         }
@@ -230,9 +230,9 @@ impl Kernel {
 
     /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
     /// or to the host, for as long as packets come.
-    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
+    pub(super) fn forget_flows(&mut self, publications: &[Publication]) -> Result<(), Cause> {
         let udp: Vec<Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
+            publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
         if udp.is_empty() {
             return Ok(());
         }

@@ -18,6 +18,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod rebuild;
+mod reference;
 mod sandbox;
 mod shape;
 mod upon;

@@ -29,6 +29,9 @@ pub use network::{
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
+pub(in crate::firewall) use base::remove_rule;
+pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
+pub(in crate::firewall) use uapi::{INET, IPV4, IPV6};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -14,11 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Host;
 use crate::cni::{CniResult, LogLevel};
+use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
 
-use super::{Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, status as ready};
+use super::{Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference, status as ready};
 
 /// Adds a part to an attachment, and gives the result on, with what the part changed of it.
 ///
@@ -28,7 +29,8 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbE
     let key = call.key().of_part(part);
     let previous = addressing::previous_result(call)?.ok_or_else(|| {
         VerbError::Config(format!(
-            "{} must be called as chained plugin: it adds to what an earlier plugin of the list made (prevResult)",
+            "{}: {} adds to what an earlier plugin of the list made (prevResult)",
+            if part == Part::Firewall { "missing prevResult from earlier plugin" } else { "must be called as chained plugin" },
             part.word()
         ))
     })?;
@@ -87,7 +89,7 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
-        Doom::Unknown => Ok(()),
+        Doom::Unknown => reference::del_part(cx, call, &key),
     }
 }
 
@@ -101,22 +103,22 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
     let record = match found {
         Some(Found { stage: Stage::Ready, record }) => record,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
-        _ => return Err(VerbError::Unknown(key)),
+        _ => return reference::check_part(cx, call, &key),
     };
-    let drifts = cx.kernel.probe(&record.plan.steps)?;
-    if drifts.is_empty() {
-        return Ok(());
-    }
-    let text: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(VerbError::Drifted(text.join("; ")))
+    reference::verdict(cx.kernel.probe(&record.plan.steps)?)
 }
 
 /// Takes the parts of attachments away that are not valid any more.
 ///
 /// # Errors
 /// As GC of a whole attachment.
-pub fn gc(cx: &mut Context, call: &Call, _part: Part) -> Result<(), VerbError> {
-    whole::gc(cx, call)
+pub fn gc(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
+    whole::gc(cx, call)?;
+    if part == Part::Portmap {
+        let valid = whole::valid_attachments(call)?.iter().collect();
+        reference::gc(cx, call, Kind::Published, &valid)?;
+    }
+    Ok(())
 }
 
 /// Says whether a part could be added.
