@@ -263,7 +263,8 @@ impl Kernel {
             return self.probe_iptables(step, drifts);
         }
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
-        let current = self.state.network(&step.network.network)?.as_ref().and_then(plan::written);
+        let recorded = self.state.network(&step.network.network)?;
+        let current = recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
         let current = current.as_ref().unwrap_or(&step.network);
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
