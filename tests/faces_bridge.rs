@@ -79,7 +79,11 @@ fn surroundings(lab: &Lab, container: &Container, bridge: &str) -> BTreeMap<Stri
         for (place, space, device) in [("host", &lab.host, bridge), ("container", &**container, "eth0")] {
             for route in inspect::routes(space, family) {
                 let (dst, dev) = (route["dst"].as_str().unwrap(), route["dev"].as_str().unwrap_or(""));
-                if dev == device && !dst.starts_with("fe80") && !dst.starts_with("ff00") && route["table"] != "local" {
+                if dev == device
+                    && !dst.starts_with("fe80")
+                    && !dst.starts_with("ff00")
+                    && route["table"] != "local"
+                {
                     put(format!("{place} route {dst} {dev}"), route["gateway"].to_string());
                 }
             }
@@ -192,7 +196,9 @@ fn both_refuse_with_the_words_that_callers_know() {
         (json!({"name": "a/b"}), "", 7, "name"),
     ];
     for (conf, args, code, words) in table {
-        let of = |bin: &Bin| bin.plugin("bridge", json!({"name": "web"})).with(conf.clone()).on(&container).args(args);
+        let of = |bin: &Bin| {
+            bin.plugin("bridge", json!({"name": "web"})).with(conf.clone()).on(&container).args(args)
+        };
         let said = of(&ours).add().refused(code);
         assert!(said.contains(words), "{conf}: {said}");
         let outcome = of(&theirs).add();
@@ -200,7 +206,8 @@ fn both_refuse_with_the_words_that_callers_know() {
         of(&theirs).del();
     }
     for both in [&ours, &theirs] {
-        let plugin = both.plugin("bridge", json!({"name": "twice", "bridge": "b3", "ipam": ipam(3)})).on(&container);
+        let plugin =
+            both.plugin("bridge", json!({"name": "twice", "bridge": "b3", "ipam": ipam(3)})).on(&container);
         let result = plugin.add().ok();
         let words = |outcome: Outcome| {
             assert_eq!(outcome.status.code(), Some(1));
@@ -221,12 +228,10 @@ fn dns_of_the_network_wins_where_it_says_anything() {
     let fixed = json!({
         "type": "static", "addresses": [{"address": "10.90.1.9/24"}], "dns": {"nameservers": ["10.90.1.1"]},
     });
-    for (n, (dns, expected)) in [
-        (json!({}), json!({"nameservers": ["10.90.1.1"]})),
-        (json!({"domain": "x"}), json!({"domain": "x"})),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, (dns, expected)) in
+        [(json!({}), json!({"nameservers": ["10.90.1.1"]})), (json!({"domain": "x"}), json!({"domain": "x"}))]
+            .into_iter()
+            .enumerate()
     {
         let container = lab.container(&format!("c{n}"));
         let plugin = bin.plugin("bridge", json!({"name": "web", "ipam": fixed, "dns": dns})).on(&container);
@@ -244,9 +249,13 @@ fn networks_share_a_bridge() {
     let one = bin.plugin("bridge", keys("one", "10.90.1.10")).on(&a);
     let two = bin.plugin("bridge", keys("two", "10.90.1.100")).on(&b);
     let (first, second) = (one.add().ok(), two.add().ok());
-    assert_eq!((&first["interfaces"][0]["name"], &second["interfaces"][0]["name"]), (&json!("cni0"), &json!("cni0")));
+    assert_eq!(
+        (&first["interfaces"][0]["name"], &second["interfaces"][0]["name"]),
+        (&json!("cni0"), &json!("cni0"))
+    );
     assert!(icmp::ping(&a, &address(&second, 4)));
-    let clash = bin.plugin("bridge", json!({"name": "three", "isGateway": true, "ipam": self::ipam(3)})).on(&c);
+    let clash =
+        bin.plugin("bridge", json!({"name": "three", "isGateway": true, "ipam": self::ipam(3)})).on(&c);
     assert!(clash.add().refused(7).contains("failed to set bridge addr"));
     clash.with(json!({"forceAddress": true})).add().ok();
     assert_eq!(inspect::addresses(&lab.host, "cni0").iter().filter(|a| a.starts_with("10.")).count(), 1);
@@ -325,7 +334,9 @@ fn del_needs_neither_namespace_nor_previous_result() {
     let Some(lab) = Lab::new() else { return };
     let bin = Bin::ours(&lab);
     let container = lab.container("a");
-    let plugin = bin.plugin("bridge", json!({"name": "web", "isGateway": true, "ipMasq": true, "ipam": ipam(1)})).on(&container);
+    let plugin = bin
+        .plugin("bridge", json!({"name": "web", "isGateway": true, "ipMasq": true, "ipam": ipam(1)}))
+        .on(&container);
     let result = plugin.add().ok();
     container.unbind();
     plugin.without("CNI_NETNS").with(json!({"ipam": {"subnet": "nonsense"}, "bridge": "another"})).del().ok();

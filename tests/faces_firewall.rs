@@ -126,11 +126,16 @@ fn forward_drop(lab: &Lab) {
 fn a_closed_forward_chain_is_passed() {
     for (main, foreign) in [("bridge", false), ("bridge", true), ("ptp", true)] {
         let run = std::thread::spawn(move || {
-            let Some(town) = Town::new(main, foreign, json!({"backend": "iptables"}), forward_drop) else { return };
+            let Some(town) = Town::new(main, foreign, json!({"backend": "iptables"}), forward_drop) else {
+                return;
+            };
             town.the_rest_works();
             town.leave();
             let rules = town.lab.host.must(&["iptables", "-S"]);
-            assert!(main == "bridge" || !rules.contains("-i veth"), "what was one container's is gone: {rules}");
+            assert!(
+                main == "bridge" || !rules.contains("-i veth"),
+                "what was one container's is gone: {rules}"
+            );
         });
         run.join().unwrap();
     }
@@ -154,9 +159,12 @@ fn without_the_plugin_it_stays_closed() {
 
 #[test]
 fn the_administrators_chain_comes_first() {
-    let Some(town) = Town::new("bridge", false, json!({"iptablesAdminChainName": "SITE"}), |_| {}) else { return };
+    let Some(town) = Town::new("bridge", false, json!({"iptablesAdminChainName": "SITE"}), |_| {}) else {
+        return;
+    };
     assert!(town.reaches(1, 2));
-    let rule = ["nft", "add", "rule", "inet", "linkspan", "SITE", "ip", "saddr", "10.92.1.0/24", "ip", "daddr"];
+    let rule =
+        ["nft", "add", "rule", "inet", "linkspan", "SITE", "ip", "saddr", "10.92.1.0/24", "ip", "daddr"];
     let rule: Vec<&str> = rule.into_iter().chain(["10.92.2.0/24", "drop"]).collect();
     town.lab.host.must(&rule);
     assert!(!town.reaches(1, 2));
@@ -168,14 +176,17 @@ fn bad_input_is_refused() {
     let Some(lab) = Lab::new() else { return };
     let bin = Bin::ours(&lab);
     let container = lab.container("a");
-    let main = json!({"name": "web", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"}});
+    let main =
+        json!({"name": "web", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"}});
     let result = bin.plugin("bridge", main).on(&container).add().ok();
     let firewall = bin.plugin("firewall", json!({"name": "web"})).on(&container);
     assert!(firewall.add().refused(7).contains("missing prevResult from earlier plugin"));
     let firewall = firewall.prev(&result);
     firewall.with(json!({"cniVersion": "0.3.1"})).add().refused(1);
     firewall.with(json!({"ingressPolicy": "none"})).add().refused(7);
-    assert!(firewall.with(json!({"backend": "pf"})).add().refused(7).contains("unrecognized firewall backend"));
+    assert!(
+        firewall.with(json!({"backend": "pf"})).add().refused(7).contains("unrecognized firewall backend")
+    );
     for backend in ["", "iptables", "firewalld"] {
         assert_eq!(firewall.with(json!({"backend": backend})).args("none").add().ok(), result);
     }

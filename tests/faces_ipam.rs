@@ -61,7 +61,11 @@ fn both_give_the_same_from_the_same_files() {
                 if version >= "0.4.0" {
                     plugin.id("c3").check().ok();
                     let said = plugin.id("c1").check();
-                    assert!(said.stdout.contains("Failed to find address added by container c1"), "{}", said.stdout);
+                    assert!(
+                        said.stdout.contains("Failed to find address added by container c1"),
+                        "{}",
+                        said.stdout
+                    );
                 }
                 let mut files: Vec<(String, String)> = fs::read_dir(DIRECTORY)
                     .unwrap()
@@ -91,7 +95,8 @@ fn either_goes_on_where_the_other_stopped() {
     for (bin, code) in [(&ours, 100), (&theirs, 999)] {
         let outcome = host_local(bin, conf.clone()).id("more").add();
         assert_eq!(outcome.json.as_ref().unwrap()["code"], code);
-        let words = "failed to allocate for range 0: no IP addresses available in range set: 10.1.0.1-10.1.0.14";
+        let words =
+            "failed to allocate for range 0: no IP addresses available in range set: 10.1.0.1-10.1.0.14";
         assert!(outcome.stdout.contains(words), "{}", outcome.stdout);
     }
     // Each gives back what the other has taken.
@@ -157,9 +162,16 @@ fn addresses_can_be_asked_for() {
     asking("c1").add().ok();
     let said = asking("c2").add().refused(7);
     assert!(said.contains("requested IP address 10.1.0.50 is not available in range set"), "{said}");
-    assert_eq!(fs::read_dir(DIRECTORY).unwrap().filter(|e| {
-        e.as_ref().unwrap().file_name().to_str().unwrap().parse::<std::net::IpAddr>().is_ok()
-    }).count(), 2, "what was refused holds nothing");
+    assert_eq!(
+        fs::read_dir(DIRECTORY)
+            .unwrap()
+            .filter(|e| {
+                e.as_ref().unwrap().file_name().to_str().unwrap().parse::<std::net::IpAddr>().is_ok()
+            })
+            .count(),
+        2,
+        "what was refused holds nothing"
+    );
 }
 
 #[test]
@@ -179,7 +191,8 @@ fn bad_ranges_are_refused_by_both() {
         (json!({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}]]}), "0.2.0"),
         (json!({"ranges": 5}), "1.0.0"),
     ] {
-        let run = |bin: &Bin| host_local(bin, conf.clone()).with(json!({"cniVersion": version})).id("c1").add();
+        let run =
+            |bin: &Bin| host_local(bin, conf.clone()).with(json!({"cniVersion": version})).id("c1").add();
         run(&ours).refused(7);
         assert_eq!(run(&theirs).status.code(), Some(1), "{conf}");
         assert!(!Path::new(DIRECTORY).exists() || fs::read_dir(DIRECTORY).unwrap().count() <= 2);
@@ -205,7 +218,10 @@ fn gc_and_status() {
     plugin.gc(&[("c1", "eth0"), ("old", "eth7")]).ok();
     assert_eq!((lease("10.1.0.2"), lease("10.1.0.4")), (None, None));
     assert!(lease("10.1.0.3").is_some() && lease("10.1.0.6").is_some());
-    assert!(Path::new(DIRECTORY).join("lock").exists() && Path::new(DIRECTORY).join("last_reserved_ip.0").exists());
+    assert!(
+        Path::new(DIRECTORY).join("lock").exists()
+            && Path::new(DIRECTORY).join("last_reserved_ip.0").exists()
+    );
     plugin.run("GC").refused(7);
     for n in 3..6 {
         plugin.id(&format!("c{n}")).add().ok();
@@ -266,7 +282,9 @@ fn static_echoes_what_it_is_told() {
         ("args", |p| p.with(json!({"args": {"cni": {"ips": ["10.4.0.5/24"]}}}))),
         ("capability", |p| p.cap(json!({"ips": ["10.5.0.5/24"]}))),
         ("all", |p| {
-            p.args("IP=10.3.0.5/24").with(json!({"args": {"cni": {"ips": ["10.4.0.5/24"]}}})).cap(json!({"ips": ["10.5.0.5/24"]}))
+            p.args("IP=10.3.0.5/24")
+                .with(json!({"args": {"cni": {"ips": ["10.4.0.5/24"]}}}))
+                .cap(json!({"ips": ["10.5.0.5/24"]}))
         }),
         ("no prefix", |p| p.with(json!({"ipam": {"addresses": [{"address": "10.1.0.5"}]}}))),
         ("no address", |p| p.with(json!({"ipam": {"addresses": [{"gateway": "10.1.0.1"}]}}))),
@@ -277,7 +295,8 @@ fn static_echoes_what_it_is_told() {
         for (what, ask) in &asks {
             let run = |bin: &Bin| {
                 let conf = json!({"name": "web", "type": "bridge", "cniVersion": version, "ipam": base});
-                let plugin = bin.plugin("static", conf).id("c1").env("CNI_NETNS", "/run/netns/any").ifname("eth0");
+                let plugin =
+                    bin.plugin("static", conf).id("c1").env("CNI_NETNS", "/run/netns/any").ifname("eth0");
                 let plugin = ask(plugin);
                 let outcome = plugin.add();
                 plugin.del();

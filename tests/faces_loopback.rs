@@ -38,7 +38,11 @@ fn it_comes_up_and_says_what_it_has_in_every_version() {
             assert!(!is_up(&container));
             if version >= "0.4.0" {
                 let down = plugin.prev(&result).check();
-                assert!(!down.succeeded() && down.stdout.contains("loopback interface is down"), "{}", down.stdout);
+                assert!(
+                    !down.succeeded() && down.stdout.contains("loopback interface is down"),
+                    "{}",
+                    down.stdout
+                );
             }
             plain(result)
         };
@@ -47,7 +51,10 @@ fn it_comes_up_and_says_what_it_has_in_every_version() {
             // 1.1.1 prints the shape of 1.0.0 in every version.
             "0.1.0" | "0.2.0" => assert_eq!(ours["ip4"]["ip"], json!("127.0.0.1/8")),
             "1.0.0" => assert_eq!(ours, theirs),
-            _ => assert_eq!((&ours["ips"][0]["version"], &ours["interfaces"]), (&json!("4"), &theirs["interfaces"])),
+            _ => assert_eq!(
+                (&ours["ips"][0]["version"], &ours["interfaces"]),
+                (&json!("4"), &theirs["interfaces"])
+            ),
         }
     }
 }
@@ -84,7 +91,8 @@ fn the_hosts_own_is_left_alone() {
     let Some(lab) = Lab::new() else { return };
     let container = lab.container("a");
     let own = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
-    let plugin = Bin::ours(&lab).plugin("loopback", json!({"name": "lo"})).on(&container).env("CNI_NETNS", &own);
+    let plugin =
+        Bin::ours(&lab).plugin("loopback", json!({"name": "lo"})).on(&container).env("CNI_NETNS", &own);
     plugin.del().refused(8);
     plugin.add().refused(8);
     let host = Space::here("host");

@@ -33,7 +33,9 @@ const PORTS: [&str; 3] = ["8080:80", "8053:53/udp", "192.0.2.1:8443:443"];
 fn facts(lab: &Lab, container: &lab::Container) -> Vec<String> {
     let bridge_mac = inspect::link(&lab.host, "web0").unwrap()["address"].as_str().unwrap().to_owned();
     let mut facts = Vec::new();
-    for (place, snapshot) in [("host", Snapshot::of(&lab.host, &[])), ("container", Snapshot::of(container, &[]))] {
+    for (place, snapshot) in
+        [("host", Snapshot::of(&lab.host, &[])), ("container", Snapshot::of(container, &[]))]
+    {
         // The way out has a MAC of its own in every host.
         for line in snapshot.lines().filter(|line| !line.starts_with("link uplink")) {
             let line = line.replace(&bridge_mac, "BRIDGE-MAC");
@@ -99,7 +101,10 @@ fn a_list_of_faces_and_one_entry_make_the_same() {
             one.iter().filter(|fact| !other.contains(fact)).cloned().collect()
         };
         let (more, less) = (only(&list, &entry), only(&entry, &list));
-        assert!(more.is_empty() && less.is_empty(), "{what}\nonly the list: {more:#?}\nonly the entry: {less:#?}");
+        assert!(
+            more.is_empty() && less.is_empty(),
+            "{what}\nonly the list: {more:#?}\nonly the entry: {less:#?}"
+        );
         assert!(list.len() > 40, "{list:#?}");
     }
 }

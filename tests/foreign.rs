@@ -123,7 +123,8 @@ fn switched(variant: &str) {
     on_a.del(&a, &result);
     assert!(!talks(&mut stream, 5), "it is gone now");
     let (v4, v6) = (address(&result, 4), address(&result, 6));
-    let left = town.traces(&[&a.id, &masquerade, &published, &format!("{v4}/"), &format!("{v6}/"), "8080", "5353"]);
+    let left =
+        town.traces(&[&a.id, &masquerade, &published, &format!("{v4}/"), &format!("{v6}/"), "8080", "5353"]);
     assert!(left.is_empty(), "left of a: {left:#?}");
     assert_eq!(tcp(&town.outside, "192.0.2.1:8081").tag, "b", "nothing of another is touched");
     on_b.check(&b, &other).ok();
@@ -225,13 +226,17 @@ fn their_tables_of_nf_tables_are_cleaned() {
     let Some(town) = Town::new("nft") else { return };
     let (a, b) = (town.lab.container("a"), town.lab.container("b"));
     town.replace_files();
-    let digits = |text: &str| a.must(&["sh", "-c", &format!("printf %s {text} | sha512sum")])[..16].to_owned();
+    let digits =
+        |text: &str| a.must(&["sh", "-c", &format!("printf %s {text} | sha512sum")])[..16].to_owned();
     let web = digits("web");
     let (of_a, of_b) = (digits(&format!("eth0:{}", a.id)), digits(&format!("eth0:{}", b.id)));
     let rule = |of: &str, ip: &str| {
-        format!("ip saddr {ip} ip daddr != 10.1.0.0/24 masquerade comment \"{web}-{of}, net: web, if: eth0\"\n")
+        format!(
+            "ip saddr {ip} ip daddr != 10.1.0.0/24 masquerade comment \"{web}-{of}, net: web, if: eth0\"\n"
+        )
     };
-    let ports = |id: &str, port: u16, ip: &str| format!("tcp dport {port} dnat to {ip}:80 comment \"{id}\"\n");
+    let ports =
+        |id: &str, port: u16, ip: &str| format!("tcp dport {port} dnat to {ip}:80 comment \"{id}\"\n");
     let text = format!(
         "table inet cni_plugins_masquerade {{ chain masq_checks {{\n{}{}}}\n\
          chain postrouting {{ type nat hook postrouting priority 100; goto masq_checks\n}}\n}}\n\
@@ -259,7 +264,8 @@ fn old_lease_files_are_given_back() {
     let a = town.lab.container("a");
     town.replace_files();
     std::fs::create_dir_all("/var/lib/cni/networks/web").unwrap();
-    let lease = |ip: &str, text: &str| std::fs::write(format!("/var/lib/cni/networks/web/{ip}"), text).unwrap();
+    let lease =
+        |ip: &str, text: &str| std::fs::write(format!("/var/lib/cni/networks/web/{ip}"), text).unwrap();
     lease("10.89.1.7", &a.id);
     lease("10.89.1.8", &format!("{}\r\neth0", a.id));
     lease("10.89.1.9", &format!("{}\r\neth1", a.id));
@@ -292,7 +298,10 @@ fn theirs_delete_what_ours_made_and_ours_collect_the_rest() {
     deleted_by_theirs(&chain, &a, &result);
     assert!(inspect::link(&a, "eth0").is_none(), "the interface is gone");
     let leases = || std::fs::read_dir("/var/lib/cni/networks/web").unwrap().count();
-    assert!(town.traces(&[&a.id]).iter().all(|line| !line.starts_with("file /var/lib/cni")), "and its leases are");
+    assert!(
+        town.traces(&[&a.id]).iter().all(|line| !line.starts_with("file /var/lib/cni")),
+        "and its leases are"
+    );
     assert!(leases() > 0);
 
     // What theirs could not know of goes with the next ADD that needs it, here the port.

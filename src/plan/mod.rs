@@ -15,6 +15,6 @@ pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{hold, of_result, outcome, tolerating};
 pub use routes::{effective_routes, first_address};
 pub use step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape, Step,
-    Upon, Vlans,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
+    Step, Upon, Vlans,
 };

@@ -46,8 +46,8 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
 pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
     let reads = config.defaults.reads;
     let recorded = if config.defaults.is_own() { None } else { written(network) };
-    let mut rules =
-        recorded.unwrap_or_else(|| NetworkRules::bare(&config.name, &config.defaults.firewall_keys().admin_chain));
+    let mut rules = recorded
+        .unwrap_or_else(|| NetworkRules::bare(&config.name, &config.defaults.firewall_keys().admin_chain));
     rules.bridge.clone_from(&network.bridge);
     let addressed = config.ipam != Ipam::None;
     if reads.bridge {

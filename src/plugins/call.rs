@@ -73,7 +73,10 @@ fn serve(
 ) -> (Result<String, CniError>, Journal) {
     if face == Face::Loopback {
         let call = Call { environment, config };
-        return (verbs::loopback::obey(&call).map_err(CniError::from).and_then(|r| printed(r, config)), journal);
+        return (
+            verbs::loopback::obey(&call).map_err(CniError::from).and_then(|r| printed(r, config)),
+            journal,
+        );
     }
     let state = match State::open(&State::default_root()) {
         Ok(state) => Rc::new(state),

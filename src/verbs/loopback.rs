@@ -33,7 +33,9 @@ pub fn obey(call: &Call) -> Result<Option<CniResult>, VerbError> {
             if open()?.is_up()? {
                 return Ok(None);
             }
-            Err(VerbError::Drifted(format!("loopback interface is down: {NAME} in {path} was set down since")))
+            Err(VerbError::Drifted(format!(
+                "loopback interface is down: {NAME} in {path} was set down since"
+            )))
         }
         Command::Del if path.is_empty() => Ok(None),
         Command::Del => match open() {

@@ -1,6 +1,7 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
@@ -51,10 +52,8 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
         // Until now its interfaces were another plugin's.
         let (others, _) = cx.state.networks()?;
         let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
-        network.bridge = cx
-            .kernel
-            .free_bridge_name(&config.name, &used)
-            .map_err(|cause| of_network(config, cause))?;
+        network.bridge =
+            cx.kernel.free_bridge_name(&config.name, &used).map_err(|cause| of_network(config, cause))?;
     }
     network.backend = backend_of(config, network.backend);
     if needs_subnet(config) && network.automatic.is_empty() {
@@ -166,16 +165,16 @@ pub(super) fn prepare(
 ) -> Result<(), VerbError> {
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
-    let written = serde_json::to_value(&rules).unwrap_or_default();
+    let old: Option<NetworkRules> =
+        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
+    // What was written once is kept up to date; what nobody needs is not written.
+    let is_needed = old.is_some() || needed(&rules);
+    let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
     let wanted = Network { rules: written, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let old: Option<NetworkRules> = recorded
-        .as_ref()
-        .filter(|old| old.backend == network.backend)
-        .and_then(plan::written);
-    if old.as_ref() != Some(&rules) && needed(&rules) {
+    if is_needed && old.as_ref() != Some(&rules) {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
     }
     Ok(cx.state.put_network(&wanted)?)

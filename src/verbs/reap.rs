@@ -75,8 +75,7 @@ pub(super) fn dead_attachments(cx: &mut Context) -> Result<(), VerbError> {
 /// [`VerbError::Busy`] where its ADD is still at work, and as [`reap`].
 pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbError> {
     let parts = Part::ALL.into_iter().map(|part| key.of_part(part));
-    let keys: Vec<AttachmentKey> =
-        if key.part.is_interface() { parts.collect() } else { vec![key.clone()] };
+    let keys: Vec<AttachmentKey> = if key.part.is_interface() { parts.collect() } else { vec![key.clone()] };
     let mut doomed = Vec::new();
     for key in keys {
         match cx.state.doom(&key)? {

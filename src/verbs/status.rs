@@ -83,7 +83,11 @@ fn bridge_has_room(cx: &mut Context, network: &Network) -> Result<(), VerbError>
     }
 }
 
-pub(super) fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> Result<(), VerbError> {
+pub(super) fn pool_has_room(
+    cx: &mut Context,
+    call: &Call,
+    recorded: Option<&Network>,
+) -> Result<(), VerbError> {
     let Ipam::HostLocal(host_local) = &call.config.ipam else { return Ok(()) };
     let LeaseSource::Files { directory } = addressing::source(cx, call)? else { return Ok(()) };
     let Some(directory) = cx.state.existing_lease_directory(Path::new(&directory))? else { return Ok(()) };

@@ -71,7 +71,11 @@ impl Delegation<'_> {
         command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
             plugin: self.plugin.to_owned(),
             code: None,
-            reason: format!("failed to find plugin {:?} in path [{}]", self.plugin, self.path.replace(':', " ")),
+            reason: format!(
+                "failed to find plugin {:?} in path [{}]",
+                self.plugin,
+                self.path.replace(':', " ")
+            ),
         })
     }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::NetworkRules;
+use crate::firewall::nft::{self, Element, Set};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
 use crate::plan::{self, Firewall, Step};
@@ -270,7 +270,8 @@ impl Kernel {
         }
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
         let recorded = self.state.network(&step.network.network)?;
-        let current = recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
+        let current =
+            recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
         let current = current.as_ref().unwrap_or(&step.network);
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();

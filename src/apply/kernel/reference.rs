@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::firewall::iptables::{Family, Saved};
-use crate::firewall::reference::{self as theirs, Kind, Names};
 use crate::firewall::nft;
+use crate::firewall::reference::{self as theirs, Kind, Names};
 use crate::model::{AttachmentKey, Publication};
 use crate::plan::Sandbox;
 use crate::store::Deadline;
@@ -27,7 +27,12 @@ impl Kernel {
     ///
     /// # Errors
     /// Where the firewall refuses, or the tool that is needed is missing.
-    pub fn remove_theirs(&mut self, kind: Kind, network: &str, key: &AttachmentKey) -> Result<(), ApplyError> {
+    pub fn remove_theirs(
+        &mut self,
+        kind: Kind,
+        network: &str,
+        key: &AttachmentKey,
+    ) -> Result<(), ApplyError> {
         let names = Names::of(network, key);
         let outcome = self.remove_their_attachment(kind, &names);
         outcome.map_err(|cause| ApplyError::new(format!("what the reference plugin left of {key}"), cause))
@@ -75,11 +80,8 @@ impl Kernel {
         let outcome = self
             .change_their_iptables("nat", &[], |saved| {
                 let owners = theirs::owners(saved, kind, network);
-                let stale: Vec<&str> = owners
-                    .iter()
-                    .filter(|(_, id)| !is_valid(id))
-                    .map(|(chain, _)| chain.as_str())
-                    .collect();
+                let stale: Vec<&str> =
+                    owners.iter().filter(|(_, id)| !is_valid(id)).map(|(chain, _)| chain.as_str()).collect();
                 theirs::remove_chains(saved, &stale)
             })
             .and_then(|()| match kind {
@@ -111,7 +113,8 @@ impl Kernel {
         wanted: &[Publication],
     ) -> Result<Option<Vec<Drift>>, ApplyError> {
         let names = Names::of(network, key);
-        let found = self.their_ports(&names).map_err(|cause| ApplyError::new("the published ports", cause))?;
+        let found =
+            self.their_ports(&names).map_err(|cause| ApplyError::new("the published ports", cause))?;
         let Some(found) = found else { return Ok(None) };
         let missing = wanted.iter().filter(|publication| !found.is_there(publication));
         Ok(Some(missing.map(|publication| Drift::missing(format!("published port {publication}"))).collect()))
@@ -201,7 +204,10 @@ impl Kernel {
                 let built_in = if table == "nat" { "POSTROUTING" } else { "FORWARD" };
                 let asked = if chains.is_empty() { &[built_in] } else { chains };
                 for chain in asked {
-                    if self.nft()?.get(&nft::chain_policy(number, table, chain)).is_ok_and(|reply| reply.is_some())
+                    if self
+                        .nft()?
+                        .get(&nft::chain_policy(number, table, chain))
+                        .is_ok_and(|reply| reply.is_some())
                     {
                         places.push((Variant::Nft, family));
                         break;
@@ -217,18 +223,17 @@ impl Kernel {
         Ok(places)
     }
 
-    fn remove_their_rules(
-        &mut self,
-        publishes: bool,
-        is_stale: impl Fn(&str) -> bool,
-    ) -> Result<(), Cause> {
+    fn remove_their_rules(&mut self, publishes: bool, is_stale: impl Fn(&str) -> bool) -> Result<(), Cause> {
         if self.nft().is_err() {
             return Ok(());
         }
         let mut messages = Vec::new();
         for (table, chain) in theirs::chains_of(publishes) {
-            let Ok(replies) = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain)) else { continue };
-            let rules: Vec<theirs::Rule> = replies.iter().filter_map(|reply| theirs::parse_rule(reply)).collect();
+            let Ok(replies) = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain)) else {
+                continue;
+            };
+            let rules: Vec<theirs::Rule> =
+                replies.iter().filter_map(|reply| theirs::parse_rule(reply)).collect();
             let stale: Vec<theirs::Rule> = rules.into_iter().filter(|rule| is_stale(&rule.comment)).collect();
             messages.extend(theirs::remove_rules(table, chain, &stale));
         }

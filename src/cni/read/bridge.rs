@@ -70,11 +70,7 @@ fn read_loops(fields: &Fields<'_>, defaults: &Defaults) -> Result<(bool, bool), 
 }
 
 /// `mtu`, or that of `args.cni`, which is the reference `tuning`'s; 0 counts as absent.
-fn read_mtu(
-    fields: &Fields<'_>,
-    runtime: &Runtime<'_>,
-    defaults: &Defaults,
-) -> Result<Option<u32>, Error> {
+fn read_mtu(fields: &Fields<'_>, runtime: &Runtime<'_>, defaults: &Defaults) -> Result<Option<u32>, Error> {
     let mut mtu = None;
     let args = runtime.args.as_ref().filter(|_| defaults.reads.tuning);
     for source in [Some(fields), args].into_iter().flatten() {

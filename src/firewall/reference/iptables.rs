@@ -69,7 +69,11 @@ pub fn remove_admitted(saved: &Saved, addresses: &[IpAddr]) -> Option<String> {
 
 /// The published ports of a chain.
 pub fn published(saved: &Saved, chain: &str) -> Vec<Publication> {
-    saved.rules().filter(|rule| rule.table == "nat" && rule.chain() == chain).filter_map(publication).collect()
+    saved
+        .rules()
+        .filter(|rule| rule.table == "nat" && rule.chain() == chain)
+        .filter_map(publication)
+        .collect()
 }
 
 fn publication(rule: SavedRule<'_>) -> Option<Publication> {

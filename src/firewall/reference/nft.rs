@@ -1,6 +1,6 @@
 //! Their tables of nf_tables: rules that tell their owner by their comment alone.
 
-use crate::firewall::nft::{IPV4, IPV6, INET, comment_of_rule, handle_of_rule, remove_rule};
+use crate::firewall::nft::{INET, IPV4, IPV6, comment_of_rule, handle_of_rule, remove_rule};
 use crate::model::nft::NftMessage;
 
 /// A table of theirs and what its comments are.

@@ -62,7 +62,8 @@ fn one_containers_chains_go_and_no_others() {
 #[test]
 fn ports_and_owners_are_read() {
     let saved = Saved::parse(SAVED);
-    let published: Vec<String> = published(&saved, &names().published).iter().map(ToString::to_string).collect();
+    let published: Vec<String> =
+        published(&saved, &names().published).iter().map(ToString::to_string).collect();
     assert_eq!(published, ["tcp 0.0.0.0:8081", "udp 192.0.2.1:8081"]);
     let all = owners(&saved, Kind::Published, "web");
     assert_eq!(all.len(), 2);

@@ -246,7 +246,12 @@ impl LeaseDirectory {
             let separator = if ranges.is_empty() { "" } else { ", " };
             let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
         }
-        StoreError::Exhausted { index, ranges, capacity: ipam::capacity(set), directory: self.path().to_owned() }
+        StoreError::Exhausted {
+            index,
+            ranges,
+            capacity: ipam::capacity(set),
+            directory: self.path().to_owned(),
+        }
     }
 
     /// The addresses that have a lease file. One listing, no file is read.

@@ -19,7 +19,10 @@ use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
 
-use super::{Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference, status as ready};
+use super::{
+    Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
+    status as ready,
+};
 
 /// Adds a part to an attachment, and gives the result on, with what the part changed of it.
 ///
@@ -30,7 +33,11 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbE
     let previous = addressing::previous_result(call)?.ok_or_else(|| {
         VerbError::Config(format!(
             "{}: {} adds to what an earlier plugin of the list made (prevResult)",
-            if part == Part::Firewall { "missing prevResult from earlier plugin" } else { "must be called as chained plugin" },
+            if part == Part::Firewall {
+                "missing prevResult from earlier plugin"
+            } else {
+                "must be called as chained plugin"
+            },
             part.word()
         ))
     })?;
