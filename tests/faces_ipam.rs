@@ -12,6 +12,9 @@ use lab::outcome::addresses;
 use lab::{Lab, Plugin, inspect};
 use serde_json::{Value, json};
 
+/// What is asked for, and how a call asks for it.
+type Ask = (&'static str, fn(Plugin) -> Plugin);
+
 const DIRECTORY: &str = "/var/lib/cni/networks/web";
 
 fn host_local(bin: &Bin, ipam: Value) -> Plugin {
@@ -136,7 +139,7 @@ fn addresses_can_be_asked_for() {
     let Some(lab) = Lab::new() else { return };
     let (ours, theirs) = (Bin::ours(&lab), Bin::theirs(&lab));
     let conf = json!({"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]});
-    let asks: Vec<(&str, fn(Plugin) -> Plugin)> = vec![
+    let asks: Vec<Ask> = vec![
         ("arguments", |p| p.args("IP=10.1.0.50")),
         ("args", |p| p.with(json!({"args": {"cni": {"ips": ["10.1.0.50", "fd00:1::50"]}}}))),
         ("capability", |p| p.cap(json!({"ips": ["fd00:1::50/64"]}))),
@@ -276,7 +279,7 @@ fn static_echoes_what_it_is_told() {
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.2.0.0/16", "gw": "10.1.0.9"}],
         "dns": {"nameservers": ["10.1.0.1"], "domain": "x"},
     });
-    let asks: Vec<(&str, fn(Plugin) -> Plugin)> = vec![
+    let asks: Vec<Ask> = vec![
         ("plain", |p| p),
         ("arguments", |p| p.args("IP=10.3.0.5/24;GATEWAY=10.3.0.1")),
         ("args", |p| p.with(json!({"args": {"cni": {"ips": ["10.4.0.5/24"]}}}))),

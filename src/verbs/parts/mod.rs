@@ -112,7 +112,7 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
         _ => return reference::check_part(cx, call, &key),
     };
-    reference::verdict(cx.kernel.probe(&record.plan.steps)?)
+    reference::verdict(&cx.kernel.probe(&record.plan.steps)?)
 }
 
 /// Takes the parts of attachments away that are not valid any more.
