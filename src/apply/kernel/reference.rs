@@ -16,7 +16,7 @@ use crate::sys::rtnl;
 
 use super::admission::LEGACY_TABLES;
 use super::firewall::refused;
-use super::iptables::{Variant, restore, save};
+use super::iptables::{Variant, is_installed, restore, save};
 use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -252,7 +252,10 @@ impl Kernel {
             }
         }
         for (family, file) in LEGACY_TABLES {
-            if std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|line| line == table)) {
+            let in_use =
+                std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|line| line == table));
+            // Theirs would have needed the program too.
+            if in_use && is_installed(family, Variant::Legacy) {
                 places.push((Variant::Legacy, family));
             }
         }
