@@ -14,7 +14,9 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod backends;
 pub mod chain;
+pub mod frames;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
@@ -24,7 +26,9 @@ pub mod plugin;
 pub mod rows;
 pub mod snapshot;
 pub mod space;
+pub mod stage;
 pub mod talk;
+pub mod town;
 
 use std::cell::Cell;
 use std::fs;

@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod isolation;
 mod portmap;
 mod range;
 mod route;
@@ -111,6 +112,10 @@ impl NetworkConfig {
         if reads.portmap {
             portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
         }
+        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
+            defaults.isolation_keys()
+        })?;
+        isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
@@ -137,6 +142,7 @@ impl NetworkConfig {
             dns: runtime.dns.unwrap_or(dns),
             portmap,
             firewall,
+            isolation,
             tuning,
             bandwidth,
             backend,
