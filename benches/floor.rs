@@ -3,7 +3,6 @@
 //! `make bench` divides linkspan's time by this program's: where the real plan learns to do with less, so must this.
 //!
 //! ```text
-//! floor nothing        ends at once: what starting a program costs
 //! floor setup          bridge floor0 and table inet floor (once per network namespace)
 //! floor add NETNS N    attach NETNS as container number N; a configuration on stdin is read and ignored
 //! floor del N          detach it
