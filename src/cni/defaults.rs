@@ -79,6 +79,9 @@ pub struct Defaults {
     pub ipam: Option<&'static str>,
     /// Whether `ipam` is of that type whatever it says: an IPAM plugin is known by its name alone.
     pub is_ipam: bool,
+    /// Whether host port 0 asks for a free one, and a `hostIP` of a family that the container lacks is an error.
+    /// The reference refuses the one and passes over the other.
+    pub extended_ports: bool,
     /// Whether keys about isolation, which no reference plugin has, are read.
     pub isolates: bool,
     /// `isolation`, where `ingressPolicy` is not written.
@@ -98,6 +101,7 @@ impl Defaults {
         hairpin: true,
         ipam: Some("host-local"),
         is_ipam: false,
+        extended_ports: true,
         isolates: true,
         isolation: Isolation::Default,
     };
@@ -114,6 +118,7 @@ impl Defaults {
         hairpin: false,
         ipam: None,
         is_ipam: false,
+        extended_ports: false,
         isolates: false,
         isolation: Isolation::None,
     };
@@ -148,6 +153,8 @@ impl Defaults {
     pub fn portmap_keys(&self) -> PortmapKeys {
         PortmapKeys {
             mappings: Vec::new(),
+            require_family: self.extended_ports,
+            hold: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,

@@ -86,7 +86,7 @@ fn publication(rule: &SavedRule<'_>) -> Option<Publication> {
     };
     let port = rule.after("--dport")?.parse().ok()?;
     let protocol = Protocol::from_name(rule.after("-p")?)?;
-    Some(Publication { protocol, host: SocketAddr::new(host, port), target })
+    Some(Publication { protocol, host: SocketAddr::new(host, port), target, count: 1 })
 }
 
 /// Which containers of a network have chains: each chain with its container's ID, as the jumps to it tell.

@@ -50,7 +50,7 @@ pub(super) fn build(
     };
     let mut steps = vec![Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() })];
     if !publications.is_empty() {
-        steps.push(Step::Claims(Claims { owner: key.clone(), publications }));
+        steps.push(Step::Claims(Claims { owner: key.clone(), publications, hold: keys.hold }));
     }
     if keys.snat && addresses.iter().any(std::net::IpAddr::is_ipv4) && !way.interface().is_empty() {
         steps.push(Step::Localnet(Localnet { interface: way.interface().to_owned() }));
