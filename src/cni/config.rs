@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Arguments;
+use super::{Arguments, Defaults};
 use crate::model::{
     AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Mode, PortMapping, RangeSet,
     Route, Shaping,
@@ -23,6 +23,8 @@ pub struct NetworkConfig {
     pub name: String,
     /// `type` as written.
     pub kind: String,
+    /// What the face that read it reads, and what absent keys mean to it.
+    pub defaults: Defaults,
     /// Keys of the reference `bridge`.
     pub bridge: BridgeKeys,
     /// Keys under `ipam`.

@@ -1,17 +1,70 @@
 //! What absent keys mean, which depends on the face that reads them.
 
 use super::config::{BridgeKeys, FirewallKeys, IsolationKeys, PortmapKeys};
+use super::version::Version;
 use crate::model::{IngressPolicy, Isolation, Mode};
 
 /// The bit of the packet mark that published ports use where no other is named (reference `portmap`).
 const MARK_MASQ_BIT: u8 = 13;
 
+/// Where the reference `host-local` keeps its leases.
+const REFERENCE_DATA_DIR: &str = "/var/lib/cni/networks";
+
 /// The administrator's chain of the reference `firewall`.
 const ADMIN_CHAIN: &str = "CNI-ADMIN";
 
-/// What absent keys mean.
+/// The reference plugins whose keys a face reads; it passes over those of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reads {
+    /// `bridge`, and what `ptp` and `macvlan` share with it.
+    pub bridge: bool,
+    /// `ipam`, and with it requested addresses.
+    pub ipam: bool,
+    /// `portmap`.
+    pub portmap: bool,
+    /// `firewall`.
+    pub firewall: bool,
+    /// `tuning`.
+    pub tuning: bool,
+    /// `bandwidth`.
+    pub bandwidth: bool,
+    /// `CNI_ARGS`: whether an unknown key there is an error.
+    pub arguments: bool,
+}
+
+impl Reads {
+    /// Everything in one object.
+    pub const ALL: Self = Self {
+        bridge: true,
+        ipam: true,
+        portmap: true,
+        firewall: true,
+        tuning: true,
+        bandwidth: true,
+        arguments: true,
+    };
+
+    /// Nothing but what every plugin reads.
+    pub const NONE: Self = Self {
+        bridge: false,
+        ipam: false,
+        portmap: false,
+        firewall: false,
+        tuning: false,
+        bandwidth: false,
+        arguments: false,
+    };
+}
+
+/// What a face reads, and what absent keys mean to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
+    /// Whose keys are read.
+    pub reads: Reads,
+    /// The oldest version of the specification that the face speaks.
+    pub since: Version,
+    /// `ipam.dataDir` of `host-local`; `None` stands for the state directory.
+    pub data_dir: Option<&'static str>,
     /// `bridge`; `None` stands for a name that follows from the network's.
     pub bridge: Option<&'static str>,
     /// `isGateway`.
@@ -24,6 +77,8 @@ pub struct Defaults {
     pub hairpin: bool,
     /// `ipam.type`, also where `ipam` is absent; `None` makes such an attachment one of layer 2.
     pub ipam: Option<&'static str>,
+    /// Whether `ipam` is of that type whatever it says: an IPAM plugin is known by its name alone.
+    pub is_ipam: bool,
     /// Whether host port 0 asks for a free one, and a `hostIP` of a family that the container lacks is an error.
     /// The reference refuses the one and passes over the other.
     pub extended_ports: bool,
@@ -36,29 +91,42 @@ pub struct Defaults {
 impl Defaults {
     /// linkspan's own: a container reaches the world, and the world its published ports, without a word written.
     pub const LINKSPAN: Self = Self {
+        reads: Reads::ALL,
+        since: Version::V0_1_0,
+        data_dir: None,
         bridge: None,
         is_gateway: true,
         is_default_gateway: true,
         ip_masq: true,
         hairpin: true,
         ipam: Some("host-local"),
+        is_ipam: false,
         extended_ports: true,
         isolates: true,
         isolation: Isolation::Default,
     };
 
-    /// Those of the reference plugins: everything is off until it is asked for.
+    /// Those of the reference `bridge`: everything is off until it is asked for.
     pub const REFERENCE: Self = Self {
+        reads: Reads { bridge: true, ipam: true, arguments: true, ..Reads::NONE },
+        since: Version::V0_1_0,
+        data_dir: Some(REFERENCE_DATA_DIR),
         bridge: Some("cni0"),
         is_gateway: false,
         is_default_gateway: false,
         ip_masq: false,
         hairpin: false,
         ipam: None,
+        is_ipam: false,
         extended_ports: false,
         isolates: false,
         isolation: Isolation::None,
     };
+
+    /// Whether it is linkspan's own face, which is free to do more than a reference plugin.
+    pub fn is_own(&self) -> bool {
+        self.reads == Reads::ALL
+    }
 
     /// The keys of `bridge` where none is written.
     pub fn bridge_keys(&self) -> BridgeKeys {

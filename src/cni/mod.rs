@@ -22,7 +22,7 @@ pub use config::{
     Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, IsolationKeys, LogLevel,
     NetworkConfig, PortmapKeys, RequestedAddress, StaticAddress, Tuning, VlanTrunk,
 };
-pub use defaults::Defaults;
+pub use defaults::{Defaults, Reads};
 pub use environment::{CONTAINER_ID_MAX, Command, Environment};
 pub use error::{CniError, Code, Error, VariableProblem};
 pub use fields::Fields;

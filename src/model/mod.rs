@@ -14,7 +14,7 @@ mod record;
 mod route;
 mod shaping;
 
-pub use attachment::AttachmentKey;
+pub use attachment::{AttachmentKey, Part};
 pub use ingress::IngressPolicy;
 pub use isolation::{InterfacePattern, Isolation, Mode};
 pub use mac::{MacAddress, ParseMacError};

@@ -11,9 +11,10 @@ mod step;
 mod tests;
 
 pub use build::{Addressing, build};
-pub use network::{NetworkFacts, network, rules};
-pub use outcome::{outcome, tolerating};
+pub use network::{NetworkFacts, network, rules, written};
+pub use outcome::{hold, of_result, outcome, tolerating};
 pub use routes::{effective_routes, first_address};
 pub use step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
+    Step, Upon, Vlans,
 };

@@ -6,10 +6,14 @@ mod check;
 mod del;
 mod error;
 mod gc;
+pub mod ipam;
 mod journal;
+pub mod loopback;
 mod network;
+pub mod parts;
 mod ports;
 mod reap;
+mod reference;
 mod resolver;
 mod status;
 

@@ -96,7 +96,7 @@ fn forget_flows(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     for (steps, errors) in plans.iter().zip(errors) {
         for step in steps.iter() {
             if let Step::Firewall(firewall) = step
-                && let Err(cause) = kernel.forget_flows(&firewall.attachment)
+                && let Err(cause) = kernel.forget_flows(&firewall.attachment.publications)
             {
                 errors.push(ApplyError::new(step, cause));
             }

@@ -21,8 +21,10 @@ mod orphans;
 mod ports;
 mod probe;
 mod rebuild;
+mod reference;
 mod sandbox;
 mod shape;
+mod upon;
 
 use std::rc::Rc;
 
@@ -34,11 +36,12 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
-pub use delegate::Delegation;
+pub use delegate::{Delegation, is_own_program};
 pub use foreign::{ForeignDrop, Trip};
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
+pub use upon::HostSide;
 
 /// The kernel and the state directory.
 #[derive(Debug)]
@@ -72,6 +75,9 @@ impl Kernel {
         match step {
             // Taken before the plan was built, since the plan follows from them.
             Step::Leases(_) => Ok(()),
+            // Another plugin made it, a moment ago.
+            Step::Upon(_) => Ok(()),
+            Step::Localnet(step) => Self::ensure_localnet(step),
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),

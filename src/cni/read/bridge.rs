@@ -26,7 +26,7 @@ pub(super) fn read(
     (keys.is_gateway, keys.is_default_gateway) = read_gateway(fields, defaults)?;
     keys.ip_masq = fields.boolean("ipMasq")?.unwrap_or(defaults.ip_masq);
     (keys.hairpin, keys.promisc) = read_loops(fields, defaults)?;
-    keys.mtu = read_mtu(fields, runtime)?;
+    keys.mtu = read_mtu(fields, runtime, defaults)?;
     keys.vlan = fields.number("vlan", 0..=VLAN_MAX)?.filter(|vlan| *vlan != 0);
     keys.vlan_trunk = read_trunk(fields)?;
     if keys.vlan.is_some() && !keys.vlan_trunk.is_empty() {
@@ -69,10 +69,11 @@ fn read_loops(fields: &Fields<'_>, defaults: &Defaults) -> Result<(bool, bool), 
     Ok((hairpin.unwrap_or(defaults.hairpin && !promisc), promisc))
 }
 
-/// `mtu`, or that of `args.cni`; 0 counts as absent.
-fn read_mtu(fields: &Fields<'_>, runtime: &Runtime<'_>) -> Result<Option<u32>, Error> {
+/// `mtu`, or that of `args.cni`, which is the reference `tuning`'s; 0 counts as absent.
+fn read_mtu(fields: &Fields<'_>, runtime: &Runtime<'_>, defaults: &Defaults) -> Result<Option<u32>, Error> {
     let mut mtu = None;
-    for source in [Some(fields), runtime.args.as_ref()].into_iter().flatten() {
+    let args = runtime.args.as_ref().filter(|_| defaults.reads.tuning);
+    for source in [Some(fields), args].into_iter().flatten() {
         let Some(value) = source.number::<u32>("mtu", 0..=MTU.1.into())?.filter(|mtu| *mtu != 0) else {
             continue;
         };

@@ -15,7 +15,7 @@ mod tuning;
 use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
-use super::config::{Dns, Ipam, LogLevel, NetworkConfig};
+use super::config::{Bandwidth, Dns, Ipam, LogLevel, NetworkConfig, Tuning};
 use super::defaults::Defaults;
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
@@ -87,22 +87,45 @@ impl NetworkConfig {
         let raw = parse_object(bytes, "network configuration")?;
         let mut judge = Judge { strictness, warnings: Vec::new() };
         let fields = Fields::root(&raw);
-        let cni_version = read_version(&fields, environment.command)?;
+        let cni_version = read_version(&fields, environment.command, defaults.since)?;
         let name = read_name(&fields)?;
-        let arguments = judge.or_default(Arguments::parse(&environment.args))?;
-        let runtime = Runtime::read(&fields, &arguments, &mut judge)?;
-        let mut bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
-        let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
-        let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
-        let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
+        let reads = defaults.reads;
+        let arguments = if reads.arguments {
+            judge.or_default(Arguments::parse(&environment.args))?
+        } else {
+            Arguments::default()
+        };
+        let runtime = Runtime::read(&fields, &arguments, reads, &mut judge)?;
+        let mut bridge = defaults.bridge_keys();
+        if reads.bridge {
+            bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || bridge)?;
+        }
+        let mut ipam = Ipam::None;
+        if reads.ipam {
+            ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
+        }
+        let mut firewall = defaults.firewall_keys();
+        if reads.firewall {
+            firewall = judge.rule(firewall::read(&fields, defaults), || firewall)?;
+        }
+        let mut portmap = defaults.portmap_keys();
+        if reads.portmap {
+            portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
+        }
         let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
             defaults.isolation_keys()
         })?;
         isolation::imply(&isolation, &mut bridge);
-        let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
-        let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
-        let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
-        let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
+        let mut tuning = Tuning::default();
+        if reads.tuning {
+            tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
+        }
+        let mut bandwidth = Bandwidth::default();
+        if reads.bandwidth {
+            bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
+        }
+        let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -111,6 +134,7 @@ impl NetworkConfig {
             cni_version,
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            defaults: *defaults,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
@@ -147,7 +171,7 @@ impl NetworkConfig {
         if command != Command::Add {
             return Ok(());
         }
-        if !addresses && self.cni_version <= Version::V0_2_0 {
+        if !addresses && self.defaults.reads.bridge && self.cni_version <= Version::V0_2_0 {
             return Err(Error::NoAddress { version: self.cni_version });
         }
         if matches!(&self.ipam, Ipam::Static { addresses, .. } if addresses.is_empty()) {
@@ -183,8 +207,11 @@ pub(super) fn parse_object(bytes: &[u8], document: &str) -> Result<Map<String, V
     Err(Error::NotAnObject { document: document(), found })
 }
 
-fn read_version(fields: &Fields<'_>, command: Command) -> Result<Version, Error> {
+fn read_version(fields: &Fields<'_>, command: Command, since: Version) -> Result<Version, Error> {
     let version: Version = fields.text("cniVersion")?.unwrap_or_default().parse()?;
+    if version < since {
+        return Err(Error::VersionForFace { found: version, since });
+    }
     if version < command.since() {
         return Err(Error::VersionForCommand { command, found: version });
     }

@@ -6,6 +6,7 @@ use super::{Judge, read_dns};
 use crate::cni::Arguments;
 use crate::cni::address::parse_request;
 use crate::cni::config::{Dns, RequestedAddress};
+use crate::cni::defaults::Reads;
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::MacAddress;
@@ -31,17 +32,31 @@ pub(super) struct Runtime<'a> {
 }
 
 impl<'a> Runtime<'a> {
-    pub(super) fn read(fields: &Fields<'a>, arguments: &Arguments, judge: &mut Judge) -> Result<Self, Error> {
+    pub(super) fn read(
+        fields: &Fields<'a>,
+        arguments: &Arguments,
+        reads: Reads,
+        judge: &mut Judge,
+    ) -> Result<Self, Error> {
         let capabilities = judge.or_default(fields.object("runtimeConfig"))?;
         let args = judge.or_default(fields.object("args").and_then(|args| match args {
             Some(args) => args.object("cni"),
             None => Ok(None),
         }))?;
-        let mac = judge.or_default(strongest_mac(fields, arguments, args.as_ref(), capabilities.as_ref()))?;
+        let mac = judge.or_default(strongest_mac(
+            fields,
+            arguments,
+            args.as_ref(),
+            capabilities.as_ref(),
+            reads,
+        ))?;
+        let requests = |source: Option<&Fields<'_>>| read_requests(source.filter(|_| reads.ipam));
+        // No reference plugin that is a face takes DNS from a capability.
+        let with_dns = capabilities.as_ref().filter(|_| reads == Reads::ALL);
         Ok(Self {
-            args_ips: judge.or_default(read_requests(args.as_ref()))?,
-            capability_ips: judge.or_default(read_requests(capabilities.as_ref()))?,
-            dns: judge.or_default(read_capability_dns(capabilities.as_ref()))?,
+            args_ips: judge.or_default(requests(args.as_ref()))?,
+            capability_ips: judge.or_default(requests(capabilities.as_ref()))?,
+            dns: judge.or_default(read_capability_dns(with_dns))?,
             argument_ips: arguments.ips.clone(),
             argument_gateways: arguments.gateways.clone(),
             mac,
@@ -67,8 +82,13 @@ fn strongest_mac(
     arguments: &Arguments,
     args: Option<&Fields<'_>>,
     capabilities: Option<&Fields<'_>>,
+    reads: Reads,
 ) -> Result<Option<MacAddress>, Error> {
-    let mut mac = fields.mac("mac")?;
+    if !reads.bridge && !reads.tuning {
+        return Ok(None);
+    }
+    // The key is the reference `tuning`'s; `bridge` knows only what comes with the call.
+    let mut mac = if reads.tuning { fields.mac("mac")? } else { None };
     mac = arguments.mac.or(mac);
     for source in [args, capabilities].into_iter().flatten() {
         mac = source.mac("mac")?.or(mac);
