@@ -26,6 +26,8 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         name: config.name.clone(),
         bridge: facts.bridge,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
+        ranges: Vec::new(),
+        leases: None,
         mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {
             Backend::Nftables => FirewallBackend::Nftables,

@@ -1,15 +1,17 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
+use std::path::Path;
+
 use ipnetwork::IpNetwork;
 
 use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, Network};
+use crate::model::{FirewallBackend, Network, RangeSet};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
-use super::{Context, VerbError};
+use super::{Context, VerbError, addressing};
 
 /// A network, and its record as it was before this call.
 #[derive(Debug)]
@@ -123,7 +125,8 @@ pub(super) fn prepare(
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
     let written = serde_json::to_value(&rules).unwrap_or_default();
-    let wanted = Network { rules: written, ..network.clone() };
+    let (ranges, leases) = pool(cx, config, network)?;
+    let wanted = Network { rules: written, ranges, leases, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
@@ -135,6 +138,18 @@ pub(super) fn prepare(
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
     }
     Ok(cx.state.put_network(&wanted)?)
+}
+
+/// The ranges that the network hands out, and where its leases are.
+fn pool(
+    cx: &Context,
+    config: &NetworkConfig,
+    network: &Network,
+) -> Result<(Vec<RangeSet>, Option<String>), VerbError> {
+    let Ipam::HostLocal(host_local) = &config.ipam else { return Ok((Vec::new(), None)) };
+    let path = cx.state.lease_path(&config.name, host_local.data_dir.as_deref().map(Path::new))?;
+    let ranges = addressing::range_sets(host_local, network).to_vec();
+    Ok((ranges, Some(path.display().to_string())))
 }
 
 fn of_network(config: &NetworkConfig, cause: impl Into<crate::apply::Cause>) -> VerbError {

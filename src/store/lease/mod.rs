@@ -15,4 +15,4 @@ mod walk;
 #[cfg(test)]
 pub(super) use allocate::Taking;
 pub use directory::LeaseDirectory;
-pub use walk::{HeldLease, Owner};
+pub use walk::{DatedLease, HeldLease, Owner};
