@@ -9,7 +9,9 @@ mod gc;
 mod journal;
 mod network;
 mod ports;
+mod preview;
 mod reap;
+mod recorded;
 mod resolver;
 mod status;
 
@@ -19,6 +21,8 @@ pub use del::del;
 pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
+pub use preview::{Preview, preview};
+pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
 
 use std::rc::Rc;

@@ -50,6 +50,27 @@ pub(super) fn refuse_taken(
     Ok(())
 }
 
+/// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_held(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    for publication in expected(call, network) {
+        if let Some(owner) = cx.state.owner(&publication)?.filter(|owner| *owner != key.to_string()) {
+            return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
+        }
+        if let Some(holder) = cx.kernel.port_holder(&publication, key).map_err(sys)? {
+            return Err(VerbError::PortTaken { publication, owner: holder.words });
+        }
+    }
+    Ok(())
+}
+
 /// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.
 fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
     let Some(owner) = AttachmentKey::parse(owner) else { return Ok(false) };

@@ -10,6 +10,7 @@
 mod allocate;
 mod boot;
 mod directory;
+mod preview;
 mod walk;
 
 #[cfg(test)]
