@@ -73,7 +73,7 @@ pub(super) fn help(session: &mut Session<'_>, matches: &ArgMatches) -> Result<()
     let mut tree = commands::tree();
     tree.build();
     match tree.find_subcommand_mut(name) {
-        Some(command) => Ok(write!(session.stdout, "{}", command.render_help())?),
+        Some(command) => Ok(writeln!(session.stdout, "{}", command.render_help().to_string().trim_end())?),
         None => Err(unknown(name)),
     }
 }

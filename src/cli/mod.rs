@@ -10,6 +10,7 @@ mod cache;
 mod chain;
 mod commands;
 mod conflist;
+mod draw;
 mod error;
 mod exec;
 mod generate;

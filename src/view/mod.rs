@@ -7,6 +7,7 @@
 
 mod attachment;
 mod error;
+mod graph;
 mod host;
 mod inspect;
 mod lease;
@@ -19,6 +20,7 @@ mod traffic;
 
 pub use attachment::{Attachment, Condition, attachments};
 pub use error::ViewError;
+pub use graph::{Bridge, Graph, Node, Uplink, graph};
 pub use host::{Host, Known};
 pub use inspect::{AttachmentDetails, Comparison, NetworkDetails, compare_attachment, compare_network};
 pub use lease::{Lease, LeaseState, leases};

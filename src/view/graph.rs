@@ -1,0 +1,126 @@
+//! The host as a picture has it: ways out, bridges, containers, ports, walls.
+
+use serde::Serialize;
+
+use crate::firewall::NetworkRules;
+use crate::model::{IngressPolicy, Publication};
+
+use super::{Attachment, Condition, Health, Network, Reading};
+
+/// Everything that is drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Graph {
+    /// The host's ways out.
+    pub uplinks: Vec<Uplink>,
+    /// Each network with its bridge.
+    pub bridges: Vec<Bridge>,
+}
+
+/// A link that a default route leaves by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Its addresses with prefix lengths.
+    pub addresses: Vec<String>,
+    /// Whether packets pass.
+    pub up: bool,
+}
+
+/// A network's bridge and what hangs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bridge {
+    /// The network.
+    pub network: String,
+    /// The bridge's name.
+    pub name: String,
+    /// The bridge's own addresses: the containers' gateways.
+    pub addresses: Vec<String>,
+    /// Whether the network works.
+    pub health: Health,
+    /// Whether what leaves it takes the host's address.
+    pub masquerade: bool,
+    /// What keeps packets out or in, in words.
+    pub walls: Vec<String>,
+    /// What hangs on it.
+    pub containers: Vec<Node>,
+}
+
+/// A container's interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// The container's ID.
+    pub container: String,
+    /// Its name, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The interface's name in it.
+    pub interface: String,
+    /// The host end of its veth pair.
+    pub veth: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its published ports.
+    pub ports: Vec<Publication>,
+    /// How it is.
+    pub state: Condition,
+    /// Whether its bridge port speaks to no other isolated one.
+    pub isolated: bool,
+}
+
+/// The picture of a reading; `attachments` and `networks` are those to be drawn.
+pub fn graph(reading: &Reading, networks: &[Network], attachments: &[Attachment]) -> Graph {
+    let host = &reading.host;
+    let uplinks = host.uplinks().into_iter().map(|link| Uplink {
+        name: link.name.clone(),
+        addresses: host.addresses_of(link).filter(|a| a.scope == 0).map(|a| a.address.to_string()).collect(),
+        up: link.is_up() && link.is_operational(),
+    });
+    let bridges = networks.iter().map(|network| {
+        let rules = reading
+            .records
+            .network(&network.name)
+            .and_then(|record| serde_json::from_value::<NetworkRules>(record.rules.clone()).ok());
+        let link = host.link(&network.bridge);
+        let addresses = link.into_iter().flat_map(|link| host.addresses_of(link));
+        Bridge {
+            network: network.name.clone(),
+            name: network.bridge.clone(),
+            addresses: addresses.filter(|a| a.scope == 0).map(|a| a.address.to_string()).collect(),
+            health: network.health,
+            masquerade: rules.as_ref().is_some_and(|rules| rules.masquerade),
+            walls: rules.as_ref().map(walls).unwrap_or_default(),
+            containers: attachments
+                .iter()
+                .filter(|attachment| attachment.network == network.name)
+                .map(|attachment| node(attachment, reading))
+                .collect(),
+        }
+    });
+    Graph { uplinks: uplinks.collect(), bridges: bridges.collect() }
+}
+
+fn walls(rules: &NetworkRules) -> Vec<String> {
+    match rules.ingress {
+        IngressPolicy::Open => Vec::new(),
+        IngressPolicy::SameBridge => vec!["closed to other walled networks".to_owned()],
+        IngressPolicy::Isolated => {
+            vec!["closed to other walled networks".to_owned(), "containers closed to each other".to_owned()]
+        }
+    }
+}
+
+fn node(attachment: &Attachment, reading: &Reading) -> Node {
+    let veth = attachment.veth.clone().unwrap_or_default();
+    let port = reading.host.link(&veth).and_then(|link| link.port);
+    Node {
+        container: attachment.container.clone(),
+        name: attachment.name.clone(),
+        interface: attachment.interface.clone(),
+        veth,
+        addresses: attachment.addresses.iter().map(|address| address.ip().to_string()).collect(),
+        ports: attachment.ports.clone(),
+        state: attachment.state,
+        isolated: port.is_some_and(|port| port.isolated),
+    }
+}
