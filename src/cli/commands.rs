@@ -87,11 +87,11 @@ pub(super) fn tree() -> Command {
 }
 
 /// Does what the words after the program's name ask for.
-pub(super) fn dispatch(session: &mut Session<'_>, args: Vec<OsString>) -> Result<(), Error> {
+pub(super) fn dispatch(session: &mut Session<'_>, args: &[OsString]) -> Result<(), Error> {
     let words = std::iter::once(OsString::from("linkspan")).chain(args.iter().cloned());
     let matches = match tree().try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => return usage::answer(&error, &args, session.stdout),
+        Err(error) => return usage::answer(&error, args, session.stdout),
     };
     let Some((name, matches)) = matches.subcommand() else { return agreement::introduce(session) };
     let found = SUBCOMMANDS.iter().find(|subcommand| (subcommand.describe)().get_name() == name);

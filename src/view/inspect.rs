@@ -54,6 +54,7 @@ pub struct NetworkDetails {
 #[derive(Default)]
 struct Sheet(Vec<Comparison>);
 
+#[allow(clippy::needless_pass_by_value, reason = "numbers, words and addresses as they come")]
 impl Sheet {
     fn compare(&mut self, what: impl Into<String>, recorded: impl ToString, found: impl ToString) {
         let (recorded, found) = (recorded.to_string(), found.to_string());
@@ -204,7 +205,8 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
             );
             let ports = host.links.iter().filter(|link| link.master == Some(bridge.index)).count();
             sheet.unknown("  ports", network.attachments.to_string(), ports.to_string());
-            sheet.gateways(plans, host.addresses_of(bridge).map(|a| a.address).collect());
+            let found: Vec<IpNetwork> = host.addresses_of(bridge).map(|a| a.address).collect();
+            sheet.gateways(plans, &found);
         }
     }
     let forwards = |v4: bool| {
@@ -228,7 +230,7 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
 }
 
 impl Sheet {
-    fn gateways(&mut self, plans: &[&Plan], found: Vec<IpNetwork>) {
+    fn gateways(&mut self, plans: &[&Plan], found: &[IpNetwork]) {
         let mut wanted: Vec<IpNetwork> = plans
             .iter()
             .flat_map(|plan| &plan.steps)

@@ -14,6 +14,7 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod cli;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
@@ -21,6 +22,7 @@ pub mod outcome;
 pub mod outside;
 pub mod plugin;
 pub mod rows;
+pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod talk;

@@ -21,10 +21,10 @@ fn node(at: usize, network: usize) -> Node {
     };
     Node {
         container: format!("{at:02x}{network:02x}").repeat(16),
-        name: (at % 3 == 0).then(|| format!("default/shop-{at}-7c9f8b<&>\"")),
+        name: (at.is_multiple_of(3)).then(|| format!("default/shop-{at}-7c9f8b<&>\"")),
         interface: "eth0".into(),
         veth: format!("lks{at:012x}"),
-        addresses: if at % 2 == 0 {
+        addresses: if at.is_multiple_of(2) {
             vec![address, "fd00:1234:5678:9abc:def0:1234:5678:9abc".into()]
         } else {
             vec![address]

@@ -158,7 +158,7 @@ fn network_text(details: &NetworkDetails, reading: &Reading, look: Look) -> Stri
     text.push_str(if details.attachments.is_empty() { "\n" } else { ":\n" });
     for a in &details.attachments {
         let id = words::container(&a.container, look.whole);
-        let addresses = words::list(a.addresses.iter().map(|address| address.ip()));
+        let addresses = words::list(a.addresses.iter().map(ipnetwork::IpNetwork::ip));
         text.push_str(&format!("  {id} {} {addresses} {}\n", a.interface, a.state));
     }
     text

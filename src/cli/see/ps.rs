@@ -44,7 +44,7 @@ fn table(attachments: &[Attachment], now: u64, look: Look) -> String {
             words::or_dash(attachment.name.as_ref()).into(),
             attachment.interface.as_str().into(),
             attachment.network.as_str().into(),
-            words::list(attachment.addresses.iter().map(|address| address.ip())).into(),
+            words::list(attachment.addresses.iter().map(ipnetwork::IpNetwork::ip)).into(),
             words::list(attachment.ports.iter().map(words::port)).into(),
             words::age(now, attachment.since).into(),
             state(attachment),

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use super::super::state::State;
 use super::super::{Result, StoreError};
+use super::LeaseDirectory;
 use super::allocate::lease;
 use crate::cni::RequestedAddress;
 use crate::ipam;
 use crate::model::{AttachmentKey, Lease, RangeSet, names};
 
 impl State {
-    /// The addresses that [`super::LeaseDirectory::allocate`] would take now. Nothing is written, so the next caller may
+    /// The addresses that [`LeaseDirectory::allocate`] would take now. Nothing is written, so the next caller may
     /// be faster.
     ///
     /// # Errors
@@ -25,7 +26,7 @@ impl State {
         key: &AttachmentKey,
     ) -> Result<Vec<Lease>> {
         let directory = self.existing_lease_directory(path)?;
-        let held: HashSet<IpAddr> = directory.as_ref().map_or(Ok(HashSet::new()), |found| found.held())?;
+        let held: HashSet<IpAddr> = directory.as_ref().map_or(Ok(HashSet::new()), LeaseDirectory::held)?;
         let seed = names::hash(format!("{}\r\n{}", key.container_id, key.interface).as_bytes());
         let mut leases = Vec::with_capacity(range_sets.len());
         for (index, (set, wanted)) in range_sets.iter().zip(ipam::assign(range_sets, requested)?).enumerate()
