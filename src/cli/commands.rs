@@ -87,11 +87,12 @@ pub(super) fn tree() -> Command {
 }
 
 /// Does what the words after the program's name ask for.
-pub(super) fn dispatch(session: &mut Session<'_>, args: &[OsString]) -> Result<(), Error> {
-    let words = std::iter::once(OsString::from("linkspan")).chain(args.iter().cloned());
+pub(super) fn dispatch(session: &mut Session<'_>, args: Vec<OsString>) -> Result<(), Error> {
+    let first = args.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let words = std::iter::once(OsString::from("linkspan")).chain(args);
     let matches = match tree().try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => return usage::answer(&error, args, session.stdout),
+        Err(error) => return usage::answer(&error, &first, session.stdout),
     };
     let Some((name, matches)) = matches.subcommand() else { return agreement::introduce(session) };
     let found = SUBCOMMANDS.iter().find(|subcommand| (subcommand.describe)().get_name() == name);

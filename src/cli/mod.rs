@@ -68,7 +68,7 @@ pub fn run_at(
     stderr: &mut dyn Write,
 ) -> i32 {
     let mut session = Session { place: Place::new(env), env, terminal, stdout, stderr };
-    let outcome = commands::dispatch(&mut session, &args).and_then(|()| Ok(session.stdout.flush()?));
+    let outcome = commands::dispatch(&mut session, args).and_then(|()| Ok(session.stdout.flush()?));
     match outcome {
         Ok(()) => 0,
         // A reader who closed the pipe has seen enough.

@@ -1,6 +1,5 @@
 //! A command line that cannot be understood, answered with a sentence and what was probably meant.
 
-use std::ffi::OsString;
 use std::io::Write;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -10,30 +9,29 @@ use super::error::Error;
 use super::{agreement, suggest};
 
 /// Help and version go to standard output; everything else is a mistake.
-pub(super) fn answer(error: &clap::Error, args: &[OsString], stdout: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn answer(error: &clap::Error, command: &str, stdout: &mut dyn Write) -> Result<(), Error> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let text = error.to_string();
         return Ok(writeln!(stdout, "{}", text.trim_end())?);
     }
-    Err(mistake(error, args))
+    Err(mistake(error, command))
 }
 
-fn mistake(error: &clap::Error, args: &[OsString]) -> Error {
+fn mistake(error: &clap::Error, command: &str) -> Error {
     let named = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(" ")),
         _ => None,
     };
-    let command = args.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let argument = plain(&named(ContextKind::InvalidArg).unwrap_or_default());
     let value = named(ContextKind::InvalidValue).unwrap_or_default();
     let text = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             return agreement::unknown(&named(ContextKind::InvalidSubcommand).unwrap_or_default());
         }
-        ErrorKind::UnknownArgument => unknown_argument(&command, &argument),
+        ErrorKind::UnknownArgument => unknown_argument(command, &argument),
         ErrorKind::MissingRequiredArgument => {
-            format!("'{command}' needs {argument}: {}", usage_line(&command))
+            format!("'{command}' needs {argument}: {}", usage_line(command))
         }
         ErrorKind::ArgumentConflict => {
             let other = named(ContextKind::PriorArg).unwrap_or_default();
