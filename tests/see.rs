@@ -10,7 +10,7 @@ use lab::cli::{document, linkspan, linkspan_with, shell};
 use lab::outcome::address;
 use lab::plugin::{dual_stack, v4};
 use lab::talk::{tcp, tcp_server};
-use lab::{Container, Lab, Outside, inspect};
+use lab::{Container, Lab, Outside};
 use serde_json::{Value, json};
 
 /// Network `web` (10.1.0.0/24 and IPv6) with `shop`, `dead` and an orphan lease; network `back`, walled, with `store`.

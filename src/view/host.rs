@@ -44,8 +44,7 @@ impl Host {
     /// Where even links cannot be listed.
     pub fn read(wants: Wants, ours: &dyn Fn(IpAddr) -> bool) -> Result<Self, ViewError> {
         let mut socket = Socket::open(Protocol::Route)?;
-        let links =
-            if wants.traffic { rtnl::all_links_counted(&mut socket)? } else { rtnl::all_links(&mut socket)? };
+        let links = rtnl::all_links(&mut socket)?;
         let by_name = links.iter().enumerate().map(|(at, link)| (link.name.clone(), at)).collect();
         let main = RouteFilter { table: Some(254), ..RouteFilter::default() };
         let number = |key: &str| sysctl::read(key).ok().and_then(|value| value.parse::<u64>().ok());

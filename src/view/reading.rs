@@ -10,12 +10,21 @@ use super::{Host, Records, ViewError};
 /// What a reading costs extra to have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wants {
+    /// The leases: a file each.
+    pub leases: bool,
+    /// The claims of host ports: a directory each. What attachments have published is in their records.
+    pub claims: bool,
     /// The elements of the firewall: a dozen dumps.
     pub firewall: bool,
-    /// What has passed each link: a dump twice as long.
-    pub traffic: bool,
     /// The tracked connections of containers: a dump as long as the host is busy.
     pub flows: bool,
+}
+
+impl Wants {
+    /// Records and links alone.
+    pub const LEAST: Self = Self { leases: false, claims: false, firewall: false, flows: false };
+    /// Everything.
+    pub const ALL: Self = Self { leases: true, claims: true, firewall: true, flows: true };
 }
 
 /// The records and the kernel's side, read one after the other. What changes in between shows as drift, which a second
@@ -36,7 +45,7 @@ impl Reading {
     /// # Errors
     /// [`ViewError`]; that the firewall is kept from us is none, it is written in its place.
     pub fn take(root: &Path, wants: Wants) -> Result<Self, ViewError> {
-        let records = Records::read(root)?;
+        let records = Records::read(root, wants)?;
         let held: HashSet<IpAddr> = records
             .attachments
             .iter()

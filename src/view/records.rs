@@ -7,7 +7,7 @@ use crate::model::{LeaseSource, Network};
 use crate::plan::Plan;
 use crate::store::{Claim, DatedLease, Found, State};
 
-use super::ViewError;
+use super::{ViewError, Wants};
 
 /// The state directory, read.
 #[derive(Debug, Default)]
@@ -18,9 +18,9 @@ pub struct Records {
     pub networks: Vec<Network>,
     /// The attachments, the oldest first.
     pub attachments: Vec<Found<Plan>>,
-    /// The claims of host ports.
+    /// The claims of host ports, where they were asked for.
     pub claims: Vec<Claim>,
-    /// The lease files, by network and address.
+    /// The lease files, where they were asked for.
     pub leases: Vec<LeaseFile>,
     /// Files that are no record, and why: they hide nothing else.
     pub unreadable: Vec<String>,
@@ -42,7 +42,7 @@ impl Records {
     ///
     /// # Errors
     /// [`ViewError::NotAllowed`] where it belongs to root and we do not; [`ViewError::Store`].
-    pub fn read(root: &Path) -> Result<Self, ViewError> {
+    pub fn read(root: &Path, wants: Wants) -> Result<Self, ViewError> {
         let mut records = Self { root: root.to_owned(), ..Self::default() };
         let Some(state) = State::open_existing(root)? else { return Ok(records) };
         let (mut networks, broken) = state.networks()?;
@@ -55,8 +55,12 @@ impl Records {
             .attachments
             .sort_by(|a, b| (a.record.created, &a.record.key).cmp(&(b.record.created, &b.record.key)));
         records.unreadable.extend(all.broken.iter().map(|broken| broken.error.to_string()));
-        records.claims = state.claims()?;
-        records.read_leases(&state)?;
+        if wants.claims {
+            records.claims = state.claims()?;
+        }
+        if wants.leases {
+            records.read_leases(&state)?;
+        }
         Ok(records)
     }
 

@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
 }
 
 fn page(name: &str, look: Look) -> Result<String, Error> {
-    let reading = read(Wants { firewall: true, traffic: true, flows: true })?;
+    let reading = read(Wants::ALL)?;
     if reading.records.network(name).is_some() {
         return network(name, &reading, look);
     }

@@ -24,7 +24,8 @@ pub(in crate::cli) fn describe() -> Command {
 
 pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let options = Options::of(matches);
-    session.show(&options, Wants::default(), |reading, look| page(&options, reading, look))
+    let wants = Wants { leases: true, ..Wants::LEAST };
+    session.show(&options, wants, |reading, look| page(&options, reading, look))
 }
 
 /// What `--json` prints.

@@ -24,7 +24,7 @@ pub(in crate::cli) fn describe() -> Command {
 pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let options = Options::of(matches);
     let one = matches.get_one::<String>("CONTAINER").cloned();
-    session.show(&options, Wants::default(), |reading, look| page(&options, one.as_deref(), reading, look))
+    session.show(&options, Wants::LEAST, |reading, look| page(&options, one.as_deref(), reading, look))
 }
 
 fn page(options: &Options, one: Option<&str>, reading: &Reading, look: Look) -> Result<String, Error> {

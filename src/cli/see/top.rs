@@ -40,7 +40,7 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
 }
 
 fn page(options: &Options, look: Look, before: &mut Option<Before>) -> Result<String, Error> {
-    let reading = read(Wants { traffic: true, flows: true, firewall: false })?;
+    let reading = read(Wants { flows: true, ..Wants::LEAST })?;
     let all = view::attachments(&reading);
     options.require_known(&reading, &all)?;
     let traffic = view::traffic(&reading, &options.select(all));

@@ -51,7 +51,7 @@ pub struct Link {
     pub bridge: Option<BridgeInfo>,
     /// Its VLAN, where it is a VLAN device.
     pub vlan_id: Option<u16>,
-    /// What has passed, where it was asked for ([`all_links_counted`]).
+    /// What has passed.
     pub traffic: Option<Traffic>,
 }
 
@@ -141,7 +141,7 @@ pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Sy
 /// # Errors
 /// As [`Socket::dump`].
 pub fn links_with_master(socket: &mut Socket, master: u32) -> Result<Vec<Link>, SysError> {
-    let links = dump(socket, Some(master), RTEXT_FILTER_SKIP_STATS)?;
+    let links = dump(socket, Some(master))?;
     Ok(links.into_iter().filter(|link| link.master == Some(master)).collect())
 }
 
@@ -158,15 +158,7 @@ pub fn links_in_group(socket: &mut Socket, group: u32) -> Result<Vec<Link>, SysE
 /// # Errors
 /// As [`Socket::dump`].
 pub fn all_links(socket: &mut Socket) -> Result<Vec<Link>, SysError> {
-    dump(socket, None, RTEXT_FILTER_SKIP_STATS)
-}
-
-/// Every link of the namespace, with what has passed it: an answer twice as long.
-///
-/// # Errors
-/// As [`Socket::dump`].
-pub fn all_links_counted(socket: &mut Socket) -> Result<Vec<Link>, SysError> {
-    dump(socket, None, 0)
+    dump(socket, None)
 }
 
 fn get(index: u32, name: Option<&str>, object: String) -> Message {
@@ -179,12 +171,12 @@ fn get(index: u32, name: Option<&str>, object: String) -> Message {
         .tolerating(Errno::ENODEV)
 }
 
-fn dump(socket: &mut Socket, master: Option<u32>, mask: u32) -> Result<Vec<Link>, SysError> {
+fn dump(socket: &mut Socket, master: Option<u32>) -> Result<Vec<Link>, SysError> {
     let mut attributes = Attributes::after(&link_header(AF_UNSPEC, 0, 0, 0));
     if let Some(master) = master {
         attributes.put_u32(IFLA_MASTER, master);
     }
-    attributes.put_u32(IFLA_EXT_MASK, mask);
+    attributes.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let message = Message::new(RTM_GETLINK, 0, attributes.into_bytes(), "list", "the interfaces");
     Ok(socket.dump(&message)?.iter().filter_map(|answer| parse(&answer.body)).collect())
 }
