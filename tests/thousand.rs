@@ -32,7 +32,7 @@ fn listing_a_thousand_containers() {
             container
         })
         .collect();
-    println!("{} containers, two networks, a published port each; median of {RUNS} runs:", containers.len());
+    println!("{} containers, two networks, a published port each; of {RUNS} runs:", containers.len());
     let all = [
         "version",
         "ls",
@@ -54,7 +54,8 @@ fn listing_a_thousand_containers() {
             })
             .collect();
         times.sort_unstable();
-        println!("  linkspan {words:<22} {:>6.1} ms", times[RUNS / 2].as_secs_f64() * 1000.0);
+        let ms = |at: usize| times[at].as_secs_f64() * 1000.0;
+        println!("  linkspan {words:<22} least {:>6.1} ms, median {:>6.1} ms", ms(0), ms(RUNS / 2));
     }
     let rows = linkspan("ps").stdout.lines().filter(|line| line.ends_with("up")).count();
     assert_eq!(rows, usize::from(CONTAINERS));

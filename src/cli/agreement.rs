@@ -21,7 +21,7 @@ To try a configuration without a runtime:
 'linkspan --help' lists the commands.
 ";
 
-const REST: &str = "
+const EXAMPLES: &str = "
 Examples:
   linkspan ps --network web            containers of one network
   linkspan inspect 4f1c                one container, record and kernel side by side
@@ -29,17 +29,17 @@ Examples:
   linkspan check --all                 is everything still as it was made?
 
 'linkspan COMMAND --help' says more. Most take --json (docs/json.md) and --watch.
-Environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH (/opt/cni/bin), LINKSPAN_STATE_DIR (/run/linkspan),
-  LINKSPAN_CACHE_DIR (/var/lib/cni), NO_COLOR; for 'add': CNI_IFNAME, CNI_CONTAINERID, CNI_ARGS, CAP_ARGS.
 ";
 
-/// What the exit codes of every command mean.
-pub(super) const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong.";
+/// What counts for every command: the environment, and the exit codes.
+pub(super) const GROUND: &str = "\
+Environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH (/opt/cni/bin), LINKSPAN_STATE_DIR (/run/linkspan),
+  LINKSPAN_CACHE_DIR (/var/lib/cni), NO_COLOR; for 'add': CNI_IFNAME, CNI_CONTAINERID, CNI_ARGS, CAP_ARGS.
+Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong.";
 
 /// The help of the program: every command in a line.
 pub(super) fn overview() -> String {
-    let mut text = "linkspan: container networks on this host: seen, explained, mended.\n\nUsage: linkspan COMMAND [OPTIONS]\n"
+    let mut text = "linkspan: container networks on this host: seen, checked, mended.\n\nUsage: linkspan COMMAND [OPTIONS]\n"
         .to_owned();
     for group in Group::ALL {
         let _ = write!(text, "\n{}:\n", group.title());
@@ -49,9 +49,8 @@ pub(super) fn overview() -> String {
             let _ = writeln!(text, "  {:<12} {about}", command.get_name());
         }
     }
-    text.push_str(REST);
-    text.push_str(EXIT_CODES);
-    text.push('\n');
+    text.push_str(EXAMPLES);
+    text.push_str(GROUND);
     text
 }
 

@@ -77,10 +77,10 @@ const TEMPLATE: &str = "{about-with-newline}\nUsage: {usage}\n\n{all-args}{after
 pub(super) fn tree() -> Command {
     let root = Command::new("linkspan")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("container networks on this host: seen, explained, mended")
+        .about("container networks on this host: seen, checked, mended")
         .disable_help_subcommand(true)
         .override_help(agreement::overview())
-        .after_help(agreement::EXIT_CODES);
+        .after_help(agreement::GROUND);
     SUBCOMMANDS.iter().fold(root, |root, subcommand| {
         root.subcommand((subcommand.describe)().help_template(TEMPLATE).disable_help_subcommand(true))
     })
