@@ -1,7 +1,7 @@
 //! What absent keys mean, which depends on the face that reads them.
 
-use super::config::{BridgeKeys, FirewallKeys, PortmapKeys};
-use crate::model::IngressPolicy;
+use super::config::{BridgeKeys, FirewallKeys, IsolationKeys, PortmapKeys};
+use crate::model::{IngressPolicy, Isolation, Mode};
 
 /// The bit of the packet mark that published ports use where no other is named (reference `portmap`).
 const MARK_MASQ_BIT: u8 = 13;
@@ -24,6 +24,10 @@ pub struct Defaults {
     pub hairpin: bool,
     /// `ipam.type`, also where `ipam` is absent; `None` makes such an attachment one of layer 2.
     pub ipam: Option<&'static str>,
+    /// Whether keys about isolation, which no reference plugin has, are read.
+    pub isolates: bool,
+    /// `isolation`, where `ingressPolicy` is not written.
+    pub isolation: Isolation,
 }
 
 impl Defaults {
@@ -35,6 +39,8 @@ impl Defaults {
         ip_masq: true,
         hairpin: true,
         ipam: Some("host-local"),
+        isolates: true,
+        isolation: Isolation::Default,
     };
 
     /// Those of the reference plugins: everything is off until it is asked for.
@@ -45,6 +51,8 @@ impl Defaults {
         ip_masq: false,
         hairpin: false,
         ipam: None,
+        isolates: false,
+        isolation: Isolation::None,
     };
 
     /// The keys of `bridge` where none is written.
@@ -87,6 +95,20 @@ impl Defaults {
             ingress: IngressPolicy::Open,
             admin_chain: ADMIN_CHAIN.to_owned(),
             firewalld_zone: "trusted".to_owned(),
+        }
+    }
+
+    /// The keys about isolation where none is written.
+    pub fn isolation_keys(&self) -> IsolationKeys {
+        IsolationKeys {
+            isolation: self.isolation,
+            internal: false,
+            icc: true,
+            mode: Mode::Nat,
+            trusted: Vec::new(),
+            outbound4: None,
+            outbound6: None,
+            ip_spoof_check: false,
         }
     }
 }

@@ -19,8 +19,8 @@ mod version;
 pub use about::{ABOUT, version_of_input, versions};
 pub use arguments::Arguments;
 pub use config::{
-    Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, LogLevel, NetworkConfig, PortmapKeys,
-    RequestedAddress, StaticAddress, Tuning, VlanTrunk,
+    Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, IsolationKeys, LogLevel,
+    NetworkConfig, PortmapKeys, RequestedAddress, StaticAddress, Tuning, VlanTrunk,
 };
 pub use defaults::Defaults;
 pub use environment::{CONTAINER_ID_MAX, Command, Environment};

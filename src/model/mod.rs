@@ -3,6 +3,7 @@
 mod attachment;
 pub mod attributes;
 mod ingress;
+mod isolation;
 mod mac;
 pub mod names;
 mod network;
@@ -15,6 +16,7 @@ mod shaping;
 
 pub use attachment::AttachmentKey;
 pub use ingress::IngressPolicy;
+pub use isolation::{InterfacePattern, Isolation, Mode};
 pub use mac::{MacAddress, ParseMacError};
 pub use network::{FirewallBackend, Network};
 pub use port::{PortMapping, Protocol, Publication};

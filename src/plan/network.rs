@@ -2,7 +2,7 @@
 
 use crate::cni::{Backend, Ipam, NetworkConfig};
 use crate::firewall::NetworkRules;
-use crate::model::{FirewallBackend, Network, Range};
+use crate::model::{FirewallBackend, Mode, Network, Range, names};
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -42,13 +42,25 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
 
 /// The static rules that a configuration asks for.
 pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
+    let keys = &config.isolation;
     NetworkRules {
         network: config.name.clone(),
-        bridge: network.bridge.clone(),
+        // Rules see packets where the host routes them: with a VLAN, on its gateway's link.
+        bridge: match config.bridge.vlan.filter(|_| config.bridge.is_gateway) {
+            Some(vlan) => names::gateway_link(&network.bridge, vlan),
+            None => network.bridge.clone(),
+        },
         masquerade: config.bridge.ip_masq && config.ipam != Ipam::None,
         hairpin: config.portmap.snat && config.ipam != Ipam::None,
         masquerade_all: config.portmap.masq_all,
         ingress: config.firewall.ingress,
+        isolation: keys.isolation,
+        trusted: keys.trusted.clone(),
+        internal: keys.internal,
+        apart: !keys.icc,
+        routed: keys.mode == Mode::Routed,
+        outbound4: keys.outbound4,
+        outbound6: keys.outbound6,
         admin_chain: config.firewall.admin_chain.clone(),
         mark_bit: config.portmap.mark_masq_bit,
         mark_chain: config.portmap.external_set_mark_chain.clone(),

@@ -99,8 +99,8 @@ impl Step {
                         rules.addresses.iter().map(|a| format!("{}: stop masquerading {a}", step.backend)),
                     );
                 }
-                if let Some(mac) = rules.only_mac {
-                    lines.push(format!("nftables: stop guarding {} for {mac}", rules.host_interface));
+                if rules.only_mac.is_some() || !rules.only_ips.is_empty() {
+                    lines.push(format!("nftables: stop guarding what {} sends", rules.host_interface));
                 }
                 lines
             }
@@ -175,8 +175,10 @@ fn firewall(step: &Firewall) -> Vec<String> {
             rules.addresses.iter().map(|a| format!("{}: masquerade {a} on its way out", step.backend)),
         );
     }
-    if let Some(mac) = rules.only_mac {
-        lines.push(format!("nftables: let {} send as {mac} only", rules.host_interface));
+    let mut only: Vec<String> = rules.only_mac.iter().map(ToString::to_string).collect();
+    only.extend(rules.only_ips.iter().map(ToString::to_string));
+    if !only.is_empty() {
+        lines.push(format!("nftables: let {} send from {} only", rules.host_interface, only.join(", ")));
     }
     lines
 }

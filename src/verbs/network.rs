@@ -1,5 +1,6 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
@@ -126,7 +127,7 @@ pub(super) fn prepare(
     let rules = plan::rules(config, network);
     let written = serde_json::to_value(&rules).unwrap_or_default();
     let (ranges, leases) = pool(cx, config, network)?;
-    let wanted = Network { rules: written, ranges, leases, ..network.clone() };
+    let mut wanted = Network { rules: written, ranges, leases, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
@@ -136,6 +137,9 @@ pub(super) fn prepare(
         .and_then(|old| serde_json::from_value(old.rules.clone()).ok());
     if old.as_ref() != Some(&rules) && config.ipam != Ipam::None {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
+        warn_of_absent_sources(cx, config)?;
+        // Other rules may need another exception in a FORWARD chain that drops.
+        wanted.admitted.clear();
     }
     Ok(cx.state.put_network(&wanted)?)
 }
@@ -150,6 +154,31 @@ fn pool(
     let path = cx.state.lease_path(&config.name, host_local.data_dir.as_deref().map(Path::new))?;
     let ranges = addressing::range_sets(host_local, network).to_vec();
     Ok((ranges, Some(path.display().to_string())))
+}
+
+/// Says where the host lacks an address that the network is to leave with: answers would not find their way back.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub(super) fn warn_of_absent_sources(cx: &mut Context, config: &NetworkConfig) -> Result<(), VerbError> {
+    let keys = &config.isolation;
+    let sources = [
+        ("outboundAddress4", keys.outbound4.map(IpAddr::V4)),
+        ("outboundAddress6", keys.outbound6.map(IpAddr::V6)),
+    ];
+    for (key, address) in sources {
+        let Some(address) = address else { continue };
+        if !cx.kernel.has_address(address).map_err(|cause| of_network(config, cause))? {
+            cx.journal.note(LogLevel::Warning, || {
+                format!(
+                    "{key} = {address} is on no interface of the host: nothing comes back to the containers of {} \
+                     before it is, or the routers send it here",
+                    config.name
+                )
+            });
+        }
+    }
+    Ok(())
 }
 
 fn of_network(config: &NetworkConfig, cause: impl Into<crate::apply::Cause>) -> VerbError {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::firewall::NetworkRules;
-use crate::model::{IngressPolicy, Publication};
+use crate::model::{IngressPolicy, Isolation, Publication};
 
 use super::{Attachment, Condition, Health, Network, Reading};
 
@@ -101,13 +101,28 @@ pub fn graph(reading: &Reading, networks: &[Network], attachments: &[Attachment]
 }
 
 fn walls(rules: &NetworkRules) -> Vec<String> {
-    match rules.ingress {
-        IngressPolicy::Open => Vec::new(),
-        IngressPolicy::SameBridge => vec!["closed to other walled networks".to_owned()],
-        IngressPolicy::Isolated => {
-            vec!["closed to other walled networks".to_owned(), "containers closed to each other".to_owned()]
+    let mut walls = Vec::new();
+    if rules.internal {
+        walls.push("internal: nothing enters or leaves".to_owned());
+    }
+    match rules.isolation {
+        Isolation::None => {}
+        Isolation::Default => walls.push("only published ports are reached from outside".to_owned()),
+        Isolation::Strict => {
+            walls.push("only published ports are reached, and not from other networks".to_owned());
         }
     }
+    if rules.ingress != IngressPolicy::Open {
+        walls.push("closed to other walled networks".to_owned());
+    }
+    if rules.keeps_apart() {
+        walls.push("containers closed to each other".to_owned());
+    }
+    if !walls.is_empty() && !rules.trusted.is_empty() {
+        let trusted: Vec<String> = rules.trusted.iter().map(ToString::to_string).collect();
+        walls.push(format!("open to {}", trusted.join(", ")));
+    }
+    walls
 }
 
 fn node(attachment: &Attachment, reading: &Reading) -> Node {

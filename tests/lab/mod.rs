@@ -14,7 +14,9 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod backends;
 pub mod cli;
+pub mod frames;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
@@ -25,7 +27,9 @@ pub mod rows;
 pub mod schema;
 pub mod snapshot;
 pub mod space;
+pub mod stage;
 pub mod talk;
+pub mod town;
 
 use std::cell::Cell;
 use std::fs;

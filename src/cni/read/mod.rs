@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod isolation;
 mod portmap;
 mod range;
 mod route;
@@ -90,10 +91,14 @@ impl NetworkConfig {
         let name = read_name(&fields)?;
         let arguments = judge.or_default(Arguments::parse(&environment.args))?;
         let runtime = Runtime::read(&fields, &arguments, &mut judge)?;
-        let bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
+        let mut bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
         let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
         let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
         let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
+        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
+            defaults.isolation_keys()
+        })?;
+        isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
         let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
         let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
@@ -113,6 +118,7 @@ impl NetworkConfig {
             dns: runtime.dns.unwrap_or(dns),
             portmap,
             firewall,
+            isolation,
             tuning,
             bandwidth,
             backend,

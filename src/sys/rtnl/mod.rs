@@ -10,6 +10,7 @@ mod create;
 mod kernel;
 mod link;
 mod neighbour;
+mod netconf;
 mod reading;
 mod route;
 mod set;
@@ -29,6 +30,7 @@ pub use link::{
     links_with_master,
 };
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
+pub use netconf::forwards;
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
 };
