@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command};
 
 use super::error::Error;
-use super::{Session, agreement, by_hand, generate, mend, see, usage};
+use super::{Session, about, by_hand, generate, mend, see, usage};
 
 /// One command.
 pub(super) struct Subcommand {
@@ -66,8 +66,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         run: generate::completions,
     },
     Subcommand { group: Group::Program, describe: generate::describe_man, run: generate::man },
-    Subcommand { group: Group::Program, describe: agreement::describe_help, run: agreement::help },
-    Subcommand { group: Group::Program, describe: agreement::describe_version, run: agreement::version },
+    Subcommand { group: Group::Program, describe: about::describe_help, run: about::help },
+    Subcommand { group: Group::Program, describe: about::describe_version, run: about::version },
 ];
 
 /// How the help of one command is laid out.
@@ -79,8 +79,8 @@ pub(super) fn tree() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("container networks on this host: seen, checked, mended")
         .disable_help_subcommand(true)
-        .override_help(agreement::overview())
-        .after_help(agreement::GROUND);
+        .override_help(about::overview())
+        .after_help(about::GROUND);
     SUBCOMMANDS.iter().fold(root, |root, subcommand| {
         root.subcommand((subcommand.describe)().help_template(TEMPLATE).disable_help_subcommand(true))
     })
@@ -94,7 +94,7 @@ pub(super) fn dispatch(session: &mut Session<'_>, args: Vec<OsString>) -> Result
         Ok(matches) => matches,
         Err(error) => return usage::answer(&error, &first, session.stdout),
     };
-    let Some((name, matches)) = matches.subcommand() else { return agreement::introduce(session) };
+    let Some((name, matches)) = matches.subcommand() else { return about::introduce(session) };
     let found = SUBCOMMANDS.iter().find(|subcommand| (subcommand.describe)().get_name() == name);
     found.map_or(Ok(()), |subcommand| (subcommand.run)(session, matches))
 }

@@ -4,7 +4,7 @@
 //! `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does: they read
 //! what `cnitool` reads and keep what libcni keeps. [`commands`] is the table of all of them.
 
-mod agreement;
+mod about;
 mod by_hand;
 mod cache;
 mod chain;

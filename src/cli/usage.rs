@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::commands;
 use super::error::Error;
-use super::{agreement, suggest};
+use super::{about, suggest};
 
 /// Help and version go to standard output; everything else is a mistake.
 pub(super) fn answer(error: &clap::Error, command: &str, stdout: &mut dyn Write) -> Result<(), Error> {
@@ -27,7 +27,7 @@ fn mistake(error: &clap::Error, command: &str) -> Error {
     let value = named(ContextKind::InvalidValue).unwrap_or_default();
     let text = match error.kind() {
         ErrorKind::InvalidSubcommand => {
-            return agreement::unknown(&named(ContextKind::InvalidSubcommand).unwrap_or_default());
+            return about::unknown(&named(ContextKind::InvalidSubcommand).unwrap_or_default());
         }
         ErrorKind::UnknownArgument => unknown_argument(command, &argument),
         ErrorKind::MissingRequiredArgument => {

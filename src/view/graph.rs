@@ -139,3 +139,30 @@ fn node(attachment: &Attachment, reading: &Reading) -> Node {
         isolated: port.is_some_and(|port| port.isolated),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(changes: serde_json::Value) -> NetworkRules {
+        let mut all = serde_json::json!({
+            "network": "web", "bridge": "lks-web", "masquerade": true, "hairpin": true, "masquerade_all": false,
+            "ingress": "open", "admin_chain": "CNI-ADMIN", "mark_bit": 13,
+        });
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    #[test]
+    fn walls_are_named_and_an_open_network_has_none() {
+        let of = |changes: serde_json::Value| walls(&rules(changes));
+        assert!(of(serde_json::json!({"trusted": ["wg*"]})).is_empty(), "nothing to be trusted through");
+        assert_eq!(
+            of(serde_json::json!({"isolation": "default", "trusted": ["wg*", "eth1"]})),
+            ["only published ports are reached from outside", "open to wg*, eth1"]
+        );
+        assert_eq!(of(serde_json::json!({"internal": true, "isolation": "strict"})).len(), 2);
+        let apart = of(serde_json::json!({"ingress": "isolated", "apart": true}));
+        assert_eq!(apart, ["closed to other walled networks", "containers closed to each other"]);
+    }
+}
