@@ -144,7 +144,7 @@ fn node(attachment: &Attachment, reading: &Reading) -> Node {
 mod tests {
     use super::*;
 
-    fn rules(changes: serde_json::Value) -> NetworkRules {
+    fn rules(changes: &serde_json::Value) -> NetworkRules {
         let mut all = serde_json::json!({
             "network": "web", "bridge": "lks-web", "masquerade": true, "hairpin": true, "masquerade_all": false,
             "ingress": "open", "admin_chain": "CNI-ADMIN", "mark_bit": 13,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn walls_are_named_and_an_open_network_has_none() {
-        let of = |changes: serde_json::Value| walls(&rules(changes));
+        let of = |changes: serde_json::Value| walls(&rules(&changes));
         assert!(of(serde_json::json!({"trusted": ["wg*"]})).is_empty(), "nothing to be trusted through");
         assert_eq!(
             of(serde_json::json!({"isolation": "default", "trusted": ["wg*", "eth1"]})),
