@@ -50,7 +50,11 @@ impl Host for Fake {
 
 fn plan() -> Plan {
     let claims = |n: u32| {
-        Step::Claims(Claims { owner: AttachmentKey::new(format!("c{n}"), "eth0"), publications: Vec::new() })
+        Step::Claims(Claims {
+            owner: AttachmentKey::new(format!("c{n}"), "eth0"),
+            publications: Vec::new(),
+            hold: false,
+        })
     };
     let mut steps: Vec<Step> = (0..4).map(claims).collect();
     steps.insert(1, Step::Forwarding(Forwarding { ipv4: true, ipv6: false }));

@@ -18,5 +18,5 @@ mod walk;
 
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{ChainDropping, Delegation, Holder, Kernel, SandboxError};
+pub use kernel::{Delegation, ForeignDrop, Holder, Kernel, PortSurvey, SandboxError, Trip};
 pub use walk::{Host, ensure_or_undo};

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::model::{Protocol, Publication};
+use crate::model::Publication;
+use crate::view::Port;
 
 /// How long ago, to one unit: `5s`, `3m`, `2h`, `4d`.
 pub(super) fn age(now: u64, then: u64) -> String {
@@ -41,14 +42,27 @@ pub(super) fn container(id: &str, whole: bool) -> String {
     if long && !whole { id[..12].to_owned() } else { id.to_owned() }
 }
 
-/// `0.0.0.0:8080->80/tcp`.
-pub(super) fn port(publication: &Publication) -> String {
-    format!("{}->{}/{}", publication.host, publication.target.port(), publication.protocol)
+/// A port, or the first and the last of a range.
+pub(super) fn run(first: u16, count: u16) -> String {
+    let last = first.saturating_add(count.saturating_sub(1));
+    if last == first { first.to_string() } else { format!("{first}-{last}") }
 }
 
-/// `80/tcp -> 0.0.0.0:8080`, as `docker port` has it.
-pub(super) fn docker_port(target: SocketAddr, protocol: Protocol, host: SocketAddr) -> String {
-    format!("{}/{protocol} -> {host}", target.port())
+/// `0.0.0.0:8080`, `[::]:8000-8010`.
+pub(super) fn endpoint(address: SocketAddr, count: u16) -> String {
+    let run = run(address.port(), count);
+    if address.is_ipv4() { format!("{}:{run}", address.ip()) } else { format!("[{}]:{run}", address.ip()) }
+}
+
+/// `0.0.0.0:8080->80/tcp`.
+pub(super) fn port(p: &Publication) -> String {
+    format!("{}->{}/{}", endpoint(p.host, p.count), run(p.target.port(), p.count), p.protocol)
+}
+
+/// `80/tcp -> 0.0.0.0:8080`, as `docker port` has it; a range in one line.
+pub(super) fn docker_port(port: &Port) -> String {
+    let target = run(port.target.port(), port.count);
+    format!("{target}/{} -> {}", port.protocol, endpoint(port.host, port.count))
 }
 
 /// A list with commas, or `-` for none.
@@ -83,6 +97,14 @@ mod tests {
         let counts = [0, 999, 1000, 1_214, 34_560, 999_999, 1_000_000, u64::MAX];
         let texts: Vec<String> = counts.map(bytes).into();
         assert_eq!(texts, ["0", "999", "1.00K", "1.21K", "34.5K", "999K", "1.00M", "18.4E"]);
+    }
+
+    #[test]
+    fn a_range_is_its_first_and_last_port() {
+        let text = |host: &str, count| endpoint(host.parse().unwrap(), count);
+        assert_eq!(text("0.0.0.0:8000", 11), "0.0.0.0:8000-8010");
+        assert_eq!(text("[::]:8000", 1), "[::]:8000");
+        assert_eq!(run(65_535, 1), "65535");
     }
 
     #[test]

@@ -192,6 +192,10 @@ impl Dns {
 pub struct PortmapKeys {
     /// Capability `portMappings`; duplicates folded.
     pub mappings: Vec<PortMapping>,
+    /// Whether a `hostIP` of a family that the container lacks is an error; not a key, it follows from the face.
+    pub require_family: bool,
+    /// `holdPorts` (false): whether linkspan's agent is to bind the published ports, so that no process can.
+    pub hold: bool,
     /// `snat` (true).
     pub snat: bool,
     /// `masqAll` (false).

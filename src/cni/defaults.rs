@@ -24,6 +24,9 @@ pub struct Defaults {
     pub hairpin: bool,
     /// `ipam.type`, also where `ipam` is absent; `None` makes such an attachment one of layer 2.
     pub ipam: Option<&'static str>,
+    /// Whether host port 0 asks for a free one, and a `hostIP` of a family that the container lacks is an error.
+    /// The reference refuses the one and passes over the other.
+    pub extended_ports: bool,
     /// Whether keys about isolation, which no reference plugin has, are read.
     pub isolates: bool,
     /// `isolation`, where `ingressPolicy` is not written.
@@ -39,6 +42,7 @@ impl Defaults {
         ip_masq: true,
         hairpin: true,
         ipam: Some("host-local"),
+        extended_ports: true,
         isolates: true,
         isolation: Isolation::Default,
     };
@@ -51,6 +55,7 @@ impl Defaults {
         ip_masq: false,
         hairpin: false,
         ipam: None,
+        extended_ports: false,
         isolates: false,
         isolation: Isolation::None,
     };
@@ -80,6 +85,8 @@ impl Defaults {
     pub fn portmap_keys(&self) -> PortmapKeys {
         PortmapKeys {
             mappings: Vec::new(),
+            require_family: self.extended_ports,
+            hold: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::config::Dns;
-use crate::model::{MacAddress, Route};
+use crate::model::{MacAddress, PortMapping, Route};
 
 /// What an ADD made, or a `prevResult` or IPAM plugin says.
 ///
@@ -55,6 +55,32 @@ pub struct Ip {
     pub interface: Option<usize>,
     /// Keys that are not of the specification, passed through.
     pub extra: Map<String, Value>,
+}
+
+impl CniResult {
+    /// Tells which host ports were chosen, under the key `linkspan`, in the words of the capability `portMappings`.
+    /// Runtimes that do not know the key pass over it.
+    pub fn tell_ports(&mut self, chosen: &[PortMapping]) {
+        if !chosen.is_empty() {
+            let mappings: Vec<Value> = chosen.iter().map(mapping_value).collect();
+            self.extra.insert("linkspan".into(), json!({ "portMappings": mappings }));
+        }
+    }
+}
+
+fn mapping_value(mapping: &PortMapping) -> Value {
+    let mut entry = json!({
+        "hostPort": mapping.host_port,
+        "containerPort": mapping.container_port,
+        "protocol": mapping.protocol.name(),
+    });
+    if mapping.count > 1 {
+        entry["range"] = mapping.count.into();
+    }
+    if let Some(ip) = mapping.host_ip {
+        entry["hostIP"] = ip.to_string().into();
+    }
+    entry
 }
 
 impl Interface {

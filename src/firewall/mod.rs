@@ -6,5 +6,5 @@ mod rules;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub(crate) use rules::opened;
 pub use rules::{AttachmentRules, NetworkRules};
+pub(crate) use rules::{Open, opened};

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Publication};
+use crate::model::{
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Protocol, Publication,
+};
 
 /// The static part: written once for a network, shared by its attachments, left behind when they go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,14 +91,43 @@ pub struct AttachmentRules {
     pub only_ips: Vec<IpAddr>,
 }
 
+/// A run of ports that neighbours reach at a container's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Open {
+    pub(crate) protocol: Protocol,
+    pub(crate) address: IpAddr,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
 /// What an attachment publishes that neighbours reach at its own addresses too: in a routed network with a wall, and
-/// only what is published on every address of the host.
-pub(crate) fn opened<'a>(
-    network: &NetworkRules,
-    attachment: &'a AttachmentRules,
-) -> impl Iterator<Item = &'a Publication> + use<'a> {
-    let routed = network.routed && network.isolation.is_walled();
-    attachment.publications.iter().filter(move |publication| routed && publication.host.ip().is_unspecified())
+/// only what is published on every address of the host. Several host ports may lead to one of the container's: runs
+/// that touch are one.
+pub(crate) fn opened(network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Open> {
+    if !network.routed || !network.isolation.is_walled() {
+        return Vec::new();
+    }
+    let published =
+        attachment.publications.iter().filter(|publication| publication.host.ip().is_unspecified());
+    let mut runs: Vec<Open> = published
+        .map(|publication| Open {
+            protocol: publication.protocol,
+            address: publication.target.ip(),
+            first: publication.target.port(),
+            last: publication.last_target_port(),
+        })
+        .collect();
+    runs.sort_unstable();
+    runs.dedup_by(|next, run| {
+        let touches = next.protocol == run.protocol
+            && next.address == run.address
+            && next.first <= run.last.saturating_add(1);
+        if touches {
+            run.last = run.last.max(next.last);
+        }
+        touches
+    });
+    runs
 }
 
 /// Values that the tests of both backends share.
@@ -129,7 +160,8 @@ pub(crate) mod samples {
         }
     }
 
-    /// An attachment with an address of each family and a port on all, on one and on the loopback address.
+    /// An attachment with an address of each family and a port on all, on one and on the loopback address, and with
+    /// ranges that keep their numbers, and that are shifted up and down.
     pub(crate) fn shop(id: &str, last: u8) -> AttachmentRules {
         let addresses =
             vec![format!("10.1.0.{last}").parse().unwrap(), format!("fd00::{last}").parse().unwrap()];
@@ -139,6 +171,12 @@ pub(crate) mod samples {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port: base + offset,
             container_port: 80,
+            count: 1,
+        };
+        let range = |host_ip: Option<&str>, offset: u16, to: u16| PortMapping {
+            container_port: to,
+            count: 11,
+            ..mapping(host_ip, offset, Protocol::Tcp)
         };
         let publications = [
             mapping(None, 80, Protocol::Tcp),
@@ -146,6 +184,9 @@ pub(crate) mod samples {
             mapping(Some("192.0.2.1"), 81, Protocol::Tcp),
             mapping(Some("127.0.0.1"), 82, Protocol::Sctp),
             mapping(Some("2001:db8::1"), 83, Protocol::Tcp),
+            range(None, 100, base + 100),
+            range(Some("192.0.2.1"), 200, 8000),
+            range(Some("2001:db8::1"), 200, 80),
         ]
         .iter()
         .flat_map(|mapping| Publication::of(mapping, &addresses))

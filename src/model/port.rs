@@ -56,10 +56,49 @@ pub struct PortMapping {
     /// The one host address that is published on; `None` stands for every address of both families.
     /// An unspecified address (`0.0.0.0`, `::`) stands for every address of its family.
     pub host_ip: Option<IpAddr>,
-    /// Port on the host, 1 to 65535.
+    /// Port on the host, 1 to 65535; the first one of a range. 0 stands for one that is free, chosen by ADD.
     pub host_port: u16,
-    /// Port in the container, 1 to 65535.
+    /// Port in the container, 1 to 65535; the first one of a range.
     pub container_port: u16,
+    /// How many consecutive ports, on the host and in the container: 1 for a single port.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u16,
+}
+
+/// The count of a single port.
+fn one() -> u16 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_one(count: &u16) -> bool {
+    *count == 1
+}
+
+impl PortMapping {
+    /// Whether ADD is to choose the host port.
+    pub fn is_automatic(&self) -> bool {
+        self.host_port == 0
+    }
+
+    /// Whether the two ask for a host port in common, addresses aside. An automatic one asks for none.
+    pub fn shares_ports(&self, other: &Self) -> bool {
+        !self.is_automatic()
+            && !other.is_automatic()
+            && self.protocol == other.protocol
+            && overlap((self.host_port, self.count), (other.host_port, other.count))
+    }
+}
+
+/// Whether two runs of ports, each its first and its length, have a port in common.
+fn overlap(one: (u16, u16), other: (u16, u16)) -> bool {
+    let last = |(first, count): (u16, u16)| u32::from(first) + u32::from(count.max(1)) - 1;
+    u32::from(one.0) <= last(other) && u32::from(other.0) <= last(one)
+}
+
+/// The last port of a run.
+fn last_of(first: u16, count: u16) -> u16 {
+    first.saturating_add(count.saturating_sub(1))
 }
 
 /// One port mapping for one family, with its target known: what the firewall translates and the store claims.
@@ -71,6 +110,9 @@ pub struct Publication {
     pub host: SocketAddr,
     /// The container's address and port, of the same family as `host`.
     pub target: SocketAddr,
+    /// How many consecutive ports from those of `host` and `target`: 1 for a single port.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u16,
 }
 
 impl Publication {
@@ -91,17 +133,38 @@ impl Publication {
                     protocol: mapping.protocol,
                     host: SocketAddr::new(*host_ip, mapping.host_port),
                     target: SocketAddr::new(*target, mapping.container_port),
+                    count: mapping.count,
                 });
             }
         }
         publications
     }
 
-    /// Whether two publications would fight for the same packets: same family, protocol and port, and one
-    /// address that covers the other.
+    /// Whether it is more than one port.
+    pub fn is_range(&self) -> bool {
+        self.count > 1
+    }
+
+    /// The last port on the host.
+    pub fn last_host_port(&self) -> u16 {
+        last_of(self.host.port(), self.count)
+    }
+
+    /// The last port in the container.
+    pub fn last_target_port(&self) -> u16 {
+        last_of(self.target.port(), self.count)
+    }
+
+    /// Whether the container's ports have other numbers than the host's.
+    pub fn is_shifted(&self) -> bool {
+        self.host.port() != self.target.port()
+    }
+
+    /// Whether two publications would fight for the same packets: same family and protocol, a port in common, and
+    /// one address that covers the other.
     pub fn collides(&self, other: &Self) -> bool {
         self.protocol == other.protocol
-            && self.host.port() == other.host.port()
+            && overlap((self.host.port(), self.count), (other.host.port(), other.count))
             && self.host.is_ipv4() == other.host.is_ipv4()
             && (self.host.ip() == other.host.ip()
                 || self.host.ip().is_unspecified()
@@ -109,10 +172,11 @@ impl Publication {
     }
 }
 
-/// `tcp 0.0.0.0:8080`, the side that a person knows it by.
+/// `tcp 0.0.0.0:8080` or `tcp 0.0.0.0:8000-8010`, the side that a person knows it by.
 impl fmt::Display for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.protocol, self.host)
+        write!(f, "{} {}", self.protocol, self.host)?;
+        if self.is_range() { write!(f, "-{}", self.last_host_port()) } else { Ok(()) }
     }
 }
 
@@ -126,6 +190,7 @@ mod tests {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
             host_port: 8080,
             container_port: 80,
+            count: 1,
         }
     }
 
@@ -147,10 +212,41 @@ mod tests {
             protocol: Protocol::Tcp,
             host: host.parse().unwrap(),
             target: host.parse().unwrap(),
+            count: 1,
         };
         assert!(of("0.0.0.0:80").collides(&of("127.0.0.1:80")));
         assert!(!of("0.0.0.0:80").collides(&of("[::]:80")));
         assert!(!of("10.0.0.1:80").collides(&of("10.0.0.2:80")));
         assert!(!of("10.0.0.1:80").collides(&of("10.0.0.1:81")));
+    }
+    #[test]
+    fn ranges_collide_where_they_have_a_port_in_common() {
+        let of = |host: &str, count| Publication {
+            protocol: Protocol::Tcp,
+            host: host.parse().unwrap(),
+            target: host.parse().unwrap(),
+            count,
+        };
+        let range = of("0.0.0.0:8000", 11);
+        assert_eq!(range.to_string(), "tcp 0.0.0.0:8000-8010");
+        for (host, count, collides) in [
+            ("0.0.0.0:7999", 1, false),
+            ("0.0.0.0:7999", 2, true),
+            ("127.0.0.1:8010", 1, true),
+            ("0.0.0.0:8011", 5, false),
+            ("0.0.0.0:1", 65535, true),
+            ("[::]:8005", 1, false),
+        ] {
+            assert_eq!(range.collides(&of(host, count)), collides, "{host} {count}");
+            assert_eq!(of(host, count).collides(&range), collides, "{host} {count}");
+        }
+    }
+
+    #[test]
+    fn records_from_before_ranges_are_read() {
+        let old = r#"{"protocol":"tcp","host":"0.0.0.0:80","target":"10.0.0.2:80"}"#;
+        let publication: Publication = serde_json::from_str(old).unwrap();
+        assert_eq!(publication.count, 1);
+        assert_eq!(serde_json::to_string(&publication).unwrap(), old);
     }
 }

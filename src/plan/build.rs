@@ -51,7 +51,11 @@ pub fn build(
         }));
     }
     if !publications.is_empty() {
-        steps.push(Step::Claims(Claims { owner: key.clone(), publications: publications.clone() }));
+        steps.push(Step::Claims(Claims {
+            owner: key.clone(),
+            publications: publications.clone(),
+            hold: config.portmap.hold,
+        }));
     }
     if let Some(forwarding) = forwarding(config, &addresses) {
         steps.push(Step::Forwarding(forwarding));

@@ -74,6 +74,9 @@ pub struct Claims {
     pub owner: AttachmentKey,
     /// The published ports.
     pub publications: Vec<Publication>,
+    /// Whether linkspan's agent is to bind them while it runs (`holdPorts`), so that no other process can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
 
 /// See [`Step::Forwarding`].

@@ -1,8 +1,11 @@
 //! Claims of published ports: one owner for each (protocol, host address, port).
 //!
 //! A claim is a symbolic link, whose target is the owner's text: symlink(2) is atomic and exclusive, and readlink(2)
-//! reads it in one call.
+//! reads it in one call. A single port is `ports/tcp-8080/4-0.0.0.0`, a range of ports
+//! `ranges/tcp-8000-8010-4-0.0.0.0`: a range costs one link, and a port on a host without ranges one look for the
+//! directory that is not there.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
@@ -14,13 +17,25 @@ use super::state::{State, key_name};
 use super::{Result, StoreError};
 use crate::model::{AttachmentKey, Protocol, Publication};
 
+/// The directory of the claims of ranges.
+const RANGES: &str = "ranges";
+
+/// What a claim may collide with, looked up once for many: every claimed range, and, where a range is asked for, the
+/// single ports that have a claim.
+struct Around {
+    ranges: Vec<Publication>,
+    singles: Vec<(Protocol, u16)>,
+}
+
 /// A claim as it is found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// The host's address and port; the unspecified address stands for all of its family.
+    /// The host's address and (first) port; the unspecified address stands for all of its family.
     pub host: SocketAddr,
+    /// How many consecutive ports.
+    pub count: u16,
     /// Who holds it, as text: `ID:IF`.
     pub owner: String,
 }
@@ -33,10 +48,16 @@ impl State {
     /// [`StoreError::Io`].
     pub fn claim(&self, publications: &[Publication], owner: &AttachmentKey) -> Result<()> {
         let owner = key_name(owner)?;
+        let around = self.around(publications)?;
         let mut made = Vec::new();
-        let mut directories = Vec::new();
+        // Directories that this call has made: nobody else can have a claim in them.
+        let mut directories = HashSet::new();
         for publication in publications {
-            if let Err(error) = self.claim_one(publication, &owner, &mut made, &mut directories) {
+            let claimed = match publication.is_range() {
+                true => self.claim_range(publication, &owner, &around, &mut made),
+                false => self.claim_one(publication, &owner, &around, (&mut made, &mut directories)),
+            };
+            if let Err(error) = claimed {
                 for publication in made {
                     // What cannot be undone is found by `claims_of_unknown`.
                     let _ = self.unclaim(publication);
@@ -73,7 +94,34 @@ impl State {
         if let Some(owner) = self.target(&link(publication))? {
             return Ok(Some(owner));
         }
-        self.collision(publication, None)
+        let around = self.around(std::slice::from_ref(publication))?;
+        self.collision(publication, &around, None)
+    }
+
+    /// Those of the publications that somebody holds, or that collide with what somebody holds, each with its owner.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn owners(&self, publications: &[Publication]) -> Result<Vec<(Publication, String)>> {
+        let around = self.around(publications)?;
+        let mut owners = Vec::new();
+        for publication in publications {
+            if let Some(owner) = self.collision(publication, &around, None)? {
+                owners.push((*publication, owner));
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Every port that has a claim on some address, as protocol, first port and count.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn claimed_ports(&self) -> Result<Vec<(Protocol, u16, u16)>> {
+        let mut ports: Vec<_> =
+            self.ranges()?.iter().map(|range| (range.protocol, range.host.port(), range.count)).collect();
+        ports.extend(self.singles()?.into_iter().map(|(protocol, port)| (protocol, port, 1)));
+        Ok(ports)
     }
 
     /// All claims of owners that `exists` does not know: what a killed ADD left. For GC, under the main lock:
@@ -96,12 +144,18 @@ impl State {
     /// [`StoreError::Io`].
     pub fn claims(&self) -> Result<Vec<Claim>> {
         let mut claims = Vec::new();
+        for range in self.ranges()? {
+            if let Some(owner) = self.target(&link(&range))? {
+                claims.push(Claim { protocol: range.protocol, host: range.host, count: range.count, owner });
+            }
+        }
         for directory in self.dir.names("ports")? {
             let Some((protocol, port)) = parse_directory(&directory) else { continue };
             for name in self.dir.names(&format!("ports/{directory}"))? {
                 let Some(address) = parse_address(&name) else { continue };
                 if let Some(owner) = self.target(&format!("ports/{directory}/{name}"))? {
-                    claims.push(Claim { protocol, host: SocketAddr::new(address, port), owner });
+                    let host = SocketAddr::new(address, port);
+                    claims.push(Claim { protocol, host, count: 1, owner });
                 }
             }
         }
@@ -113,28 +167,77 @@ impl State {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn drop_claim(&self, claim: &Claim) -> Result<()> {
-        self.unclaim(&Publication { protocol: claim.protocol, host: claim.host, target: claim.host })
+        self.unclaim(&Publication {
+            protocol: claim.protocol,
+            host: claim.host,
+            target: claim.host,
+            count: claim.count,
+        })
+    }
+
+    fn around(&self, publications: &[Publication]) -> Result<Around> {
+        let some_range = publications.iter().any(Publication::is_range);
+        let singles = if some_range { self.singles()? } else { Vec::new() };
+        Ok(Around { ranges: self.ranges()?, singles })
+    }
+
+    /// The claimed ranges, without targets.
+    fn ranges(&self) -> Result<Vec<Publication>> {
+        Ok(self.dir.names(RANGES)?.iter().filter_map(|name| parse_range(name)).collect())
+    }
+
+    /// The single ports that have a claim.
+    fn singles(&self) -> Result<Vec<(Protocol, u16)>> {
+        Ok(self.dir.names("ports")?.iter().filter_map(|name| parse_directory(name)).collect())
     }
 
     fn claim_one<'a>(
         &self,
         publication: &'a Publication,
         owner: &str,
-        made: &mut Vec<&'a Publication>,
-        ours: &mut Vec<String>,
+        around: &Around,
+        (made, ours): (&mut Vec<&'a Publication>, &mut HashSet<String>),
     ) -> Result<()> {
         let (directory, link) = (directory(publication), link(publication));
         let failed = |error| self.dir.error("create", &link, error);
-        if !ours.contains(&directory) {
+        let mut alone = ours.contains(&directory);
+        if !alone {
             let make = || self.dir.in_parent(&directory, |fd| mkdirat(fd, directory.as_str(), Mode::S_IRWXU));
             match make() {
-                // Nobody else has a claim on this port: no need to look.
-                Ok(()) => ours.push(directory.clone()),
+                Ok(()) => alone = ours.insert(directory),
                 Err(Errno::EEXIST) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        match symlinkat(owner, &self.dir, link.as_str()) {
+        self.link_claim(publication, owner, made)?;
+        let taken = match alone {
+            true => self.range_collision(publication, around, Some(owner))?,
+            false => self.collision(publication, around, Some(owner))?,
+        };
+        taken.map_or(Ok(()), |owner| Err(StoreError::Claimed { publication: *publication, owner }))
+    }
+
+    fn claim_range<'a>(
+        &self,
+        publication: &'a Publication,
+        owner: &str,
+        around: &Around,
+        made: &mut Vec<&'a Publication>,
+    ) -> Result<()> {
+        match self.collision(publication, around, Some(owner))? {
+            Some(owner) => Err(StoreError::Claimed { publication: *publication, owner }),
+            None => self.link_claim(publication, owner, made),
+        }
+    }
+
+    fn link_claim<'a>(
+        &self,
+        publication: &'a Publication,
+        owner: &str,
+        made: &mut Vec<&'a Publication>,
+    ) -> Result<()> {
+        let link = link(publication);
+        match self.dir.in_parent(&link, |fd| symlinkat(owner, fd, link.as_str())) {
             Ok(()) => made.push(publication),
             Err(Errno::EEXIST) => match self.target(&link)? {
                 Some(holder) if holder != owner => {
@@ -142,24 +245,63 @@ impl State {
                 }
                 _ => {}
             },
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(self.dir.error("create", &link, error)),
         }
-        if ours.contains(&directory) {
-            return Ok(());
-        }
-        match self.collision(publication, Some(owner))? {
-            Some(owner) => Err(StoreError::Claimed { publication: *publication, owner }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Another's claim on the same port whose address covers this one, or is covered by it.
-    fn collision(&self, publication: &Publication, except: Option<&str>) -> Result<Option<String>> {
-        let directory = directory(publication);
+    /// Another's claim that has a port in common, and whose address covers this one or is covered by it.
+    fn collision(
+        &self,
+        publication: &Publication,
+        around: &Around,
+        except: Option<&str>,
+    ) -> Result<Option<String>> {
+        if let Some(owner) = self.range_collision(publication, around, except)? {
+            return Ok(Some(owner));
+        }
+        if !publication.is_range() {
+            return self.collision_at(publication, publication.host.port(), except);
+        }
+        let ports = publication.host.port()..=publication.last_host_port();
+        for (protocol, port) in &around.singles {
+            if *protocol == publication.protocol
+                && ports.contains(port)
+                && let Some(owner) = self.collision_at(publication, *port, except)?
+            {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    fn range_collision(
+        &self,
+        publication: &Publication,
+        around: &Around,
+        except: Option<&str>,
+    ) -> Result<Option<String>> {
+        for range in around.ranges.iter().filter(|range| range.collides(publication)) {
+            if let Some(owner) = self.target(&link(range))?
+                && except != Some(owner.as_str())
+            {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same among the claims of one single port.
+    fn collision_at(
+        &self,
+        publication: &Publication,
+        port: u16,
+        except: Option<&str>,
+    ) -> Result<Option<String>> {
+        let directory = format!("ports/{}-{port}", publication.protocol);
         for name in self.dir.names(&directory)? {
             let Some(address) = parse_address(&name) else { continue };
-            let other =
-                Publication { host: SocketAddr::new(address, publication.host.port()), ..*publication };
+            let other = Publication { host: SocketAddr::new(address, port), count: 1, ..*publication };
             if other.collides(publication)
                 && let Some(owner) = self.target(&format!("{directory}/{name}"))?
                 && except != Some(owner.as_str())
@@ -192,12 +334,19 @@ impl State {
 }
 
 fn directory(publication: &Publication) -> String {
+    if publication.is_range() {
+        return RANGES.to_owned();
+    }
     format!("ports/{}-{}", publication.protocol, publication.host.port())
 }
 
 fn link(publication: &Publication) -> String {
     let address = publication.host.ip();
     let family = if address.is_ipv4() { 4 } else { 6 };
+    if publication.is_range() {
+        let (first, last) = (publication.host.port(), publication.last_host_port());
+        return format!("{RANGES}/{}-{first}-{last}-{family}-{address}", publication.protocol);
+    }
     format!("{}/{family}-{address}", directory(publication))
 }
 
@@ -208,4 +357,14 @@ fn parse_directory(name: &str) -> Option<(Protocol, u16)> {
 
 fn parse_address(name: &str) -> Option<IpAddr> {
     name.split_once('-')?.1.parse().ok()
+}
+
+/// The range that a link's name says; its target is not known and stands as the host's side.
+fn parse_range(name: &str) -> Option<Publication> {
+    let mut words = name.splitn(4, '-');
+    let protocol = Protocol::from_name(words.next()?)?;
+    let (first, last): (u16, u16) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let host = SocketAddr::new(parse_address(words.next()?)?, first);
+    let count = last.checked_sub(first)?.checked_add(1)?;
+    Some(Publication { protocol, host, target: host, count })
 }

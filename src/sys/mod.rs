@@ -13,6 +13,7 @@ pub mod process;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod sysctl;
+pub mod xtables;
 
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,9 @@
 //! Who listens on a port. Kernel: `sock_diag(7)`, `include/uapi/linux/inet_diag.h`.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -44,33 +46,53 @@ pub struct Process {
     pub command_line: String,
 }
 
-/// The sockets of both families that listen on a port, in the namespace of the socket, one of
+/// The sockets of both families that listen on one of the ports, in the namespace of the socket, one of
 /// [`SockDiag`](super::netlink::Protocol::SockDiag). A protocol that the kernel lacks has none.
+///
+/// One list of each family, however many the ports are.
 ///
 /// # Errors
 /// As [`Socket::dump`].
-pub fn listening(socket: &mut Socket, protocol: Protocol, port: u16) -> Result<Vec<Listener>, SysError> {
+pub fn listening(
+    socket: &mut Socket,
+    protocol: Protocol,
+    ports: &RangeInclusive<u16>,
+) -> Result<Vec<Listener>, SysError> {
     let mut listeners = Vec::new();
+    // The kernel selects by one port, or by none.
+    let (port, object) = match ports.start() == ports.end() {
+        true => (*ports.start(), format!("{protocol} port {}", ports.start())),
+        false => (0, format!("{protocol} ports {}-{}", ports.start(), ports.end())),
+    };
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let object = format!("{protocol} port {port}");
         let message =
-            Message::new(BY_FAMILY, 0, request(family, protocol, port), "list who listens on", object)
+            Message::new(BY_FAMILY, 0, request(family, protocol, port), "list who listens on", &object)
                 .tolerating(Errno::ENOENT)
                 .tolerating(Errno::EINVAL)
                 .tolerating(Errno::EOPNOTSUPP);
         let answers = socket.dump(&message)?;
         listeners.extend(answers.iter().filter_map(|answer| parse(&answer.body)));
     }
-    listeners.retain(|listener| listener.address.port() == port);
+    listeners.retain(|listener| ports.contains(&listener.address.port()));
     Ok(listeners)
 }
 
-/// Whether a socket could be bound to `address`: `false` where another holds it. An address that the host does not
-/// have is free, and so is every port of a protocol that the kernel lacks.
+/// What trying to bind an address came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Nobody has it; so is every port of a protocol that the kernel lacks.
+    Free,
+    /// Another socket has it, or it may not be tried (a privileged port): the listeners say more.
+    Taken,
+    /// The host does not have the address.
+    NoSuchAddress,
+}
+
+/// Tries to bind a socket to `address`, and lets it go.
 ///
 /// # Errors
-/// Where the kernel refuses for another reason: `EACCES` for a privileged port.
-pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<bool, SysError> {
+/// Where the kernel refuses for another reason than those of [`Probe`].
+pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<Probe, SysError> {
     let failed = |errno| SysError::refused("try to bind", format!("{protocol} {address}"), errno);
     let (kind, number) = match protocol {
         Protocol::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
@@ -83,7 +105,9 @@ pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<bool, SysEr
     let fd = match Errno::result(fd) {
         // SAFETY: the descriptor is new and nobody else's.
         Ok(fd) => unsafe { OwnedFd::from_raw_fd(fd) },
-        Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => return Ok(true),
+        Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => {
+            return Ok(Probe::Free);
+        }
         Err(errno) => return Err(failed(errno)),
     };
     // Lets connections that linger pass for free, never a listener. For UDP it would let listeners pass too.
@@ -94,27 +118,35 @@ pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<bool, SysEr
         turn_on(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).map_err(failed)?;
     }
     match bind(&fd, address) {
-        Ok(()) | Err(Errno::EADDRNOTAVAIL) => Ok(true),
-        Err(Errno::EADDRINUSE) => Ok(false),
+        Ok(()) => Ok(Probe::Free),
+        Err(Errno::EADDRNOTAVAIL) => Ok(Probe::NoSuchAddress),
+        Err(Errno::EADDRINUSE | Errno::EACCES) => Ok(Probe::Taken),
         Err(errno) => Err(failed(errno)),
     }
 }
 
-/// The process that has a socket open, found by walking /proc: slow, for messages only. `None` where it cannot be
-/// seen, as for a process of another PID namespace.
-pub fn owner_of_inode(inode: u32) -> Option<Process> {
-    let link = format!("socket:[{inode}]");
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
+/// The processes that have sockets open, by the sockets' inodes, found by walking /proc once: slow, for messages only.
+/// Those that cannot be seen, as processes of another PID namespace, are left out.
+pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Process> {
+    let mut owners = HashMap::new();
+    let Ok(entries) = fs::read_dir("/proc") else { return owners };
+    for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
         let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else { continue };
-        let mut targets = descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-        if targets.any(|target| target.as_os_str() == link.as_str()) {
-            return Some(describe(pid));
+        for target in descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()) {
+            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:["));
+            let inode = inode.and_then(|number| number.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+                owners.entry(inode).or_insert_with(|| describe(pid));
+            }
+        }
+        if owners.len() == inodes.len() {
+            break;
         }
     }
-    None
+    owners
 }
 
 /// Whether a process is this one or one that it descends from.
@@ -164,7 +196,8 @@ fn parse(body: &[u8]) -> Option<Listener> {
     let source: [u8; 16] = body.get(8..24)?.try_into().ok()?;
     let [a, b, c, d, ..] = source;
     let v6 = i32::from(*body.first()?) == libc::AF_INET6;
-    let ip = if v6 { IpAddr::V6(Ipv6Addr::from(source)) } else { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) };
+    // A socket on ::ffff:10.0.0.1 takes what is sent to 10.0.0.1, and nothing else.
+    let ip = if v6 { Ipv6Addr::from(source).to_canonical() } else { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) };
     let inode = u32::from_ne_bytes(body.get(68..72)?.try_into().ok()?);
     let v6_only = find(body.get(ANSWER..)?, V6_ONLY).is_some_and(|flag| flag.first() == Some(&1));
     Some(Listener { address: SocketAddr::new(ip, port), inode, v6_only })

@@ -1,6 +1,7 @@
 //! ADD: the container gets its network, or nothing has happened.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{ApplyError, Host, ensure_or_undo};
@@ -48,7 +49,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
         Ok(lock) => lock,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
     };
-    let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+    let ports = match ports::settle(cx, call.config, &key, &addresses) {
+        Ok(ports) => ports,
+        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
+    };
+    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
@@ -56,7 +62,9 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     drop(lock);
     let record = attached?;
     cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
-    Ok(outcome(cx, call, &record.plan, chosen, previous))
+    let mut result = outcome(cx, call, &record.plan, chosen, previous);
+    result.tell_ports(&ports.chosen);
+    Ok(result)
 }
 
 /// Writes the whole plan down and makes it so.

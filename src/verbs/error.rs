@@ -33,6 +33,9 @@ pub enum VerbError {
         /// Who has it: an attachment, or a process.
         owner: String,
     },
+    /// No host port is free for a mapping that names none.
+    #[error("{0}")]
+    NoPort(String),
     /// The attachment is not known.
     #[error("{0} is not attached")]
     Unknown(AttachmentKey),
@@ -93,6 +96,13 @@ impl From<VerbError> for CniError {
                 msg,
                 details(
                     "nothing was changed; publish another host port, publish on one host address (hostIP), or stop the owner",
+                ),
+            ),
+            VerbError::NoPort(_) => Self::new(
+                Code::PortTaken,
+                msg,
+                details(
+                    "what had been made was taken back; name a hostPort, widen net.ipv4.ip_local_port_range, or take containers away",
                 ),
             ),
             VerbError::Unknown(_) => Self::new(

@@ -1,53 +1,44 @@
-//! Host ports: refused before any effect where somebody has them.
+//! Host ports: refused before any effect where somebody has them, chosen where the call names none.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::model::{AttachmentKey, Network, Publication};
+use crate::ipam::PortPool;
+use crate::model::{AttachmentKey, Network, PortMapping, Protocol, Publication, names};
 
 use super::{Call, Context, VerbError, addressing, reap};
-use crate::cni::{Ipam, LogLevel};
+use crate::cni::{Ipam, LogLevel, NetworkConfig, PortmapKeys};
 use crate::plan::Plan;
 use crate::store::{Found, Stage};
 
-/// The publications that an ADD will ask for, with stand-ins for addresses that are not chosen yet: what is refused
-/// here depends on the host's side alone.
-fn expected(call: &Call, network: &Network) -> Vec<Publication> {
-    let addresses: Vec<IpAddr> = match &call.config.ipam {
+/// The container's addresses, with stand-ins for those that are not chosen yet: what is refused here depends on the
+/// host's side and on the families alone.
+fn expected(call: &Call, network: &Network) -> Vec<IpAddr> {
+    match &call.config.ipam {
         Ipam::HostLocal(host_local) => addressing::range_sets(host_local, network)
             .iter()
             .filter_map(|set| set.first().map(|range| range.start))
             .collect(),
         Ipam::Static { addresses, .. } => addresses.iter().map(|a| a.address.ip()).collect(),
         // What a plugin will give is not known: both families.
-        Ipam::Delegated { .. } => {
-            vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)]
-        }
+        Ipam::Delegated { .. } => vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
         Ipam::None => Vec::new(),
-    };
-    call.config.portmap.mappings.iter().flat_map(|mapping| Publication::of(mapping, &addresses)).collect()
+    }
 }
 
-/// Refuses host ports that another attachment publishes, or that a process of the host listens on.
+/// Refuses host ports that another attachment publishes, or that a process of the host listens on, and host addresses
+/// of a family that the container will not have. One that is to be chosen is nobody's yet.
 ///
 /// # Errors
-/// [`VerbError::PortTaken`], naming the owner.
+/// [`VerbError::PortTaken`], naming the owner; [`VerbError::Config`].
 pub(super) fn refuse_taken(
     cx: &mut Context,
     call: &Call,
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<(), VerbError> {
-    for publication in expected(call, network) {
-        if let Some(owner) = cx.state.owner(&publication)?
-            && !gives_way(cx, &owner, key)?
-        {
-            return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
-        }
-        if let Some(holder) = cx.kernel.port_holder(&publication, key).map_err(sys)? {
-            return Err(VerbError::PortTaken { publication, owner: holder.words });
-        }
-    }
-    Ok(())
+    refuse(cx, call, network, key, gives_way)
 }
 
 /// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
@@ -60,15 +51,168 @@ pub(super) fn refuse_held(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<(), VerbError> {
-    for publication in expected(call, network) {
-        if let Some(owner) = cx.state.owner(&publication)?.filter(|owner| *owner != key.to_string()) {
+    refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
+}
+
+fn refuse(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
+) -> Result<(), VerbError> {
+    let keys = &call.config.portmap;
+    if keys.mappings.is_empty() {
+        return Ok(());
+    }
+    let addresses = expected(call, network);
+    refuse_missing_family(keys, &addresses)?;
+    let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
+    for (publication, owner) in cx.state.owners(&publications)? {
+        if !gives_way(cx, &owner, key)? {
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
-        if let Some(holder) = cx.kernel.port_holder(&publication, key).map_err(sys)? {
-            return Err(VerbError::PortTaken { publication, owner: holder.words });
+    }
+    let survey = cx.kernel.survey_ports(&publications, key).map_err(sys)?;
+    if let Some(holder) = survey.holder {
+        return Err(VerbError::PortTaken { publication: holder.publication, owner: holder.words });
+    }
+    for address in survey.missing {
+        cx.journal.note(LogLevel::Warning, || {
+            format!("hostIP {address} is no address of this host: its ports answer once it is")
+        });
+    }
+    Ok(())
+}
+
+/// What mappings with a port of their own come to.
+fn publications<'a>(
+    mappings: &'a [PortMapping],
+    addresses: &'a [IpAddr],
+) -> impl Iterator<Item = Publication> + 'a {
+    let named = mappings.iter().filter(|mapping| !mapping.is_automatic());
+    named.flat_map(|mapping| Publication::of(mapping, addresses))
+}
+
+/// The reference passes over a `hostIP` of a family that the container lacks; somebody would look for that port.
+fn refuse_missing_family(keys: &PortmapKeys, addresses: &[IpAddr]) -> Result<(), VerbError> {
+    for mapping in keys.mappings.iter().filter(|_| keys.require_family) {
+        let Some(host_ip) = mapping.host_ip.filter(|ip| !ip.is_unspecified()) else { continue };
+        if !addresses.iter().any(|address| address.is_ipv4() == host_ip.is_ipv4()) {
+            let family = if host_ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(VerbError::Config(format!(
+                "container port {} cannot be published on {host_ip}: the container has no {family} address",
+                mapping.container_port
+            )));
         }
     }
     Ok(())
+}
+
+/// A configuration whose port mappings have a host port each, and those of them whose port was chosen here.
+#[derive(Debug)]
+pub(super) struct Settled<'a> {
+    pub(super) config: Cow<'a, NetworkConfig>,
+    pub(super) chosen: Vec<PortMapping>,
+}
+
+/// Chooses the host ports that the call left open. Called under the main lock, with the container's addresses known.
+///
+/// # Errors
+/// [`VerbError::NoPort`] where none is free; [`VerbError::Config`] for a host address of a family that the container
+/// lacks.
+pub(super) fn settle<'a>(
+    cx: &mut Context,
+    config: &'a NetworkConfig,
+    key: &AttachmentKey,
+    addresses: &[IpAddr],
+) -> Result<Settled<'a>, VerbError> {
+    let keys = &config.portmap;
+    refuse_missing_family(keys, addresses)?;
+    warn(cx, keys, addresses);
+    let mut settled = Settled { config: Cow::Borrowed(config), chosen: Vec::new() };
+    if keys.mappings.iter().any(PortMapping::is_automatic) {
+        choose_all(cx, &mut settled, key)?;
+    }
+    Ok(settled)
+}
+
+/// Says what is less than somebody may expect.
+fn warn(cx: &mut Context, keys: &PortmapKeys, addresses: &[IpAddr]) {
+    if keys.hold && !keys.mappings.is_empty() {
+        cx.journal.note(LogLevel::Warning, || {
+            "holdPorts: the published ports are held while linkspan's agent runs; without it nobody holds them"
+                .to_owned()
+        });
+    }
+    for mapping in &keys.mappings {
+        let stand_in = PortMapping { host_port: mapping.host_port.max(1), ..mapping.clone() };
+        if Publication::of(&stand_in, addresses).is_empty() {
+            cx.journal.note(LogLevel::Warning, || {
+                format!(
+                    "container port {} is not published: no address of its family",
+                    mapping.container_port
+                )
+            });
+        }
+    }
+}
+
+fn choose_all(cx: &mut Context, settled: &mut Settled, key: &AttachmentKey) -> Result<(), VerbError> {
+    let (range, reserved) = cx.kernel.local_ports().map_err(sys)?;
+    let pool = PortPool::parse(&range, &reserved).ok_or_else(|| {
+        VerbError::NoPort(format!(
+            "net.ipv4.ip_local_port_range is '{range}', which says no ports to choose from"
+        ))
+    })?;
+    let claimed = cx.state.claimed_ports()?.into_iter();
+    let mappings = &mut settled.config.to_mut().portmap.mappings;
+    let named = mappings.iter().filter(|mapping| !mapping.is_automatic());
+    let named = named.map(|mapping| (mapping.protocol, mapping.host_port, mapping.count));
+    let mut taken: HashSet<(Protocol, u16)> = claimed
+        .chain(named)
+        .flat_map(|(protocol, first, count)| (0..count).map(move |n| (protocol, first.saturating_add(n))))
+        .collect();
+    for (at, mapping) in mappings.iter_mut().enumerate().filter(|(_, mapping)| mapping.is_automatic()) {
+        let seed = names::hash(format!("{key} {at}").as_bytes());
+        mapping.host_port = choose(cx, mapping, &pool, seed, &mut taken)?;
+        settled.chosen.push(mapping.clone());
+    }
+    Ok(())
+}
+
+/// A run of host ports that nobody has claimed and nobody has bound, on all addresses that the mapping is for.
+fn choose(
+    cx: &mut Context,
+    mapping: &PortMapping,
+    pool: &PortPool,
+    seed: u64,
+    taken: &mut HashSet<(Protocol, u16)>,
+) -> Result<u16, VerbError> {
+    let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let hosts = mapping.host_ip.map_or_else(|| unspecified.to_vec(), |ip| vec![ip]);
+    let run = |first: u16| (0..mapping.count).map(move |n| first.saturating_add(n));
+    'candidates: for first in pool.candidates(mapping.count, seed) {
+        if run(first).any(|port| taken.contains(&(mapping.protocol, port))) {
+            continue;
+        }
+        for port in run(first) {
+            for host in &hosts {
+                if !cx.kernel.port_is_free(mapping.protocol, SocketAddr::new(*host, port)).map_err(sys)? {
+                    taken.insert((mapping.protocol, port));
+                    continue 'candidates;
+                }
+            }
+        }
+        taken.extend(run(first).map(|port| (mapping.protocol, port)));
+        return Ok(first);
+    }
+    let ports =
+        if mapping.count == 1 { "port is".to_owned() } else { format!("run of {} ports is", mapping.count) };
+    Err(VerbError::NoPort(format!(
+        "no host {ports} free for container port {}/{}: those of ip_local_port_range ({pool}) are reserved, published or in use",
+        mapping.container_port, mapping.protocol
+    )))
 }
 
 /// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.

@@ -1,5 +1,6 @@
 //! What an ADD would do, without doing it.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::apply::ApplyError;
@@ -51,7 +52,9 @@ pub fn preview(cx: &mut Context, call: &Call) -> Result<Preview, VerbError> {
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
     let chosen = choose(cx, call, &provided.network, source)?;
-    let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+    let ports = ports::settle(cx, call.config, &key, &addresses)?;
+    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
     Ok(Preview {
         writes_network: !is_written(cx, call.config, &provided.network)?,
         network: provided.network,

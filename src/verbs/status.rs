@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::cni::{Backend, Code, Ipam, LogLevel};
-use crate::model::{FirewallBackend, LeaseSource, Network};
+use crate::apply::{ForeignDrop, Trip};
+use crate::cni::{Backend, Code, Ipam, LogLevel, NetworkConfig};
+use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 
 use super::{Call, Context, VerbError, addressing, network};
 
@@ -28,7 +29,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     network::warn_of_absent_sources(cx, call.config)?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
-    if has_nftables { forwarding_is_open(cx, backend, recorded.is_none()) } else { Ok(()) }
+    if has_nftables { forwarding_is_open(cx, call.config, backend, recorded.as_ref()) } else { Ok(()) }
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -88,26 +89,85 @@ fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> R
 }
 
 /// Another table's chain that drops what is forwarded cannot be overruled by a table of ours.
-fn forwarding_is_open(cx: &mut Context, backend: FirewallBackend, first: bool) -> Result<(), VerbError> {
-    let drops = cx.kernel.foreign_drops().map_err(|cause| not_ready(cause.to_string()))?;
-    for drop in drops {
+fn forwarding_is_open(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    backend: FirewallBackend,
+    recorded: Option<&Network>,
+) -> Result<(), VerbError> {
+    let bridge = recorded.map(|network| network.bridge.as_str());
+    let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
+    for mut drop in drops {
+        drop.trips.retain(|trip| is_wanted(config, *trip));
+        if drop.trips.is_empty() {
+            continue;
+        }
         // The first ADD makes its exception where the host offers a place for it.
-        if drop.admits_us || drop.is_iptables && (first || backend == FirewallBackend::Iptables) {
+        if drop.is_iptables && drop.by_policy && recorded.is_none() {
             continue;
         }
-        let advice = format!(
-            "{} drops forwarded packets by its policy: containers cannot be reached nor reach out; let them pass there \
-             (accept what comes from and goes to the bridge), since no other table can overrule it",
-            drop.chain
-        );
-        if drop.has_rules {
-            // Its rules may let our packets pass: that is for an administrator to know.
-            cx.journal.note(LogLevel::Warning, || advice);
-            continue;
+        let advice = advice(&drop, bridge.unwrap_or("BRIDGE"), backend);
+        let reason = format!("{}; {advice}", suffering(&drop));
+        if drop.surely && !drop.aimed {
+            return Err(VerbError::NotReady { code: Code::LimitedConnectivity, reason });
         }
-        return Err(VerbError::NotReady { code: Code::LimitedConnectivity, reason: advice });
+        // Its rules may let our packets pass, or somebody has named this bridge: that is for an administrator to know.
+        cx.journal.note(LogLevel::Warning, || reason);
     }
     Ok(())
+}
+
+/// Whether the network itself lets such packets through: nobody misses what it stops anyway.
+fn is_wanted(config: &NetworkConfig, trip: Trip) -> bool {
+    match trip {
+        Trip::Outgoing | Trip::Published => !config.isolation.internal,
+        Trip::Within => {
+            !config.bridge.port_isolation
+                && config.isolation.icc
+                && config.firewall.ingress != IngressPolicy::Isolated
+        }
+    }
+}
+
+/// Who drops, and what does not work.
+fn suffering(drop: &ForeignDrop) -> String {
+    let what = |trip: &Trip| match trip {
+        Trip::Outgoing => "containers cannot reach out",
+        Trip::Published => "published ports cannot be reached",
+        Trip::Within => "containers cannot reach each other (net.bridge.bridge-nf-call-iptables is 1)",
+    };
+    let what = drop.trips.iter().map(what).collect::<Vec<_>>().join(", ");
+    let surely = if drop.surely { "" } else { ", unless a rule before accepts them" };
+    format!("{} drops forwarded packets {}{surely}: {what}", drop.base, drop.place)
+}
+
+/// What to type. No other table can overrule a drop, and we change nothing that is another's.
+fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
+    if drop.table == "firewalld" {
+        return format!(
+            "let them pass: firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
+        );
+    }
+    if drop.is_iptables && drop.by_policy && backend == FirewallBackend::Nftables {
+        return "the next ADD of this network makes an exception for it".to_owned();
+    }
+    if drop.is_iptables {
+        let tool = match drop.base.split(' ').next() {
+            Some("ip6") => "ip6tables",
+            Some("ip") | None => "iptables",
+            Some(legacy) => legacy,
+        };
+        return format!(
+            "let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
+             --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT (with ufw: ufw route allow in on {bridge}; ufw route allow \
+             out on {bridge})"
+        );
+    }
+    format!(
+        "let them pass: nft insert rule {} iifname {bridge} accept; nft insert rule {0} oifname {bridge} ct status \
+         dnat accept; nft insert rule {0} ct state established,related accept",
+        drop.base
+    )
 }
 
 fn not_ready(reason: String) -> VerbError {

@@ -103,7 +103,8 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
             Step::Claims(step) => {
                 for publication in &step.publications {
                     let held = reading.records.claims.iter().find(|claim| {
-                        claim.protocol == publication.protocol && claim.host == publication.host
+                        (claim.protocol, claim.host, claim.count)
+                            == (publication.protocol, publication.host, publication.count)
                     });
                     let owner = held.map_or_else(|| "missing".to_owned(), |claim| claim.owner.clone());
                     sheet.compare(format!("host port {publication}"), &step.owner, owner);

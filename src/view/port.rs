@@ -27,6 +27,14 @@ pub struct Port {
     pub host: SocketAddr,
     /// The container's address and port.
     pub target: SocketAddr,
+    /// How many consecutive ports from those of `host` and `target`; absent for one.
+    #[serde(skip_serializing_if = "is_one")]
+    pub count: u16,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+pub(super) fn is_one(count: &u16) -> bool {
+    *count == 1
 }
 
 /// The published ports of attachments, by container port as `docker port` has them.
@@ -42,6 +50,7 @@ pub fn ports(attachments: &[Attachment]) -> Vec<Port> {
             protocol: publication.protocol,
             host: publication.host,
             target: publication.target,
+            count: publication.count,
         }));
         ports[first..].sort_by_key(|port| (port.target.port(), port.protocol, port.host));
     }

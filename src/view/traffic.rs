@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use crate::model::{AttachmentKey, Protocol};
+use crate::model::{AttachmentKey, Protocol, Publication};
 use crate::sys::nfnetlink::flows::Flow;
 
 use super::{Attachment, Reading};
@@ -56,6 +56,9 @@ pub struct PortTraffic {
     pub host: SocketAddr,
     /// The container's address and port.
     pub target: SocketAddr,
+    /// How many consecutive ports; absent for one.
+    #[serde(skip_serializing_if = "super::port::is_one")]
+    pub count: u16,
     /// Tracked connections through it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<usize>,
@@ -77,23 +80,14 @@ fn of(attachment: &Attachment, reading: &Reading, ends: Option<&Ends<'_>>) -> Tr
     let key = AttachmentKey::new(&attachment.container, &attachment.interface);
     let own = ends.map(|ends| ends.by_owner.get(&key).map(Vec::as_slice).unwrap_or_default());
     let ports = attachment.ports.iter().map(|publication| {
-        let through = own.map(|own| {
-            own.iter()
-                .filter(|flow| {
-                    flow.protocol == publication.protocol.number()
-                        && flow.reply.from == publication.target
-                        && flow.original.to != flow.reply.from
-                        && flow.original.to.port() == publication.host.port()
-                        && (publication.host.ip().is_unspecified()
-                            || flow.original.to.ip() == publication.host.ip())
-                })
-                .collect::<Vec<_>>()
-        });
+        let through =
+            own.map(|own| own.iter().filter(|flow| goes_through(flow, publication)).collect::<Vec<_>>());
         let bytes = through.as_ref().filter(|_| reading.host.counts_bytes);
         PortTraffic {
             protocol: publication.protocol,
             host: publication.host,
             target: publication.target,
+            count: publication.count,
             connections: through.as_ref().map(Vec::len),
             bytes: bytes.map(|flows| flows.iter().map(|flow| total(flow)).sum()),
         }
@@ -111,6 +105,18 @@ fn of(attachment: &Attachment, reading: &Reading, ends: Option<&Ends<'_>>) -> Tr
         connections: own.map(<[&Flow]>::len),
         ports: ports.collect(),
     }
+}
+
+/// Whether a connection was made to a published port, and was translated.
+fn goes_through(flow: &Flow, publication: &Publication) -> bool {
+    let (to, from) = (flow.original.to, flow.reply.from);
+    let within = |first: u16, last: u16, port: u16| (first..=last).contains(&port);
+    flow.protocol == publication.protocol.number()
+        && to != from
+        && from.ip() == publication.target.ip()
+        && within(publication.target.port(), publication.last_target_port(), from.port())
+        && within(publication.host.port(), publication.last_host_port(), to.port())
+        && (publication.host.ip().is_unspecified() || to.ip() == publication.host.ip())
 }
 
 fn total(flow: &Flow) -> u64 {

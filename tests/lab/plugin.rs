@@ -259,12 +259,12 @@ pub fn merge(onto: &mut Value, keys: Value) {
     }
 }
 
-/// Reads `[HOSTIP:]HOSTPORT:PORT[/PROTOCOL]`.
+/// Reads `[HOSTIP:]HOSTPORT:PORT[/PROTOCOL]`; ports are numbers, or ranges such as `8000-8010`.
 fn port_mapping(text: &str) -> Value {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (rest, container) = ports.rsplit_once(':').expect("HOSTPORT:PORT");
     let (host_ip, host) = rest.rsplit_once(':').unwrap_or(("", rest));
-    let number = |text: &str| text.parse::<u32>().expect("a port");
+    let number = |text: &str| text.parse::<u32>().map_or_else(|_| json!(text), |number| json!(number));
     let mut mapping = json!({
         "hostPort": number(host), "containerPort": number(container), "protocol": protocol,
     });

@@ -1,7 +1,8 @@
 //! `absent`, for many attachments at once: the waits that the kernel makes are shared.
 //!
-//! Firewall first, so that a dying container never leaks packets out of the uplink; links next; host ports and
-//! addresses last, so that nobody gets an address that still answers.
+//! Firewall first, so that a dying container never leaks packets out of the uplink; links next; then the flows through
+//! its ports, of which none can come any more; host ports and addresses last, so that nobody gets an address that still
+//! answers.
 
 use crate::model::names;
 use crate::plan::Step;
@@ -18,6 +19,7 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
     let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
     kernel.absent_firewalls(plans, &mut errors);
     remove_links(kernel, plans, &mut errors);
+    forget_flows(kernel, plans, &mut errors);
     for (steps, errors) in plans.iter().zip(&mut errors) {
         // What could not be closed to the network must not be handed to the next container.
         if !errors.is_empty() {
@@ -86,6 +88,18 @@ fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     if let Some(text) = refusal {
         for (plan, step, _) in &doomed {
             errors[*plan].push(ApplyError::new(step, Cause::Batch(text.clone())));
+        }
+    }
+}
+
+fn forget_flows(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    for (steps, errors) in plans.iter().zip(errors) {
+        for step in steps.iter() {
+            if let Step::Firewall(firewall) = step
+                && let Err(cause) = kernel.forget_flows(&firewall.attachment)
+            {
+                errors.push(ApplyError::new(step, cause));
+            }
         }
     }
 }

@@ -5,38 +5,35 @@
 //! chain's own head. The exception is written once a network, and only where it is needed; any other chain is told of
 //! by STATUS.
 
-use nix::errno::Errno;
-
-use crate::firewall::iptables::Family;
+use crate::firewall::iptables::{Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
+use crate::plan::Firewall;
+use crate::sys::xtables;
 
-use super::facts::ChainDropping;
+use super::chains::Chains;
 use super::iptables::Variant;
 use super::{Cause, Kernel};
 
 /// The chain of our exceptions, and where it is.
-const ADMIT: &str = "LINKSPAN-ADMIT";
-/// Tables of legacy iptables that are in use; the file is not there where none is.
-const LEGACY_TABLES: [(Family, &str); 2] =
-    [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
+pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
+pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
 impl Kernel {
-    /// Lets a network through the FORWARD chain of iptables-nft where that drops: two small questions to the kernel
-    /// in the usual case, and no process.
-    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+    /// Lets a network through the FORWARD chain of iptables-nft where that drops. No process in the usual case.
+    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules, chains: &Chains) -> Result<(), Cause> {
         // Nothing enters or leaves an internal network.
         if rules.internal {
             return Ok(());
         }
-        for (family, number) in NF_FAMILIES {
-            if !self.forward_drops(number)? {
+        for ((family, number), (forward, admit)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
                 continue;
             }
             let mut network = self.state.network(&rules.network)?;
             let recorded = network.as_ref().is_some_and(|network| network.admitted.contains(&number));
-            if recorded && self.chain_exists(number, ADMIT)? {
+            // Two rules for a network, and the jump to them.
+            if recorded && admit.as_ref().is_some_and(|chain| chain.uses > 2) {
                 continue;
             }
             Self::admit_by_iptables(family, Variant::Nft, rules)?;
@@ -50,66 +47,22 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same for legacy iptables, which nf_tables cannot be asked about: once, when a network's rules are written.
-    pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        for (family, file) in LEGACY_TABLES {
-            if !rules.internal && uses_filter(file) {
-                Self::admit_by_iptables(family, Variant::Legacy, rules)?;
+    /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
+    pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
+        let (network, addresses) = (&step.network, &step.attachment.addresses);
+        for family in Family::BOTH {
+            let has_family = addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
+            if has_family && !network.internal && legacy_drops(family, &network.bridge)? {
+                Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
         Ok(())
     }
-
-    fn forward_drops(&mut self, family: u8) -> Result<bool, Cause> {
-        let reply = self.ask_chain(family, "FORWARD")?;
-        Ok(reply
-            .and_then(|reply| nft::parse_chain(family, &reply))
-            .is_some_and(|chain| chain.drops_forwarded()))
-    }
-
-    fn chain_exists(&mut self, family: u8, chain: &str) -> Result<bool, Cause> {
-        Ok(self.ask_chain(family, chain)?.is_some())
-    }
-
-    fn ask_chain(&mut self, family: u8, chain: &str) -> Result<Option<Vec<u8>>, Cause> {
-        match self.nft()?.get(&nft::chain_policy(family, "filter", chain)) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
-            other => Ok(other?),
-        }
-    }
-
-    /// Foreign chains that drop what is forwarded by their policy.
-    ///
-    /// # Errors
-    /// Where the kernel cannot be asked.
-    pub fn foreign_drops(&mut self) -> Result<Vec<ChainDropping>, Cause> {
-        let (mut chains, mut admitted) = (Vec::new(), Vec::new());
-        for family in nft::ROUTED_FAMILIES {
-            let replies = self.nft()?.dump(&nft::dump_chains(family))?;
-            chains.extend(nft::parse_chains(family, &replies));
-        }
-        for (_, family) in NF_FAMILIES {
-            if self.chain_exists(family, ADMIT)? {
-                admitted.push(family);
-            }
-        }
-        let mut dropping = Vec::new();
-        for chain in chains.iter().filter(|chain| chain.drops_forwarded()) {
-            let rules = self.nft()?.dump(&nft::dump_rules(chain.family, &chain.table, &chain.name))?;
-            let is_iptables = chain.table == "filter"
-                && chain.name == "FORWARD"
-                && NF_FAMILIES.iter().any(|(_, number)| *number == chain.family);
-            dropping.push(ChainDropping {
-                chain: chain.to_string(),
-                has_rules: rules.iter().any(|reply| nft::is_rule(reply)),
-                admits_us: is_iptables && admitted.contains(&chain.family),
-                is_iptables,
-            });
-        }
-        Ok(dropping)
-    }
 }
 
-fn uses_filter(file: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
+/// Whether the FORWARD chain of legacy iptables drops what this bridge forwards.
+pub(super) fn legacy_drops(family: Family, bridge: &str) -> Result<bool, Cause> {
+    let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
+    let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
+    Ok(filter.drops_forwarded() && !filter.admits(bridge))
 }

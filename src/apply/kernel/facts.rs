@@ -9,19 +9,6 @@ use crate::sys::rtnl::{self, RouteFilter};
 
 use super::{Cause, Kernel};
 
-/// A foreign chain that drops forwarded packets by its policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainDropping {
-    /// `ip filter FORWARD`.
-    pub chain: String,
-    /// Whether it has rules, which may let our packets pass.
-    pub has_rules: bool,
-    /// Whether our own rules in front of it let our packets pass.
-    pub admits_us: bool,
-    /// Whether it is the FORWARD chain of iptables.
-    pub is_iptables: bool,
-}
-
 impl Kernel {
     /// A bridge name for a network that names none: the first that no foreign interface has.
     ///
@@ -70,6 +57,11 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Cause> {
+        Ok(self.uplink()?.map(|link| link.mtu))
+    }
+
+    /// The interface that the host's default route leaves by.
+    pub(super) fn uplink(&mut self) -> Result<Option<rtnl::Link>, Cause> {
         let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
         let mut defaults = rtnl::routes(self.host()?, &filter)?;
         defaults.retain(|route| route.dst.prefix() == 0);
@@ -77,7 +69,7 @@ impl Kernel {
         for route in defaults {
             let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
             if let Some(link) = rtnl::link_by_index(self.host()?, index)? {
-                return Ok(Some(link.mtu));
+                return Ok(Some(link));
             }
         }
         Ok(None)

@@ -1,24 +1,20 @@
 //! Published ports, masquerade and walls: one transaction for an attachment, on either backend.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
 use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
+use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::{Firewall, Step};
-use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
-use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
-use crate::sys::rtnl;
 
-use super::{ApplyError, Cause, Drift, Kernel, opened};
+use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 /// `NFPROTO_BRIDGE`.
 const BRIDGE: u8 = 7;
 
@@ -34,10 +30,15 @@ impl Kernel {
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
                 self.add_elements(&elements)?;
-                self.admit_through_drop(&step.network)?;
+                let chains = self.look_at_chains()?;
+                if !chains.short.is_empty() {
+                    self.rebuild_nftables()?;
+                }
+                self.admit_through_drop(&step.network, &chains)?;
+                Self::admit_through_legacy_drop(step)?;
             }
         }
-        self.forget_flows(&step.attachment)
+        self.forget_stale_flows(&step.attachment)
     }
 
     /// Adds an attachment's elements; what keeps them from being added is mended first.
@@ -52,10 +53,12 @@ impl Kernel {
         match refusal.errno {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
-                if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-                    self.make_guard()?;
+                // Or only what few attachments need.
+                if self.make_beside(elements).is_ok() && self.nft()?.commit(&nft::add_new(elements)).is_ok() {
+                    return Ok(());
                 }
                 self.rebuild_nftables()?;
+                self.make_beside(elements)?;
                 self.replace_elements(elements)
             }
             Errno::EEXIST | Errno::EBUSY => self.replace_elements(elements),
@@ -110,9 +113,7 @@ impl Kernel {
     ) -> Result<(), ApplyError> {
         let outcome = match backend {
             FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => {
-                self.write_nftables_network(old, new).and_then(|()| self.admit_through_legacy_drop(new))
-            }
+            FirewallBackend::Nftables => self.write_nftables_network(old, new),
         };
         outcome.map_err(|cause| {
             ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)
@@ -149,33 +150,47 @@ impl Kernel {
         self.remove_elements(&outdated)
     }
 
-    /// The tables and the administrator's chain; made where they are not there.
+    /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        self.make_or_replace(INET, &nft::base(&rules.admin_chain), nft::base_replacing)?;
-        self.make_each(&[nft::admin(&rules.admin_chain)])
-    }
-
-    /// The table that guards what containers claim to be.
-    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
-        self.make_or_replace(BRIDGE, &nft::guard_base(), nft::guard_replacing)
-    }
-
-    /// Makes a table; where an earlier release made it, its rules are written anew.
-    fn make_or_replace(
-        &mut self,
-        family: u8,
-        make: &[NftMessage],
-        replace: impl FnOnce() -> Vec<NftMessage>,
-    ) -> Result<(), Cause> {
-        match self.nft()?.commit(make) {
+        match self.nft()?.commit(&nft::base(&rules.admin_chain)) {
             Ok(()) => return Ok(()),
             Err(error) if error.errno == Errno::EEXIST => {}
             Err(error) => return Err(refused("make the base chains", &error)),
         }
-        if self.nft()?.get(&nft::probe_layout(family))?.is_some() {
+        let recorded = self.recorded_networks(FirewallBackend::Nftables)?;
+        let mut admins: Vec<&str> = vec![&rules.admin_chain];
+        admins.extend(recorded.iter().map(|network| network.admin_chain.as_str()));
+        admins.sort_unstable();
+        admins.dedup();
+        self.mend_nftables_base(&admins)?;
+        self.make_each(&[nft::admin(&rules.admin_chain)])
+    }
+
+    /// The table that guards what containers claim to be; where an earlier release made it, its rules are written
+    /// anew.
+    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
+        match self.nft()?.commit(&nft::guard_base()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        if self.nft()?.get(&nft::probe_layout(BRIDGE))?.is_some() {
             return Ok(());
         }
-        self.nft()?.commit(&replace()).map_err(|error| refused("write the base chains anew", &error))
+        let messages = nft::guard_replacing();
+        self.nft()?.commit(&messages).map_err(|error| refused("write the base chains anew", &error))
+    }
+
+    /// What only these elements need, besides the base chains: made where it is not there.
+    pub(super) fn make_beside(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        let some = |sets: &[Set]| elements.iter().any(|element| sets.contains(&element.set));
+        if some(&Set::BRIDGE) {
+            self.make_guard()?;
+        }
+        if some(&Set::SHIFTED) {
+            self.make_each(&[nft::shift_base()])?;
+        }
+        Ok(())
     }
 
     /// Transactions of which one that finds its work done is as good.
@@ -206,7 +221,7 @@ impl Kernel {
             let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
             // An element that another owns by now is not ours to delete.
             let found = nft::parse_elements(element.set, &reply);
-            if found.iter().any(|found| found.key == element.key && found.owner == element.owner) {
+            if found.iter().any(|found| found.same_key(element) && found.owner == element.owner) {
                 present.push(element.clone());
             }
         }
@@ -245,53 +260,24 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
             }
         }
-        for (plan, step, firewall) in &steps {
-            if let Err(cause) = self.forget_flows(&firewall.attachment) {
-                errors[*plan].push(ApplyError::new(step, cause));
-            }
-        }
-    }
-
-    /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
-    /// or to the host, for as long as packets come.
-    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
-        let udp: Vec<Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
-        if udp.is_empty() {
-            return Ok(());
-        }
-        let mut flows = Vec::with_capacity(2 * udp.len());
-        let mut own: Vec<IpAddr> = Vec::new();
-        for publication in &udp {
-            let of = |end| Flows { protocol: Protocol::Udp, end };
-            flows.push(of(FlowEnd::AnsweredBy(publication.target)));
-            if !publication.host.ip().is_unspecified() {
-                flows.push(of(FlowEnd::To(publication.host)));
-                continue;
-            }
-            // Published on every address of the host, which is not every address: others' flows stay.
-            if own.is_empty() {
-                own = rtnl::addresses(self.host()?, None)?.iter().map(|found| found.address.ip()).collect();
-            }
-            let same_family = own.iter().filter(|ip| ip.is_ipv4() == publication.host.is_ipv4());
-            flows
-                .extend(same_family.map(|ip| of(FlowEnd::To(SocketAddr::new(*ip, publication.host.port())))));
-        }
-        let socket = opened(&mut self.conntrack, || Socket::open(crate::sys::netlink::Protocol::Netfilter))?;
-        conntrack::forget(socket, &flows)?;
-        Ok(())
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
-        let mut chains: Vec<(String, usize)> =
-            nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.extend(nft::network_rule_counts(&step.network));
+        for short in self.look_at_chains()?.short {
+            let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
+            drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
+        }
+        let mut chains = nft::network_rule_counts(&step.network);
+        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+        if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
+            let (chain, count) = nft::SHIFT_RULES;
+            chains.push((chain.to_owned(), count));
+        }
         self.probe_chains((INET, "inet"), &chains, drifts)?;
         self.probe_guard(&step.attachment, drifts)?;
-        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(&step.network));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
@@ -335,11 +321,7 @@ impl Kernel {
     ) -> Result<(), Cause> {
         for (chain, count) in chains {
             // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
+            let found = self.rules_in(family, chain)?;
             if found < *count {
                 let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
                 drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));

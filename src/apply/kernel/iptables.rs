@@ -161,10 +161,8 @@ impl Kernel {
         also: &[&NetworkRules],
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
-        let (recorded, _) = self.state.networks()?;
         let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for network in recorded.into_iter().filter(|network| network.backend == FirewallBackend::Iptables) {
-            let Ok(rules) = serde_json::from_value::<NetworkRules>(network.rules) else { continue };
+        for rules in self.recorded_networks(FirewallBackend::Iptables)? {
             if !networks.iter().any(|known| known.network == rules.network) {
                 networks.push(rules);
             }

@@ -97,8 +97,13 @@ impl Kernel {
         let mut change =
             PortChange { hairpin: Some(step.hairpin), isolated: Some(step.isolated), forwarding: step.up };
         // The kernel notices the carrier some time later, and until then refuses the forwarding state.
-        let notice = rtnl::notice_carrier(&step.host_name);
-        match self.host()?.transact(&[notice, rtnl::set_port(target, &change)]) {
+        let mut messages = vec![rtnl::notice_carrier(&step.host_name), rtnl::set_port(target, &change)];
+        // A bridge without forwarding ports has no carrier either. Until the kernel notices that it has one again, what
+        // the host sends into it is dropped: the first packets through a published port, or the question for its
+        // address, which is asked again only a second later.
+        let idle = self.bridges.iter().filter(|bridge| !bridge.carrier);
+        messages.extend(idle.map(|bridge| rtnl::notice_carrier(&bridge.name)));
+        match self.host()?.transact(&messages) {
             Ok(()) => {}
             // A bridge that runs the spanning tree decides on the state by itself.
             Err(error) if step.up && matches!(error.errno(), Some(Errno::EBUSY | Errno::ENETDOWN)) => {

@@ -6,9 +6,12 @@
 mod absent;
 mod admission;
 mod bridge;
+mod chains;
 mod delegate;
 mod facts;
 mod firewall;
+mod flows;
+mod foreign;
 mod forwarding;
 mod interface;
 mod iptables;
@@ -32,8 +35,8 @@ use crate::sys::rtnl;
 use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::Delegation;
-pub use facts::ChainDropping;
-pub use ports::Holder;
+pub use foreign::{ForeignDrop, Trip};
+pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
 

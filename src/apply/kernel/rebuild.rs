@@ -3,31 +3,39 @@
 use nix::errno::Errno;
 
 use crate::firewall::NetworkRules;
-use crate::firewall::nft::{self, Element, Set};
+use crate::firewall::nft::{self, Element};
 use crate::model::FirewallBackend;
 use crate::plan::{Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
 
-use super::firewall::refused;
+use super::firewall::{INET, refused};
 use super::{Cause, Kernel};
 
 impl Kernel {
     /// Writes base chains, every recorded network's chain and every ready attachment's elements, where they are
     /// missing.
     pub(super) fn rebuild_nftables(&mut self) -> Result<(), Cause> {
-        let (networks, _) = self.state.networks()?;
-        let of_nftables = networks.into_iter().filter(|network| network.backend == FirewallBackend::Nftables);
-        for network in of_nftables {
-            let Ok(rules) = serde_json::from_value::<NetworkRules>(network.rules) else { continue };
+        for rules in self.recorded_networks(FirewallBackend::Nftables)? {
             self.make_nftables_base(&rules)?;
+            let elements = nft::add(&nft::network_elements(&rules));
             let mut messages = nft::network(&rules);
-            messages.extend(nft::add(&nft::network_elements(&rules)));
+            messages.extend(elements.clone());
             match self.nft()?.commit(&messages) {
-                Err(error) if error.errno != Errno::EEXIST => {
-                    return Err(refused("write a network's chain", &error));
+                Err(error) if error.errno == Errno::EEXIST => {
+                    let mut messages = elements;
+                    let mut short = false;
+                    for (chain, count) in nft::network_rule_counts(&rules) {
+                        short |= self.rules_in(INET, &chain)? < count;
+                    }
+                    if short {
+                        messages = nft::network_replacing(&rules);
+                        messages.extend(nft::add(&nft::network_elements(&rules)));
+                    }
+                    self.nft()?.commit(&messages)
                 }
-                _ => {}
+                other => other,
             }
+            .map_err(|error| refused("write a network's chain", &error))?;
         }
         let mut missing: Vec<Element> = Vec::new();
         for firewall in self.recorded_firewalls(FirewallBackend::Nftables)? {
@@ -37,9 +45,7 @@ impl Kernel {
                 }
             }
         }
-        if missing.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-            self.make_guard()?;
-        }
+        self.make_beside(&missing)?;
         // Elements of one set next to each other: fewer messages.
         missing.sort_by_key(|element| element.set as u8);
         if missing.is_empty() {
@@ -48,6 +54,19 @@ impl Kernel {
         self.nft()?
             .commit(&nft::add(&missing))
             .map_err(|error| refused("add the elements of the recorded attachments", &error))
+    }
+
+    /// How many rules a chain of ours has; none where it is not there.
+    pub(super) fn rules_in(&mut self, family: u8, chain: &str) -> Result<usize, Cause> {
+        let replies = self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain))?;
+        Ok(replies.iter().filter(|reply| nft::is_rule(reply)).count())
+    }
+
+    /// The static rules of all recorded networks on one backend.
+    pub(super) fn recorded_networks(&self, backend: FirewallBackend) -> Result<Vec<NetworkRules>, Cause> {
+        let (networks, _) = self.state.networks()?;
+        let on = networks.into_iter().filter(|network| network.backend == backend);
+        Ok(on.filter_map(|network| serde_json::from_value(network.rules).ok()).collect())
     }
 
     /// The firewall steps of all attachments that are ready, on one backend.

@@ -10,8 +10,6 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use crate::view::Node;
 
 use super::words;
@@ -28,20 +26,18 @@ fn title(node: &Node) -> String {
 
 /// Published ports, one text each; both families of the same port are one.
 fn ports(node: &Node) -> Vec<String> {
-    let mut hosts: BTreeMap<(u16, String, u16), Vec<String>> = BTreeMap::new();
+    let mut texts: Vec<(u16, String)> = Vec::new();
     for port in &node.ports {
-        let key = (port.host.port(), port.protocol.to_string(), port.target.port());
-        let host = if port.host.ip().is_unspecified() { "*".to_owned() } else { port.host.ip().to_string() };
-        let known = hosts.entry(key).or_default();
-        if !known.contains(&host) {
-            known.push(host);
+        let host = if port.host.ip().is_unspecified() {
+            format!("*:{}", words::run(port.host.port(), port.count))
+        } else {
+            words::endpoint(port.host, port.count)
+        };
+        let text = format!("{host} -> {}/{}", words::run(port.target.port(), port.count), port.protocol);
+        if !texts.iter().any(|(_, known)| *known == text) {
+            texts.push((port.host.port(), text));
         }
     }
-    let one = |((host_port, protocol, target), hosts): ((u16, String, u16), Vec<String>)| {
-        hosts.into_iter().map(move |host| {
-            let host = if host.contains(':') { format!("[{host}]") } else { host };
-            format!("{host}:{host_port} -> {target}/{protocol}")
-        })
-    };
-    hosts.into_iter().flat_map(one).collect()
+    texts.sort_by_key(|(port, _)| *port);
+    texts.into_iter().map(|(_, text)| text).collect()
 }

@@ -4,7 +4,7 @@ use crate::model::{Protocol, Publication};
 use crate::view::{Bridge, Condition, Graph, Health, Node, Uplink};
 
 fn publication(protocol: Protocol, host: &str, target: &str) -> Publication {
-    Publication { protocol, host: host.parse().unwrap(), target: target.parse().unwrap() }
+    Publication { protocol, host: host.parse().unwrap(), target: target.parse().unwrap(), count: 1 }
 }
 
 fn node(at: usize, network: usize) -> Node {

@@ -39,18 +39,18 @@ fn page(options: &Options, one: Option<&str>, reading: &Reading, look: Look) -> 
         return document("ports", &ports);
     }
     if one.is_some() {
-        let lines = ports.iter().map(|p| words::docker_port(p.target, p.protocol, p.host) + "\n");
+        let lines = ports.iter().map(|p| words::docker_port(p) + "\n");
         return Ok(lines.collect());
     }
     let mut table = Table::new(&["HOST", "PROTOCOL", "CONTAINER", "NAME", "NETWORK", "TARGET"]);
     for port in &ports {
         table.row(vec![
-            port.host.to_string().into(),
+            words::endpoint(port.host, port.count).into(),
             port.protocol.to_string().into(),
             words::container(&port.container, look.whole).into(),
             words::or_dash(port.name.as_ref()).into(),
             port.network.as_str().into(),
-            port.target.to_string().into(),
+            words::endpoint(port.target, port.count).into(),
         ]);
     }
     Ok(table.render(look.colour))

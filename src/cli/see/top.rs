@@ -97,7 +97,13 @@ fn table(traffic: &[Traffic], before: Option<&Before>, now: Instant, look: Look)
         ]);
         for port in &t.ports {
             table.row(vec![
-                format!("  {}->{}/{}", port.host, port.target.port(), port.protocol).into(),
+                format!(
+                    "  {}->{}/{}",
+                    words::endpoint(port.host, port.count),
+                    words::run(port.target.port(), port.count),
+                    port.protocol
+                )
+                .into(),
                 "".into(),
                 "".into(),
                 "".into(),

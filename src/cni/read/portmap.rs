@@ -1,7 +1,8 @@
 //! Keys of the reference `portmap`, and its capability.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+
+use serde_json::Value;
 
 use super::firewall::chain_name;
 use super::runtime::Runtime;
@@ -31,8 +32,9 @@ pub(super) fn read(
     keys.mark_masq_bit = bit.unwrap_or(keys.mark_masq_bit);
     keys.conditions_v4 = read_conditions(fields, "conditionsV4")?;
     keys.conditions_v6 = read_conditions(fields, "conditionsV6")?;
+    keys.hold = fields.boolean("holdPorts")?.unwrap_or(keys.hold);
     if let Some(capabilities) = &runtime.capabilities {
-        keys.mappings = read_mappings(capabilities)?;
+        keys.mappings = read_mappings(capabilities, defaults)?;
     }
     Ok(keys)
 }
@@ -49,48 +51,45 @@ fn read_conditions(fields: &Fields<'_>, key: &str) -> Result<Vec<String>, Error>
     Ok(conditions)
 }
 
-fn read_mappings(capabilities: &Fields<'_>) -> Result<Vec<PortMapping>, Error> {
-    let mut kept: Vec<PortMapping> = Vec::new();
-    let mut paths: Vec<String> = Vec::new();
-    let mut by_port: HashMap<(Protocol, u16), Vec<usize>> = HashMap::new();
-    let mut covered = Vec::new();
+fn read_mappings(capabilities: &Fields<'_>, defaults: &Defaults) -> Result<Vec<PortMapping>, Error> {
+    let mut mappings: Vec<(String, PortMapping)> = Vec::new();
     for (path, value) in capabilities.list("portMappings")? {
-        let mapping = read_mapping(&Fields::of(value, path.clone())?)?;
-        let rivals = by_port.entry((mapping.protocol, mapping.host_port)).or_default();
-        let mut redundant = false;
-        for index in rivals.iter().copied() {
-            let other = &kept[index];
-            if !overlap(other, &mapping) {
-                continue;
-            }
-            if other.container_port != mapping.container_port {
-                return Err(collision((&paths[index], other), (&path, &mapping)));
-            }
-            if covers(other, &mapping) {
-                redundant = true;
-            } else {
-                covered.push(index);
-            }
-        }
-        if !redundant {
-            rivals.push(kept.len());
-            kept.push(mapping);
-            paths.push(path);
-        }
+        let mapping = read_mapping(&Fields::of(value, path.clone())?, defaults)?;
+        mappings.push((path, mapping));
     }
-    let mut index = 0;
-    kept.retain(|_| {
-        index += 1;
-        !covered.contains(&(index - 1))
-    });
-    Ok(kept)
+    let redundant = repetitions(&mappings)?;
+    let mut redundant = redundant.iter();
+    mappings.retain(|_| redundant.next() != Some(&true));
+    Ok(mappings.into_iter().map(|(_, mapping)| mapping).collect())
 }
 
-fn read_mapping(entry: &Fields<'_>) -> Result<PortMapping, Error> {
-    let port = |key: &str| {
-        let port = entry.number::<u16>(key, 1..=65535)?;
-        port.ok_or_else(|| entry.missing(key, "a port mapping needs it, from 1 to 65535"))
-    };
+/// Which mappings another one says as well. Those that want one host port for two things are an error.
+fn repetitions(mappings: &[(String, PortMapping)]) -> Result<Vec<bool>, Error> {
+    let mut order: Vec<usize> = (0..mappings.len()).collect();
+    order.sort_by_key(|at| (mappings[*at].1.protocol, mappings[*at].1.host_port, *at));
+    let mut redundant = vec![false; mappings.len()];
+    for (rank, at) in order.iter().enumerate() {
+        // Sorted by the first port: the rivals of a mapping follow it without a gap.
+        for rival in
+            order[rank + 1..].iter().take_while(|rival| mappings[*at].1.shares_ports(&mappings[**rival].1))
+        {
+            let (one, other) = (*at.min(rival), *at.max(rival));
+            let (first, second) = (&mappings[one], &mappings[other]);
+            let (of_first, of_second) = (covers(&first.1, &second.1), covers(&second.1, &first.1));
+            if !of_first && !of_second {
+                continue;
+            }
+            let ports = |mapping: &PortMapping| (mapping.host_port, mapping.container_port, mapping.count);
+            if ports(&first.1) != ports(&second.1) {
+                return Err(collision(first, second));
+            }
+            redundant[if of_first { other } else { one }] = true;
+        }
+    }
+    Ok(redundant)
+}
+
+fn read_mapping(entry: &Fields<'_>, defaults: &Defaults) -> Result<PortMapping, Error> {
     let protocol = entry.parsed("protocol", |word| {
         Protocol::from_name(word).ok_or_else(|| "must be tcp, udp or sctp".to_owned())
     })?;
@@ -105,12 +104,69 @@ fn read_mapping(entry: &Fields<'_>) -> Result<PortMapping, Error> {
                     .to_owned(),
         });
     }
+    let (host, container, count) = read_ports(entry, defaults.extended_ports)?;
     Ok(PortMapping {
         protocol: protocol.unwrap_or(Protocol::Tcp),
         host_ip,
-        host_port: port("hostPort")?,
-        container_port: port("containerPort")?,
+        host_port: host,
+        container_port: container,
+        count,
     })
+}
+
+/// A run of ports as written: where it starts, and how long it is where that is said.
+struct Run {
+    first: u16,
+    count: Option<u16>,
+}
+
+/// The first host port, the first container port, and how many from there.
+fn read_ports(entry: &Fields<'_>, automatic: bool) -> Result<(u16, u16, u16), Error> {
+    let host = read_run(entry, "hostPort", if automatic { 0 } else { 1 })?;
+    let container = read_run(entry, "containerPort", 1)?;
+    let range = entry.number::<u16>("range", 1..=65535)?;
+    let length = container.count.or(range).unwrap_or(1);
+    // An automatic port has no length of its own.
+    let on_host = host.count.or(range).unwrap_or(if host.first == 0 { length } else { 1 });
+    for (key, count) in [("containerPort", length), ("range", range.unwrap_or(on_host))] {
+        if count != on_host {
+            return Err(
+                entry.invalid(key, format!("must be as many ports as hostPort has: {on_host}, not {count}"))
+            );
+        }
+    }
+    for (key, first) in [("hostPort", host.first), ("containerPort", container.first)] {
+        if u32::from(first) + u32::from(length) > 65536 {
+            let reason = format!("{length} ports from there go past 65535, the last port there is");
+            return Err(entry.invalid(key, reason));
+        }
+    }
+    Ok((host.first, container.first, length))
+}
+
+/// One port as a number, or several as a text: `"8000-8010"`.
+fn read_run(entry: &Fields<'_>, key: &str, least: u64) -> Result<Run, Error> {
+    let reason = || format!("must be a whole number from {least} to 65535, or a range such as \"8000-8010\"");
+    match entry.get(key) {
+        None => Err(entry.missing(key, format!("a port mapping needs it, from {least} to 65535"))),
+        Some(Value::String(text)) => {
+            let (first, last) = text.split_once('-').ok_or_else(|| entry.invalid(key, reason()))?;
+            let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+            match (port(first), port(last)) {
+                (Some(first), Some(last)) if first <= last => {
+                    Ok(Run { first, count: Some(last - first + 1) })
+                }
+                _ => {
+                    Err(entry
+                        .invalid(key, "must be a range from 1 to 65535, its first port not above its last"))
+                }
+            }
+        }
+        Some(value) => match value.as_u64().filter(|port| *port >= least).map(u16::try_from) {
+            Some(Ok(first)) => Ok(Run { first, count: None }),
+            _ => Err(entry.invalid(key, reason())),
+        },
+    }
 }
 
 /// Whether every packet for `inner` would be taken by `outer`, their protocol and host port being the same.
@@ -124,17 +180,15 @@ fn covers(outer: &PortMapping, inner: &PortMapping) -> bool {
     }
 }
 
-fn overlap(one: &PortMapping, other: &PortMapping) -> bool {
-    covers(one, other) || covers(other, one)
-}
-
-fn collision(one: (&String, &PortMapping), other: (&String, &PortMapping)) -> Error {
-    let show = |(path, mapping): (&String, &PortMapping)| {
+fn collision(one: &(String, PortMapping), other: &(String, PortMapping)) -> Error {
+    let show = |(path, mapping): &(String, PortMapping)| {
         let host = mapping.host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
-        format!(
-            "{path} ({} {host} port {} to {})",
-            mapping.protocol, mapping.host_port, mapping.container_port
-        )
+        let run = |first: u16| match mapping.count {
+            1 => first.to_string(),
+            count => format!("{first}-{}", u32::from(first) + u32::from(count) - 1),
+        };
+        let (from, to) = (run(mapping.host_port), run(mapping.container_port));
+        format!("{path} ({} {host} port {from} to {to})", mapping.protocol)
     };
     Error::Conflict {
         keys: format!("{} and {}", show(one), show(other)),

@@ -1,14 +1,13 @@
 //! What an attachment adds and takes away: all of it in table nat, but for what a routed network opens.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::firewall::nft::owner_comment;
 use crate::firewall::{AttachmentRules, NetworkRules, opened};
-use crate::model::{AttachmentKey, Protocol, Publication, names};
+use crate::model::{AttachmentKey, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, network_chain, open_chain};
+use super::shared::{POST, PUBLISH, entries, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,16 +53,10 @@ pub(crate) fn rules(
             shared.push(Rule::new("nat", POST, &text).owned(&owner));
         }
     }
-    let open: BTreeSet<(Protocol, SocketAddr)> = opened(network, attachment)
-        .filter(|publication| of_family(publication.target.ip()))
-        .map(|publication| (publication.protocol, publication.target))
-        .collect();
-    for (protocol, target) in open {
-        let text = format!(
-            "-d {} -p {protocol} -m {protocol} --dport {} -j ACCEPT",
-            whole(target.ip()),
-            target.port()
-        );
+    for run in opened(network, attachment).iter().filter(|run| of_family(run.address)) {
+        let ports = ports(run.first, run.last);
+        let (address, protocol) = (whole(run.address), run.protocol);
+        let text = format!("-d {address} -p {protocol} -m {protocol} --dport {ports} -j ACCEPT");
         shared.push(Rule::new("filter", open_chain(&network.network), &text).owned(&owner));
     }
     (shared, own)
@@ -73,7 +66,8 @@ pub(crate) fn rules(
 fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> Vec<Rule> {
     let (protocol, host) = (publication.protocol, publication.host);
     let to = if host.ip().is_unspecified() { String::new() } else { format!("-d {} ", whole(host.ip())) };
-    let port = format!("-p {protocol} -m {protocol} --dport {}", host.port());
+    let ports = ports(host.port(), publication.last_host_port());
+    let port = format!("-p {protocol} -m {protocol} --dport {ports}");
     let mut rules = Vec::new();
     if let Some(mark) = &network.mark_chain {
         let sources = match (network.masquerade_all, network.hairpin, host.is_ipv4()) {
@@ -89,9 +83,24 @@ fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> 
     rules.push(Rule::new(
         "nat",
         chain,
-        &format!("{to}{port} -j DNAT --to-destination {}", publication.target),
+        &format!("{to}{port} -j DNAT --to-destination {}", destination(publication)),
     ));
     rules
+}
+
+/// Where packets go. Without a port they keep theirs; behind a slash is the host port that the first one stands for.
+fn destination(publication: &Publication) -> String {
+    let (target, host) = (publication.target, publication.host.port());
+    match (publication.is_range(), publication.is_shifted()) {
+        (false, _) => target.to_string(),
+        (true, false) => target.ip().to_string(),
+        (true, true) => format!("{target}-{}/{host}", publication.last_target_port()),
+    }
+}
+
+/// `8080`, or `8000:8010`.
+fn ports(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}:{last}") }
 }
 
 fn whole(address: IpAddr) -> String {
@@ -104,12 +113,19 @@ fn both(render: impl Fn(Family) -> Option<String>) -> Restore {
 
 /// Adds an attachment. It must not be there: shared chains would jump to it twice.
 ///
-/// The restore fails as a whole where the shared chains or the network's are missing: then [`super::rebuild`] with
-/// this attachment among the others.
+/// The restore fails where the shared chains, the network's or the jumps to them are missing, before it has changed
+/// anything: then [`super::rebuild`] with this attachment among the others.
 pub fn attach(network: &NetworkRules, attachment: &AttachmentRules) -> Restore {
     both(|family| {
         let (shared, own) = rules(family, network, attachment);
+        if own.is_empty() && shared.is_empty() {
+            return None;
+        }
         let mut text = Text::default();
+        // Each table is a transaction of its own: table nat, the only one to change, goes last.
+        let (nat, others): (Vec<_>, Vec<_>) =
+            entries(family).into_iter().map(|(rule, _)| rule).partition(|rule| rule.table == "nat");
+        others.iter().chain(&nat).for_each(|rule| text.line(rule.table, rule.line("-C")));
         if !own.is_empty() {
             text.empty("nat", &chain(&attachment.owner));
         }

@@ -33,8 +33,10 @@ pub enum Leads {
 pub struct Element {
     /// Where it is; the set knows its table's family.
     pub set: Set,
-    /// Its key, as bytes in registers.
+    /// Its key, as bytes in registers; the first key of an interval.
     pub key: Vec<u8>,
+    /// The last key, where the set has intervals.
+    pub last: Option<Vec<u8>>,
     /// What it leads to.
     pub data: Leads,
     /// Whose it is: its comment. [`owner_comment`] gives an attachment's, `network NAME` is a network's.
@@ -44,7 +46,18 @@ pub struct Element {
 impl Element {
     /// An element; an owner that is too long for a comment is cut to one that tells it apart all the same.
     pub(crate) fn new(set: Set, key: Vec<u8>, data: Leads, owner: &str) -> Self {
-        Self { set, key, data, owner: fit(owner) }
+        Self { set, key, last: None, data, owner: fit(owner) }
+    }
+
+    /// The same up to another key, field by field.
+    pub(crate) fn up_to(mut self, last: Vec<u8>) -> Self {
+        self.last = Some(last);
+        self
+    }
+
+    /// Whether it is about the same keys as another.
+    pub fn same_key(&self, other: &Self) -> bool {
+        self.set == other.set && self.key == other.key && self.last == other.last
     }
 
     /// Says how the kernel's answer to [`get`] differs from this element; `None` where it does not.
@@ -52,7 +65,7 @@ impl Element {
     /// `reply` is the attributes that follow `nfgenmsg`.
     pub fn differs(&self, reply: &[u8]) -> Option<String> {
         let found = super::parse_elements(self.set, reply);
-        let Some(found) = found.iter().find(|found| found.key == self.key) else {
+        let Some(found) = found.iter().find(|found| found.same_key(self)) else {
             return Some(format!("{self}: not there"));
         };
         if found.data != self.data {
@@ -68,6 +81,11 @@ impl Element {
             entry.nest(element::KEY, |key| {
                 key.put(data::VALUE, &self.key);
             });
+            if let Some(last) = &self.last {
+                entry.nest(element::KEY_END, |key| {
+                    key.put(data::VALUE, last);
+                });
+            }
             if !whole {
                 return;
             }
@@ -82,10 +100,7 @@ impl Element {
                     entry.nest(element::DATA, |data| Verdict::Goto(chain.clone()).put(data));
                 }
             }
-            let mut comment = vec![element::COMMENT, u8::try_from(self.owner.len() + 1).unwrap_or(u8::MAX)];
-            comment.extend(self.owner.as_bytes());
-            comment.push(0);
-            entry.put(element::USERDATA, &comment);
+            entry.put(element::USERDATA, &comment(&self.owner));
         });
     }
 }
@@ -100,8 +115,17 @@ impl fmt::Display for Element {
             }
             (Set::Ports4Any, [protocol, port]) => write!(f, "port {protocol} 0.0.0.0:{port}")?,
             (Set::Ports6Any, [protocol, port]) => write!(f, "port {protocol} [::]:{port}")?,
+            (Set::Ranges4 | Set::Ranges6 | Set::Shifts4 | Set::Shifts6, [protocol, address, port]) => {
+                let last = key::words(self.set.key(), self.last.as_deref().unwrap_or(&self.key));
+                let last = last.last().map_or("?", String::as_str);
+                write!(f, "ports {protocol} {}-{last}", key::endpoint(address, port))?;
+            }
             (Set::Open4 | Set::Open6, [protocol, address, port]) => {
+                let last = key::words(self.set.key(), self.last.as_deref().unwrap_or(&self.key));
                 write!(f, "open port {protocol} {}", key::endpoint(address, port))?;
+                if let Some(last) = last.last().filter(|last| *last != port) {
+                    write!(f, "-{last}")?;
+                }
             }
             (Set::Egress4 | Set::Egress6, [address]) => write!(f, "way out of {address}")?,
             (Set::Walled, [bridge]) => write!(f, "wall around {bridge}")?,
@@ -127,11 +151,22 @@ impl fmt::Display for Element {
                 let super::set::Leads::To(fields) = self.set.leads() else { return Ok(()) };
                 match key::words(fields, value).as_slice() {
                     [address, port] => write!(f, " -> {}", key::endpoint(address, port)),
+                    [address, from, to] => {
+                        write!(f, " -> {address} shifted into {from}-{to}")
+                    }
                     words => write!(f, " -> {}", words.join(" . ")),
                 }
             }
         }
     }
+}
+
+/// User data that `nft` prints as a comment: type, length, text, NUL.
+pub(crate) fn comment(text: &str) -> Vec<u8> {
+    let mut bytes = vec![element::COMMENT, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
+    bytes.extend(text.as_bytes());
+    bytes.push(0);
+    bytes
 }
 
 /// The comment of everything that belongs to an attachment: `ID:IFNAME` where that is short enough.
@@ -181,6 +216,13 @@ pub fn get(element: &Element) -> NftMessage {
 /// Asks for all elements of a set; [`super::parse_elements`] reads each reply.
 pub fn dump(set: Set) -> NftMessage {
     message(set, msg::GETSETELEM, DUMP, &[])
+}
+
+/// Asks for all elements of somebody else's set; [`super::parse_foreign_elements`] reads each reply.
+pub fn dump_foreign(family: u8, table: &str, set: &str) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(element::TABLE, table).put_str(element::SET, set);
+    NftMessage { kind: msg::GETSETELEM, family, flags: DUMP, attributes: attributes.into_bytes() }
 }
 
 /// As few messages as will hold the elements, neighbours of one set together.

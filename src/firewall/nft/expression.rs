@@ -18,6 +18,8 @@ impl Register {
     pub(crate) const FIRST: Self = Self(1);
     /// `NFT_REG_2`: the second 16 bytes.
     pub(crate) const SECOND: Self = Self(2);
+    /// `NFT_REG_3`: the third 16 bytes.
+    pub(crate) const THIRD: Self = Self(3);
 
     /// The register that starts `words` times four bytes after the first one (`NFT_REG32_00` is 8).
     pub(crate) const fn word(words: u32) -> Self {
@@ -158,8 +160,8 @@ pub(crate) enum Found {
     Member,
     /// The rule goes on where the set does not have it (`NFT_LOOKUP_F_INV`).
     Stranger,
-    /// The map's value goes to the first register.
-    Value,
+    /// The map's value goes to a register.
+    Value(Register),
     /// The map's verdict is carried out.
     Verdict,
 }
@@ -174,8 +176,8 @@ pub(crate) fn lookup(list: &mut Attributes, set: &str, found: Found) {
             Found::Stranger => {
                 e.put_be32(5, INVERT);
             }
-            Found::Value => {
-                e.put_be32(3, Register::FIRST.0);
+            Found::Value(to) => {
+                e.put_be32(3, to.0);
             }
             Found::Verdict => {
                 e.put_be32(3, Register::VERDICT.0);
@@ -185,12 +187,33 @@ pub(crate) fn lookup(list: &mut Attributes, set: &str, found: Found) {
     });
 }
 
-/// `nat dnat FAMILY addr_min reg 1 proto_min reg PORT`.
-pub(crate) fn destination_nat(list: &mut Attributes, family: u8, port: Register) {
+/// What becomes of the port of a packet that is translated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ports {
+    /// It stays.
+    Kept,
+    /// It becomes what a register holds.
+    To(Register),
+    /// It is shifted within the window whose ends two registers hold (`NF_NAT_RANGE_PROTO_OFFSET`).
+    Shifted(Register, Register),
+}
+
+/// `nat dnat FAMILY addr_min reg ADDRESS [proto_min reg PORT [proto_max reg PORT flags OFFSET]]`.
+pub(crate) fn destination_nat(list: &mut Attributes, family: u8, address: Register, ports: Ports) {
     const DESTINATION: u32 = 1;
+    /// `NF_NAT_RANGE_PROTO_OFFSET` of `linux/netfilter/nf_nat.h`.
+    const OFFSET: u32 = 1 << 5;
     expression(list, "nat", |e| {
-        e.put_be32(1, DESTINATION).put_be32(2, u32::from(family));
-        e.put_be32(3, Register::FIRST.0).put_be32(5, port.0);
+        e.put_be32(1, DESTINATION).put_be32(2, u32::from(family)).put_be32(3, address.0);
+        match ports {
+            Ports::Kept => {}
+            Ports::To(port) => {
+                e.put_be32(5, port.0);
+            }
+            Ports::Shifted(first, last) => {
+                e.put_be32(5, first.0).put_be32(6, last.0).put_be32(7, OFFSET);
+            }
+        }
     });
 }
 

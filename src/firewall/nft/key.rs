@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::firewall::Open;
 use crate::model::{MacAddress, Protocol, Publication};
 
 use super::set::{Field, Set, interface_key};
@@ -27,6 +28,22 @@ pub(crate) fn published(publication: &Publication) -> (Set, Vec<u8>) {
     (set, key)
 }
 
+/// The first and the last key of a range of published ports, from `first` to `last`.
+pub(crate) fn range(publication: &Publication, first: u16, last: u16) -> (Vec<u8>, Vec<u8>) {
+    let all = |octet: u8| octets(publication.host.ip()).iter().map(|_| octet).collect();
+    let (from, to) = match publication.host.ip() {
+        ip if ip.is_unspecified() => (all(0), all(0xff)),
+        ip => (octets(ip), octets(ip)),
+    };
+    let key = |address: Vec<u8>, port: u16| {
+        let mut key = vec![publication.protocol.number(), 0, 0, 0];
+        key.extend(address);
+        put_port(&mut key, port);
+        key
+    };
+    (key(from, first), key(to, last))
+}
+
 /// The value of a published port.
 pub(crate) fn target(target: SocketAddr) -> Vec<u8> {
     let mut value = octets(target.ip());
@@ -34,13 +51,16 @@ pub(crate) fn target(target: SocketAddr) -> Vec<u8> {
     value
 }
 
-/// Which set a published port is in at the container's own address, and its key there.
-pub(crate) fn open(publication: &Publication) -> (Set, Vec<u8>) {
-    let set = if publication.target.is_ipv4() { Set::Open4 } else { Set::Open6 };
-    let mut key = vec![publication.protocol.number(), 0, 0, 0];
-    key.extend(octets(publication.target.ip()));
-    put_port(&mut key, publication.target.port());
-    (set, key)
+/// Which set open ports of a container are in, and their first and last key there.
+pub(crate) fn open(run: &Open) -> (Set, Vec<u8>, Vec<u8>) {
+    let set = if run.address.is_ipv4() { Set::Open4 } else { Set::Open6 };
+    let key = |port: u16| {
+        let mut key = vec![run.protocol.number(), 0, 0, 0];
+        key.extend(octets(run.address));
+        put_port(&mut key, port);
+        key
+    };
+    (set, key(run.first), key(run.last))
 }
 
 /// Which map an address goes out through, and its key there.
@@ -63,14 +83,14 @@ pub(crate) fn pinned(interface: &str, address: IpAddr) -> (Set, Vec<u8>) {
     (set, [&interface_key(interface)[..], &octets(address)].concat())
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 
-fn put_port(bytes: &mut Vec<u8>, port: u16) {
+pub(crate) fn put_port(bytes: &mut Vec<u8>, port: u16) {
     bytes.extend(port.to_be_bytes());
     bytes.extend([0, 0]);
 }

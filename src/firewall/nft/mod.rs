@@ -14,22 +14,28 @@ mod element;
 mod expression;
 mod guard;
 mod key;
+mod machine;
 mod network;
+mod passage;
 mod reply;
 mod set;
+mod shift;
 mod statement;
 mod uapi;
 mod wall;
 
 pub use base::{
-    ROUTED_FAMILIES, admin, base, base_replacing, chain_policy, dump_chains, dump_rules, probe_guard_table,
-    probe_layout, probe_table, remove_guard_table, remove_table, rule_counts,
+    ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_chains, base_mended, chain_policy, dump_chains,
+    dump_rules, probe_guard_table, probe_layout, probe_table, remove_guard_table, remove_table, shift_base,
+    short_chains,
 };
-pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
+pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
+pub use machine::{ForeignElement, Packet, parse_foreign_elements};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
 };
+pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub use set::Set;
 

@@ -2,15 +2,15 @@
 
 use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::nft::NftMessage;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::model::{IngressPolicy, Isolation, names};
+use crate::model::{IngressPolicy, Isolation, Publication, names};
 
 use super::base::{about_chain, flush_chain, plain_chain};
 use super::element::{Element, Leads, owner_comment};
 use super::expression::Verdict;
 use super::set::{Set, interface_key};
+use super::shift::{Window, windows};
 use super::statement::Statements;
 use super::uapi::{CREATE, EXCL, INET, msg};
 use super::{TABLE, key, wall};
@@ -125,12 +125,17 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
     let owner = owner_comment(&attachment.owner);
     let mut elements = Vec::with_capacity(attachment.publications.len() + 4);
     for publication in &attachment.publications {
+        if publication.is_range() {
+            elements.extend(range_elements(publication, &owner));
+            continue;
+        }
         let (set, key) = key::published(publication);
         elements.push(Element::new(set, key, Leads::To(key::target(publication.target)), &owner));
     }
-    // Several host ports may lead to one of the container's.
-    let open: BTreeSet<(Set, Vec<u8>)> = opened(network, attachment).map(key::open).collect();
-    elements.extend(open.into_iter().map(|(set, key)| Element::new(set, key, Leads::Nowhere, &owner)));
+    for run in opened(network, attachment) {
+        let (set, first, last) = key::open(&run);
+        elements.push(Element::new(set, first, Leads::Nowhere, &owner).up_to(last));
+    }
     if network.masquerade || network.hairpin {
         let chain = names::chain(&network.network);
         for address in &attachment.addresses {
@@ -153,4 +158,30 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
         elements.push(Element::new(Set::Pinned, interface.to_vec(), Leads::Nowhere, &owner));
     }
     elements
+}
+
+/// A range of published ports: one element where the container's ports have the host's numbers, else one for each
+/// window that shifts them, which is one but for ranges that start low.
+fn range_elements(publication: &Publication, owner: &str) -> Vec<Element> {
+    let v4 = publication.host.is_ipv4();
+    let address = key::octets(publication.target.ip());
+    let element = |set: Set, (first, last): (u16, u16), value: Vec<u8>| {
+        let (from, to) = key::range(publication, first, last);
+        Element::new(set, from, Leads::To(value), owner).up_to(to)
+    };
+    if !publication.is_shifted() {
+        let set = if v4 { Set::Ranges4 } else { Set::Ranges6 };
+        return vec![element(set, (publication.host.port(), publication.last_host_port()), address)];
+    }
+    let set = if v4 { Set::Shifts4 } else { Set::Shifts6 };
+    let shifted = |window: Window| {
+        let mut value = address.clone();
+        key::put_port(&mut value, window.low);
+        key::put_port(&mut value, window.high);
+        element(set, (window.first, window.last), value)
+    };
+    windows(publication.host.port(), publication.target.port(), publication.count)
+        .into_iter()
+        .map(shifted)
+        .collect()
 }

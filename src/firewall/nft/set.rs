@@ -4,7 +4,7 @@ use crate::model::attributes::Attributes;
 use crate::model::names::INTERFACE_NAME_MAX;
 use crate::model::nft::NftMessage;
 
-use super::uapi::{BRIDGE, CREATE, INET, msg, set};
+use super::uapi::{BRIDGE, CREATE, INET, LIST_ELEM, msg, set};
 
 /// A set or map of linkspan's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,16 @@ pub enum Set {
     Ports6,
     /// [`Set::Ports4Any`] for IPv6.
     Ports6Any,
+    /// Ranges of published ports that have the same numbers in the container: protocol, interval of IPv4 addresses
+    /// (one, or all), interval of ports to target address.
+    Ranges4,
+    /// [`Set::Ranges4`] for IPv6.
+    Ranges6,
+    /// Ranges of published ports that have other numbers in the container: the same keys to target address and the
+    /// window that the kernel shifts ports by.
+    Shifts4,
+    /// [`Set::Shifts4`] for IPv6.
+    Shifts6,
     /// An attachment's IPv4 address to the chain of its network, which decides on masquerading.
     Egress4,
     /// [`Set::Egress4`] for IPv6.
@@ -65,6 +75,17 @@ pub(crate) enum Field {
 }
 
 impl Field {
+    /// Bytes of a value, without what a register fills up with.
+    const fn bytes(self) -> u32 {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            Self::Ipv4 => 4,
+            Self::Ether => 6,
+            Self::Ipv6 | Self::Interface => 16,
+        }
+    }
+
     /// Bytes in a register: a multiple of four.
     pub(crate) const fn width(self) -> usize {
         match self {
@@ -85,11 +106,13 @@ pub(crate) enum Leads {
 
 impl Set {
     /// Those of table `inet linkspan`, in the order in which they are made.
-    pub const INET: [Self; 16] = [
+    pub const INET: [Self; 18] = [
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,
         Self::Ports6Any,
+        Self::Ranges4,
+        Self::Ranges6,
         Self::Egress4,
         Self::Egress6,
         Self::Walled,
@@ -104,15 +127,22 @@ impl Set {
         Self::MasqueradeAll,
     ];
 
+    /// Those of table `inet linkspan` that are made where the first range is shifted (see [`super::shift_base`]).
+    pub const SHIFTED: [Self; 2] = [Self::Shifts4, Self::Shifts6];
+
     /// Those of table `bridge linkspan`.
     pub const BRIDGE: [Self; 5] = [Self::Guarded, Self::Macs, Self::Pinned, Self::Sources4, Self::Sources6];
 
     /// Those of both tables whose elements belong to attachments, and may so be orphans.
-    pub const OF_ATTACHMENTS: [Self; 13] = [
+    pub const OF_ATTACHMENTS: [Self; 17] = [
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,
         Self::Ports6Any,
+        Self::Ranges4,
+        Self::Ranges6,
+        Self::Shifts4,
+        Self::Shifts6,
         Self::Egress4,
         Self::Egress6,
         Self::Open4,
@@ -131,6 +161,10 @@ impl Set {
             Self::Ports4Any => "ports4_any",
             Self::Ports6 => "ports6",
             Self::Ports6Any => "ports6_any",
+            Self::Ranges4 => "ranges4",
+            Self::Ranges6 => "ranges6",
+            Self::Shifts4 => "shifts4",
+            Self::Shifts6 => "shifts6",
             Self::Egress4 => "egress4",
             Self::Egress6 => "egress6",
             Self::Walled => "walled",
@@ -162,8 +196,8 @@ impl Set {
     pub(crate) const fn key(self) -> &'static [Field] {
         use Field::{Ether, Interface, Ipv4, Ipv6, Port, Protocol};
         match self {
-            Self::Ports4 | Self::Open4 => &[Protocol, Ipv4, Port],
-            Self::Ports6 | Self::Open6 => &[Protocol, Ipv6, Port],
+            Self::Ports4 | Self::Ranges4 | Self::Shifts4 | Self::Open4 => &[Protocol, Ipv4, Port],
+            Self::Ports6 | Self::Ranges6 | Self::Shifts6 | Self::Open6 => &[Protocol, Ipv6, Port],
             Self::Ports4Any | Self::Ports6Any => &[Protocol, Port],
             Self::Egress4 => &[Ipv4],
             Self::Egress6 => &[Ipv6],
@@ -186,15 +220,30 @@ impl Set {
         match self {
             Self::Ports4 | Self::Ports4Any => Leads::To(&[Field::Ipv4, Field::Port]),
             Self::Ports6 | Self::Ports6Any => Leads::To(&[Field::Ipv6, Field::Port]),
+            Self::Ranges4 => Leads::To(&[Field::Ipv4]),
+            Self::Ranges6 => Leads::To(&[Field::Ipv6]),
+            Self::Shifts4 => Leads::To(&[Field::Ipv4, Field::Port, Field::Port]),
+            Self::Shifts6 => Leads::To(&[Field::Ipv6, Field::Port, Field::Port]),
             Self::Egress4 | Self::Egress6 | Self::Walls => Leads::Verdict,
             _ => Leads::Nowhere,
         }
     }
 
+    /// Whether its keys are intervals, field by field.
+    pub(crate) const fn has_intervals(self) -> bool {
+        matches!(
+            self,
+            Self::Ranges4 | Self::Ranges6 | Self::Shifts4 | Self::Shifts6 | Self::Open4 | Self::Open6
+        )
+    }
+
     /// The message that makes it. `id` tells the sets of one batch apart.
     pub(crate) fn create(self, id: u32) -> NftMessage {
         let mut attributes = Attributes::new();
-        let flags = if self.leads() == Leads::Nowhere { 0 } else { set::MAP };
+        let mut flags = if self.leads() == Leads::Nowhere { 0 } else { set::MAP };
+        if self.has_intervals() {
+            flags |= set::INTERVAL | set::CONCAT;
+        }
         attributes
             .put_str(set::TABLE, super::TABLE)
             .put_str(set::NAME, self.name())
@@ -211,6 +260,17 @@ impl Set {
             Leads::Verdict => {
                 attributes.put_be32(set::DATA_TYPE, set::VERDICT).put_be32(set::DATA_LEN, 0);
             }
+        }
+        if self.has_intervals() {
+            attributes.nest(set::DESCRIPTION, |description| {
+                description.nest(set::CONCATENATION, |fields| {
+                    for field in self.key() {
+                        fields.nest(LIST_ELEM, |entry| {
+                            entry.put_be32(set::FIELD_LEN, field.bytes());
+                        });
+                    }
+                });
+            });
         }
         attributes.put_be32(set::ID, id).put(set::USERDATA, &self.byte_order());
         NftMessage {

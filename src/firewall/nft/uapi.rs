@@ -54,6 +54,7 @@ pub(crate) mod chain {
     pub(crate) const NAME: u16 = 3;
     pub(crate) const HOOK: u16 = 4;
     pub(crate) const POLICY: u16 = 5;
+    pub(crate) const USE: u16 = 6;
     pub(crate) const TYPE: u16 = 7;
     pub(crate) const HOOK_NUMBER: u16 = 1;
     pub(crate) const HOOK_PRIORITY: u16 = 2;
@@ -65,6 +66,7 @@ pub(crate) mod rule {
     pub(crate) const CHAIN: u16 = 2;
     pub(crate) const HANDLE: u16 = 3;
     pub(crate) const EXPRESSIONS: u16 = 4;
+    pub(crate) const USERDATA: u16 = 7;
 }
 
 /// `NFTA_SET_*`, `NFT_SET_*`.
@@ -76,8 +78,17 @@ pub(crate) mod set {
     pub(crate) const KEY_LEN: u16 = 5;
     pub(crate) const DATA_TYPE: u16 = 6;
     pub(crate) const DATA_LEN: u16 = 7;
+    pub(crate) const DESCRIPTION: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    /// `NFTA_SET_DESC_CONCAT`.
+    pub(crate) const CONCATENATION: u16 = 2;
+    /// `NFTA_SET_FIELD_LEN`.
+    pub(crate) const FIELD_LEN: u16 = 1;
+    /// `NFT_SET_INTERVAL`.
+    pub(crate) const INTERVAL: u32 = 4;
+    /// `NFT_SET_CONCAT`.
+    pub(crate) const CONCAT: u32 = 0x80;
     /// `NFT_SET_MAP`.
     pub(crate) const MAP: u32 = 8;
     /// `NFT_DATA_VERDICT`.
@@ -92,7 +103,9 @@ pub(crate) mod element {
     pub(crate) const KEY: u16 = 1;
     pub(crate) const DATA: u16 = 2;
     pub(crate) const USERDATA: u16 = 6;
-    /// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl: the type of the run that `nft` prints as a comment.
+    pub(crate) const KEY_END: u16 = 10;
+    /// `NFTNL_UDATA_SET_ELEM_COMMENT` and `NFTNL_UDATA_RULE_COMMENT` of libnftnl: the type of the run that `nft`
+    /// prints as a comment.
     pub(crate) const COMMENT: u8 = 0;
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::{Protocol, Publication};
 
 fn publication(protocol: Protocol, host: &str) -> Publication {
-    Publication { protocol, host: host.parse().unwrap(), target: host.parse().unwrap() }
+    Publication { protocol, host: host.parse().unwrap(), target: host.parse().unwrap(), count: 1 }
 }
 
 fn tcp(host: &str) -> Publication {
@@ -36,6 +36,50 @@ fn a_specific_address_keeps_a_wildcard_out_but_not_its_neighbour() {
     state.claim(&[tcp("10.0.0.2:80")], &key("b")).unwrap();
     assert!(state.claim(&[tcp("0.0.0.0:80")], &key("c")).is_err());
     assert_eq!(state.claims().unwrap().len(), 2);
+}
+
+fn range(host: &str, count: u16) -> Publication {
+    Publication { count, ..tcp(host) }
+}
+
+/// Every pair of a range with another or with a single port, on the same address, a covering one and another.
+#[test]
+fn ranges_overlap_each_other_and_single_ports() {
+    let (base, state) = state();
+    state.claim(&[range("0.0.0.0:8000", 11)], &key("a")).unwrap();
+    state.claim(&[tcp("10.0.0.1:9000")], &key("b")).unwrap();
+    for (wanted, owner) in [
+        (tcp("0.0.0.0:8000"), Some("a:eth0")),
+        (tcp("127.0.0.1:8010"), Some("a:eth0")),
+        (tcp("0.0.0.0:8011"), None),
+        (tcp("[::]:8005"), None),
+        (publication(Protocol::Udp, "0.0.0.0:8005"), None),
+        (range("0.0.0.0:7990", 11), Some("a:eth0")),
+        (range("10.0.0.1:8010", 5), Some("a:eth0")),
+        (range("0.0.0.0:7990", 10), None),
+        (range("0.0.0.0:8900", 200), Some("b:eth0")),
+        (range("10.0.0.1:8900", 200), Some("b:eth0")),
+        (range("10.0.0.2:8900", 200), None),
+        (range("0.0.0.0:9001", 200), None),
+        (range("0.0.0.0:1", 65535), Some("a:eth0")),
+    ] {
+        assert_eq!(state.owner(&wanted).unwrap().as_deref(), owner, "{wanted}");
+        let owners = state.owners(&[wanted]).unwrap();
+        assert_eq!(owners.first().map(|(_, owner)| owner.as_str()), owner, "{wanted}");
+        let claimed = state.claim(&[tcp("0.0.0.0:1234"), wanted], &key("c"));
+        match owner {
+            None => state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).unwrap(),
+            Some(_) => assert!(matches!(claimed, Err(StoreError::Claimed { .. })), "{wanted}"),
+        }
+        assert_eq!(state.claims().unwrap().len(), 2, "{wanted}: all or nothing");
+    }
+    state.claim(&[range("0.0.0.0:8000", 11)], &key("a")).unwrap();
+    assert_eq!(state.claimed_ports().unwrap(), [(Protocol::Tcp, 8000, 11), (Protocol::Tcp, 9000, 1)]);
+    let unknown = state.claims_of_unknown(|owner| *owner == key("b")).unwrap();
+    assert_eq!((unknown.len(), unknown[0].count), (1, 11));
+    state.drop_claim(&unknown[0]).unwrap();
+    assert!(!base.path().join("run/linkspan/ranges").exists());
+    assert_eq!(state.owner(&tcp("0.0.0.0:8005")).unwrap(), None);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn write_for_ever(root: &Path) {
         let mut record = record(&format!("c{n}"));
         let mut pending = state.write_pending(&record).unwrap();
         let host = format!("0.0.0.0:{}", 1000 + n % 50).parse().unwrap();
-        let ports = [Publication { protocol: Protocol::Tcp, host, target: host }];
+        let ports = [Publication { protocol: Protocol::Tcp, host, target: host, count: 1 }];
         state.claim(&ports, &record.key).unwrap();
         let given = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &record.key).unwrap();
         record.plan = serde_json::to_value(&given).unwrap();

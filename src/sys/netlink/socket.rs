@@ -3,6 +3,8 @@
 //! The kernel works through a request inside `sendmsg`, so when that returns every answer is queued. Only the last
 //! message of a batch asks for an acknowledgement; refusals come unasked. A batch that succeeds costs two system calls.
 
+mod many;
+
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;

@@ -2,7 +2,7 @@ use std::net::UdpSocket;
 
 use nix::errno::Errno;
 
-use super::conntrack::{FlowEnd, Flows, count, forget};
+use super::conntrack::{self, FlowEnd, Flows, count};
 use super::*;
 use crate::model::Protocol;
 use crate::model::attributes::{Attributes, find};
@@ -121,6 +121,28 @@ fn many_messages_are_answered_for_too() {
     });
 }
 
+/// More questions than go in one datagram, every other about nothing.
+#[test]
+fn many_questions_are_answered_in_their_order() {
+    const GETTABLE: u8 = 1;
+    isolated(|| {
+        let mut nft = NftSocket::open().unwrap();
+        let name = |n: usize| format!("t{n}");
+        let made: Vec<_> = (0..70).step_by(2).map(|n| table(NEWTABLE, CREATE, &name(n))).collect();
+        nft.commit(&made).unwrap();
+        let asked: Vec<_> = (0..70).map(|n| table(GETTABLE, 0, &name(n))).collect();
+        let answers = nft.get_each(&asked).unwrap();
+        assert_eq!(answers.len(), 70);
+        for (n, answer) in answers.iter().enumerate() {
+            let found = answer.as_ref().and_then(|body| find(body, 1)).map(<[u8]>::to_vec);
+            let there = (n % 2 == 0).then(|| [name(n).as_bytes(), b"\0"].concat());
+            assert_eq!(found, there, "table {n}");
+        }
+        assert_eq!(nft.get_each(&[]).unwrap(), Vec::<Option<Vec<u8>>>::new());
+        assert!(nft.get(&asked[2]).unwrap().is_some(), "the socket goes on as it was");
+    });
+}
+
 /// A chain whose one rule asks for the connection's state, which turns tracking on in the namespace.
 fn track(nft: &mut NftSocket) {
     let chain = message(3, CREATE, |a| {
@@ -142,7 +164,11 @@ fn track(nft: &mut NftSocket) {
 }
 
 fn flows(end: FlowEnd) -> Flows {
-    Flows { protocol: Protocol::Udp, end }
+    Flows { protocol: Protocol::Udp, end, count: 1 }
+}
+
+fn forget(socket: &mut Socket, flows: &[Flows]) -> Result<usize, crate::sys::SysError> {
+    conntrack::forget(socket, flows, |_, _| true)
 }
 
 #[test]
@@ -175,5 +201,34 @@ fn flows_are_forgotten_by_where_they_went_and_by_who_answers() {
         let all = flows(FlowEnd::AnsweredBy("[::1]:0".parse().unwrap()));
         assert_eq!(forget(&mut socket, &[all]).unwrap(), 2);
         assert_eq!(count(&mut socket).unwrap(), 1);
+    });
+}
+
+/// Runs of ports, and many questions, are one list: what is forgotten is the same.
+#[test]
+fn runs_of_ports_and_many_questions_forget_what_they_mean() {
+    isolated(|| {
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let mut route = Socket::open(netlink::Protocol::Route).unwrap();
+        route.transact(&[set_link(LinkTarget::Name("lo"), &up)]).unwrap();
+        let mut socket = Socket::open(netlink::Protocol::Netfilter).unwrap();
+        track(&mut NftSocket::open().unwrap());
+        let sender = UdpSocket::bind("127.0.0.1:9").unwrap();
+        let sender6 = UdpSocket::bind("[::1]:9").unwrap();
+        for port in 100..120 {
+            sender.send_to(b"x", ("127.0.0.1", port)).unwrap();
+            sender6.send_to(b"x", ("::1", port)).unwrap();
+        }
+        assert_eq!(count(&mut socket).unwrap(), 40);
+        let run = Flows { count: 5, ..flows(FlowEnd::To("0.0.0.0:103".parse().unwrap())) };
+        let none = conntrack::forget(&mut socket, &[run], |_, flow| flow.to.port() > 200).unwrap();
+        assert_eq!(none, 0, "whom the caller spares");
+        assert_eq!(forget(&mut socket, &[run]).unwrap(), 5);
+        let answered = Flows { count: 3, ..flows(FlowEnd::AnsweredBy("[::1]:118".parse().unwrap())) };
+        assert_eq!(forget(&mut socket, &[answered]).unwrap(), 2);
+        let many: Vec<Flows> =
+            (99..112).map(|port| flows(FlowEnd::To(format!("[::1]:{port}").parse().unwrap()))).collect();
+        assert_eq!(forget(&mut socket, &many).unwrap(), 12);
+        assert_eq!(count(&mut socket).unwrap(), 21);
     });
 }

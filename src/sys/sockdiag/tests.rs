@@ -26,14 +26,14 @@ fn listeners_of_a_port_are_found_with_address_and_inode() {
         let (v4, _other) =
             (TcpListener::bind("127.0.0.1:81").unwrap(), TcpListener::bind("127.0.0.1:82").unwrap());
         let v6 = TcpListener::bind("[::1]:81").unwrap();
-        let found = listening(socket, Protocol::Tcp, 81).unwrap();
+        let found = listening(socket, Protocol::Tcp, &(81..=81)).unwrap();
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[0].address, "127.0.0.1:81".parse().unwrap());
         assert_eq!(found[0].inode, inode_of(&v4));
         assert_eq!(found[1].address, "[::1]:81".parse().unwrap());
         assert_eq!(found[1].inode, inode_of(&v6));
-        assert!(listening(socket, Protocol::Udp, 81).unwrap().is_empty());
-        assert!(listening(socket, Protocol::Sctp, 81).unwrap().is_empty());
+        assert!(listening(socket, Protocol::Udp, &(81..=81)).unwrap().is_empty());
+        assert!(listening(socket, Protocol::Sctp, &(81..=81)).unwrap().is_empty());
     });
 }
 
@@ -41,8 +41,21 @@ fn listeners_of_a_port_are_found_with_address_and_inode() {
 fn a_dual_stack_listener_is_told_from_one_of_ipv6_alone() {
     on_loopback(|socket| {
         let _both = TcpListener::bind("[::]:90").unwrap();
-        assert!(!listening(socket, Protocol::Tcp, 90).unwrap()[0].v6_only);
-        assert!(!bind_probe(Protocol::Tcp, "0.0.0.0:90".parse().unwrap()).unwrap());
+        assert!(!listening(socket, Protocol::Tcp, &(90..=90)).unwrap()[0].v6_only);
+        assert_eq!(bind_probe(Protocol::Tcp, "0.0.0.0:90".parse().unwrap()).unwrap(), Probe::Taken);
+    });
+}
+
+#[test]
+fn a_range_is_one_list_and_a_mapped_address_is_ipv4() {
+    on_loopback(|socket| {
+        let _all: Vec<_> =
+            [89, 90, 95, 100, 101].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap()).into();
+        let _mapped = TcpListener::bind("[::ffff:127.0.0.1]:96").unwrap();
+        let found = listening(socket, Protocol::Tcp, &(90..=100)).unwrap();
+        let mut ports: Vec<String> = found.iter().map(|listener| listener.address.to_string()).collect();
+        ports.sort();
+        assert_eq!(ports, ["127.0.0.1:100", "127.0.0.1:90", "127.0.0.1:95", "127.0.0.1:96"]);
     });
 }
 
@@ -50,22 +63,24 @@ fn a_dual_stack_listener_is_told_from_one_of_ipv6_alone() {
 fn udp_sockets_are_listeners_until_they_connect() {
     on_loopback(|socket| {
         let udp = UdpSocket::bind("127.0.0.1:53").unwrap();
-        assert_eq!(listening(socket, Protocol::Udp, 53).unwrap()[0].inode, inode_of(&udp));
+        assert_eq!(listening(socket, Protocol::Udp, &(53..=53)).unwrap()[0].inode, inode_of(&udp));
         udp.connect("127.0.0.1:54").unwrap();
-        assert!(listening(socket, Protocol::Udp, 53).unwrap().is_empty());
+        assert!(listening(socket, Protocol::Udp, &(53..=53)).unwrap().is_empty());
     });
 }
 
 #[test]
 fn a_probe_tells_a_taken_port_from_a_free_one() {
     on_loopback(|_| {
-        let probe = |protocol, address: &str| bind_probe(protocol, address.parse().unwrap()).unwrap();
+        let probe =
+            |protocol, address: &str| bind_probe(protocol, address.parse().unwrap()).unwrap() == Probe::Free;
         let _tcp = TcpListener::bind("127.0.0.1:80").unwrap();
         let _udp = UdpSocket::bind("[::1]:53").unwrap();
         assert!(!probe(Protocol::Tcp, "127.0.0.1:80") && !probe(Protocol::Tcp, "0.0.0.0:80"));
         assert!(probe(Protocol::Tcp, "[::]:80") && probe(Protocol::Udp, "127.0.0.1:80"));
         assert!(!probe(Protocol::Udp, "[::]:53") && probe(Protocol::Udp, "0.0.0.0:53"));
-        assert!(probe(Protocol::Tcp, "192.0.2.1:80"), "an address that the host does not have");
+        let elsewhere = bind_probe(Protocol::Tcp, "192.0.2.1:80".parse().unwrap()).unwrap();
+        assert_eq!(elsewhere, Probe::NoSuchAddress);
         assert!(probe(Protocol::Sctp, "127.0.0.1:80"));
     });
 }
@@ -74,10 +89,12 @@ fn a_probe_tells_a_taken_port_from_a_free_one() {
 fn the_owner_of_a_socket_is_found() {
     on_loopback(|_| {
         let listener = TcpListener::bind("127.0.0.1:80").unwrap();
-        let owner = owner_of_inode(inode_of(&listener)).unwrap();
-        assert_eq!(owner.pid, std::process::id());
-        assert!(!owner.name.is_empty() && !owner.command_line.is_empty());
-        assert_eq!(owner_of_inode(u32::MAX), None);
+        let second = TcpListener::bind("127.0.0.1:81").unwrap();
+        let (one, two) = (inode_of(&listener), inode_of(&second));
+        let owners = owners_of_inodes(&[one, two, u32::MAX].into());
+        assert_eq!(owners.len(), 2);
+        assert!(owners.values().all(|owner| owner.pid == std::process::id()));
+        assert!(!owners[&one].name.is_empty() && !owners[&two].command_line.is_empty());
     });
 }
 
