@@ -14,6 +14,7 @@
 //! | [`sys`] | netlink, namespaces, sysctls, child processes |
 //! | [`apply`] | walking steps over a host |
 //! | [`verbs`] | add, del, check, gc, status |
+//! | [`view`] | records and kernel read together, as plain values to be shown |
 //! | [`plugins`] | the faces the binary answers as |
 //! | [`cli`] | what a person types |
 
@@ -28,3 +29,4 @@ pub mod plugins;
 pub mod store;
 pub mod sys;
 pub mod verbs;
+pub mod view;

@@ -45,5 +45,7 @@ fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
 }
 
 fn type_in(arguments: Vec<OsString>, lookup: plugins::Lookup<'_>) -> i32 {
-    cli::run(arguments, &lookup, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+    let terminal =
+        cli::Terminal { stdout: std::io::stdout().is_terminal(), stderr: std::io::stderr().is_terminal() };
+    cli::run_at(terminal, arguments, lookup, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
 }

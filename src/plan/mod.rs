@@ -9,6 +9,7 @@ mod routes;
 mod step;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use build::{Addressing, build};
 pub use network::{NetworkFacts, network, rules, written};

@@ -28,6 +28,8 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         name: config.name.clone(),
         bridge: facts.bridge,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
+        ranges: Vec::new(),
+        leases: None,
         // The reference leaves it to the kernel.
         mtu: config.defaults.is_own().then(|| facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {

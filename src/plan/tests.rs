@@ -31,6 +31,8 @@ fn network() -> Network {
         name: "web".into(),
         bridge: "lks-web".into(),
         automatic: Vec::new(),
+        ranges: Vec::new(),
+        leases: None,
         mtu: Some(1450),
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),

@@ -28,7 +28,7 @@ mod tests;
 
 pub use claims::Claim;
 pub use error::StoreError;
-pub use lease::{HeldLease, LeaseDirectory, Owner};
+pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;

@@ -1,5 +1,6 @@
 //! Records of attachments, as values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,10 @@ pub struct Record<P = Value> {
     pub network: String,
     /// When its ADD began, in seconds since 1970.
     pub created: u64,
+    /// What the runtime said of the container: the pairs of `CNI_ARGS` that name it (`K8S_POD_NAME`), and the labels in
+    /// `args.cni.labels`. Nothing follows from them but what is shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The steps of its plan.
     pub plan: P,
 }

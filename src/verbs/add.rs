@@ -1,5 +1,6 @@
 //! ADD: the container gets its network, or nothing has happened.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -106,8 +107,27 @@ fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
         key: key.clone(),
         network: call.config.name.clone(),
         created: now,
+        labels: labels(call),
         plan,
     }
+}
+
+/// What the runtime said of the container, for people to know it by: what `CNI_ARGS` holds besides requests, and the
+/// labels of `args.cni.labels` (CONVENTIONS.md of the specification).
+fn labels(call: &Call) -> BTreeMap<String, String> {
+    const REQUESTS: [&str; 4] = ["IgnoreUnknown", "IP", "GATEWAY", "MAC"];
+    let pairs = call.config.arguments.pairs.iter();
+    let mut labels: BTreeMap<String, String> = pairs
+        .filter(|(key, value)| !REQUESTS.contains(&key.as_str()) && !value.is_empty())
+        .cloned()
+        .collect();
+    let listed = call.config.raw.pointer("/args/cni/labels").and_then(serde_json::Value::as_array);
+    for entry in listed.into_iter().flatten() {
+        if let (Some(key), Some(value)) = (entry["key"].as_str(), entry["value"].as_str()) {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    labels
 }
 
 /// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.

@@ -32,6 +32,8 @@ fn network(call: &Call) -> Network {
         name: call.config.name.clone(),
         bridge: String::new(),
         automatic: Vec::new(),
+        ranges: Vec::new(),
+        leases: None,
         mtu: None,
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),

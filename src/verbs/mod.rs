@@ -12,7 +12,9 @@ pub mod loopback;
 mod network;
 pub mod parts;
 mod ports;
+mod preview;
 mod reap;
+mod recorded;
 mod reference;
 mod resolver;
 mod status;
@@ -23,6 +25,8 @@ pub use del::del;
 pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
+pub use preview::{Preview, preview};
+pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
 
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -9,10 +10,10 @@ use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, Network};
+use crate::model::{FirewallBackend, Network, RangeSet};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
-use super::{Context, VerbError};
+use super::{Context, VerbError, addressing};
 
 /// A network, and its record as it was before this call.
 #[derive(Debug)]
@@ -172,7 +173,8 @@ pub(super) fn prepare(
     // What was written once is kept up to date; what nobody needs is not written.
     let is_needed = old.is_some() || needed(&rules);
     let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
-    let mut wanted = Network { rules: written, ..network.clone() };
+    let (ranges, leases) = pool(cx, config, network)?;
+    let mut wanted = Network { rules: written, ranges, leases, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
@@ -183,6 +185,18 @@ pub(super) fn prepare(
         wanted.admitted.clear();
     }
     Ok(cx.state.put_network(&wanted)?)
+}
+
+/// The ranges that the network hands out, and where its leases are.
+fn pool(
+    cx: &Context,
+    config: &NetworkConfig,
+    network: &Network,
+) -> Result<(Vec<RangeSet>, Option<String>), VerbError> {
+    let Ipam::HostLocal(host_local) = &config.ipam else { return Ok((Vec::new(), None)) };
+    let path = cx.state.lease_path(&config.name, host_local.data_dir.as_deref().map(Path::new))?;
+    let ranges = addressing::range_sets(host_local, network).to_vec();
+    Ok((ranges, Some(path.display().to_string())))
 }
 
 /// Says where the host lacks an address that the network is to leave with: answers would not find their way back.

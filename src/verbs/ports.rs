@@ -38,6 +38,29 @@ pub(super) fn refuse_taken(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<(), VerbError> {
+    refuse(cx, call, network, key, gives_way)
+}
+
+/// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_held(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
+}
+
+fn refuse(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
+) -> Result<(), VerbError> {
     let keys = &call.config.portmap;
     if keys.mappings.is_empty() {
         return Ok(());
@@ -45,7 +68,7 @@ pub(super) fn refuse_taken(
     let addresses = expected(call, network);
     refuse_missing_family(keys, &addresses)?;
     let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
-    refuse_each_taken(cx, &publications, key)
+    refuse_each(cx, &publications, key, gives_way)
 }
 
 /// The same, where the targets are known.
@@ -56,6 +79,15 @@ pub(super) fn refuse_each_taken(
     cx: &mut Context,
     publications: &[Publication],
     key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    refuse_each(cx, publications, key, gives_way)
+}
+
+fn refuse_each(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
 ) -> Result<(), VerbError> {
     for (publication, owner) in cx.state.owners(publications)? {
         if !gives_way(cx, &owner, key)? {

@@ -16,6 +16,7 @@
 
 pub mod backends;
 pub mod chain;
+pub mod cli;
 pub mod frames;
 pub mod hold;
 pub mod icmp;
@@ -24,6 +25,7 @@ pub mod outcome;
 pub mod outside;
 pub mod plugin;
 pub mod rows;
+pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod stage;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use nix::fcntl::OFlag;
@@ -241,17 +242,13 @@ impl LeaseDirectory {
     }
 
     fn exhaustion(&self, index: usize, set: &RangeSet) -> StoreError {
-        let mut ranges = String::new();
-        for range in set {
-            let separator = if ranges.is_empty() { "" } else { ", " };
-            let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
-        }
-        StoreError::Exhausted {
-            index,
-            ranges,
-            capacity: ipam::capacity(set),
-            directory: self.path().to_owned(),
-        }
+        exhaustion(index, set, self.path())
+    }
+
+    /// The address that a range set gave last, where that was written down.
+    pub(super) fn last_given(&self, set: usize) -> Option<IpAddr> {
+        let text = self.dir.read(&format!("last_reserved_ip.{set}")).ok().flatten()?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     /// The addresses that have a lease file. One listing, no file is read.
@@ -263,8 +260,18 @@ impl LeaseDirectory {
     }
 }
 
+/// A range set has no free address.
+pub(super) fn exhaustion(index: usize, set: &RangeSet, directory: &Path) -> StoreError {
+    let mut ranges = String::new();
+    for range in set {
+        let separator = if ranges.is_empty() { "" } else { ", " };
+        let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
+    }
+    StoreError::Exhausted { index, ranges, capacity: ipam::capacity(set), directory: directory.to_owned() }
+}
+
 /// A lease as the range that holds the address gives it.
-fn lease(set: &RangeSet, address: IpAddr) -> Option<Lease> {
+pub(super) fn lease(set: &RangeSet, address: IpAddr) -> Option<Lease> {
     let range = set.iter().find(|range| Pool::new(std::slice::from_ref(range)).contains(address))?;
     let address = IpNetwork::new(address, range.subnet.prefix()).ok()?;
     Some(Lease { address, gateway: range.gateway })

@@ -29,6 +29,7 @@ fn record(id: &str) -> Record {
         key: key(id),
         network: "web".to_owned(),
         created: 1_700_000_000,
+        labels: std::collections::BTreeMap::new(),
         plan: json!([{"step": "veth"}]),
     }
 }
@@ -52,6 +53,8 @@ fn network(name: &str, bridge: &str) -> Network {
         name: name.to_owned(),
         bridge: bridge.to_owned(),
         automatic: vec![vec![set("10.1.0.0/24").remove(0)]],
+        ranges: Vec::new(),
+        leases: None,
         mtu: None,
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),

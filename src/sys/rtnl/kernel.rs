@@ -38,6 +38,7 @@ pub(super) const IFLA_TXQLEN: u16 = 13;
 pub(super) const IFLA_OPERSTATE: u16 = 16;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_IFALIAS: u16 = 20;
+pub(super) const IFLA_STATS64: u16 = 23;
 pub(super) const IFLA_AF_SPEC: u16 = 26;
 pub(super) const IFLA_GROUP: u16 = 27;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;

@@ -26,7 +26,8 @@ pub use create::{
     Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
 };
 pub use link::{
-    BridgeInfo, BridgePort, Link, all_links, link_by_index, link_by_name, links_in_group, links_with_master,
+    BridgeInfo, BridgePort, Link, Traffic, all_links, link_by_index, link_by_name, links_in_group,
+    links_with_master,
 };
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use netconf::forwards;
