@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod macvlan;
 mod portmap;
 mod range;
 mod route;
@@ -14,8 +15,8 @@ mod tuning;
 use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
-use super::config::{Bandwidth, Dns, Ipam, LogLevel, NetworkConfig, Tuning};
-use super::defaults::Defaults;
+use super::config::{Bandwidth, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
+use super::defaults::{Defaults, LinkKind};
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
 use super::fields::Fields;
@@ -94,10 +95,21 @@ impl NetworkConfig {
         } else {
             Arguments::default()
         };
-        let runtime = Runtime::read(&fields, &arguments, reads, &mut judge)?;
+        let runtime = Runtime::read(&fields, &arguments, defaults.mac, &mut judge)?;
         let mut bridge = defaults.bridge_keys();
-        if reads.bridge {
-            bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || bridge)?;
+        let mut link = LinkKeys::Bridge;
+        match defaults.link {
+            LinkKind::Bridge if !reads.bridge => {}
+            LinkKind::Bridge => {
+                bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || bridge)?;
+            }
+            kind => {
+                bridge = judge.rule(bridge::read_endpoint(&fields, defaults), || bridge)?;
+                link = match kind {
+                    LinkKind::Macvlan => LinkKeys::Macvlan(judge.or_default(macvlan::read(&fields))?),
+                    _ => LinkKeys::Ptp,
+                };
+            }
         }
         let mut ipam = Ipam::None;
         if reads.ipam {
@@ -114,11 +126,17 @@ impl NetworkConfig {
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
-            tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
+            let read = tuning::refuse_repeated(bytes)
+                .and_then(|()| tuning::read(&fields, &runtime, &environment.interface));
+            tuning = judge.or_default(read)?;
         }
         let mut bandwidth = Bandwidth::default();
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
+        }
+        let mut table = None;
+        if reads.sbr {
+            table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
         }
         let dns = judge.or_default(read_dns(&fields, "dns"))?;
         let valid_attachments = match garbage::read(&fields) {
@@ -129,6 +147,7 @@ impl NetworkConfig {
             cni_version,
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            link,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
@@ -138,6 +157,7 @@ impl NetworkConfig {
             firewall,
             tuning,
             bandwidth,
+            table,
             backend,
             log_level: judge.or_default(read_log_level(&fields))?,
             log_file: judge.or_default(fields.text("logFile"))?.map(str::to_owned),
@@ -147,13 +167,13 @@ impl NetworkConfig {
             warnings: Vec::new(),
             raw: Value::Null,
         };
-        let sensible = config.judge_whole(environment.command);
+        let sensible = config.judge_whole(environment.command, reads.ipam);
         judge.or_default(sensible)?;
         Ok(Self { raw: Value::Object(raw), warnings: judge.warnings, ..config })
     }
 
     /// What only the whole can show.
-    fn judge_whole(&self, command: Command) -> Result<(), Error> {
+    fn judge_whole(&self, command: Command, makes_addresses: bool) -> Result<(), Error> {
         let addresses = !matches!(self.ipam, Ipam::None);
         if self.bridge.disable_container_interface && addresses {
             return Err(Error::Conflict {
@@ -161,7 +181,7 @@ impl NetworkConfig {
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
             });
         }
-        if command != Command::Add {
+        if command != Command::Add || !makes_addresses {
             return Ok(());
         }
         if !addresses && self.cni_version <= Version::V0_2_0 {
