@@ -18,5 +18,5 @@ mod walk;
 
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{ChainDropping, Delegation, Holder, Kernel, SandboxError};
+pub use kernel::{ChainDropping, Delegation, Holder, HostEnd, Kernel, SandboxError};
 pub use walk::{Host, ensure_or_undo};

@@ -12,6 +12,7 @@ mod port;
 mod range;
 mod record;
 mod route;
+mod settings;
 mod shaping;
 
 pub use attachment::{AttachmentKey, Part};
@@ -23,4 +24,5 @@ pub use port::{PortMapping, Protocol, Publication};
 pub use range::{Range, RangeSet};
 pub use record::{Lease, LeaseSource};
 pub use route::Route;
+pub use settings::LinkSettings;
 pub use shaping::{Rate, Shaping};

@@ -66,6 +66,7 @@ pub fn build(
         steps.push(Step::Shape(Shape {
             host_name: names::host_interface(key),
             ifb_name: names::shaping_interface(key),
+            ifb_mac: None,
             mtu: config.bridge.mtu.or(network.mtu),
             shaping: config.bandwidth,
         }));

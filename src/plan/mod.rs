@@ -5,7 +5,9 @@
 mod build;
 mod network;
 mod outcome;
+mod parts;
 mod routes;
+mod sources;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,9 @@ mod tests;
 pub use build::{Addressing, build};
 pub use network::{NetworkFacts, network, rules};
 pub use outcome::{outcome, tolerating};
+pub use parts::{Settings, SourceRoute, SourceTable, Sources};
 pub use routes::{effective_routes, first_address};
+pub use sources::{RoutingFacts, sources};
 pub use step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
 };

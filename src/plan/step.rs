@@ -8,6 +8,7 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::parts::{Settings, Sources};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::{
     AttachmentKey, FirewallBackend, Lease, LeaseSource, MacAddress, Publication, Route, Shaping,
@@ -54,6 +55,10 @@ pub enum Step {
     Shape(Shape),
     /// Published ports, masquerade and walls.
     Firewall(Box<Firewall>),
+    /// An interface that another plugin made has other settings.
+    Settings(Box<Settings>),
+    /// What is sent from an address is routed by a table of its own.
+    Sources(Box<Sources>),
 }
 
 /// See [`Step::Leases`].
@@ -208,6 +213,9 @@ pub struct Shape {
     pub host_name: String,
     /// The IFB device that limits what it sends.
     pub ifb_name: String,
+    /// Hardware address of the IFB device; the kernel's choice where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifb_mac: Option<MacAddress>,
     /// MTU of the IFB device.
     pub mtu: Option<u32>,
     /// The rates.
@@ -246,6 +254,10 @@ impl fmt::Display for Step {
             Self::Shape(step) => write!(f, "the rate limits of {}", step.host_name),
             Self::Firewall(step) => {
                 write!(f, "the {} rules of {}", step.backend, step.attachment.owner)
+            }
+            Self::Settings(step) => write!(f, "the settings of {} in {}", step.name, step.sandbox.path),
+            Self::Sources(step) => {
+                write!(f, "the routing by source of {} in {}", step.name, step.sandbox.path)
             }
         }
     }

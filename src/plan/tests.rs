@@ -62,6 +62,8 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Port(_) => "port",
             Step::Shape(_) => "shape",
             Step::Firewall(_) => "firewall",
+            Step::Settings(_) => "settings",
+            Step::Sources(_) => "sources",
         })
         .collect()
 }

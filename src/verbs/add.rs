@@ -9,6 +9,7 @@ use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
 
 use super::addressing::{self, Chosen};
+use super::allowlist;
 use super::network::{self, Provided};
 use super::{Call, Context, VerbError, deadline, ports, reap};
 
@@ -22,6 +23,7 @@ use super::{Call, Context, VerbError, deadline, ports, reap};
 pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     let key = call.key();
     let previous = addressing::previous_result(call)?;
+    allowlist::require_allowed(&call.config.tuning)?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     // The state outlives the borrow of the context that the pending record would else be.

@@ -2,6 +2,7 @@
 
 mod add;
 mod addressing;
+mod allowlist;
 mod check;
 mod del;
 mod error;

@@ -29,6 +29,11 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
                 Step::Claims(step) => {
                     kernel.state.release(&step.publications, &step.owner).map_err(Into::into)
                 }
+                Step::Shape(step) if !steps.iter().any(|step| matches!(step, Step::Link(_))) => {
+                    kernel.unshape(step)
+                }
+                Step::Settings(step) => kernel.restore_settings(step),
+                Step::Sources(step) => kernel.remove_sources(step),
                 _ => Ok(()),
             };
             if let Err(cause) = outcome {

@@ -1,11 +1,12 @@
 //! The container's end of the link.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::plan::Interface;
+use crate::plan::{Interface, Sandbox};
 use crate::sys::rtnl::{
     self, AddressSpec, Devconf, LinkChange, LinkTarget, RouteFilter, RouteMode, RouteSpec,
 };
@@ -33,12 +34,21 @@ impl Kernel {
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;
         }
-        if step.sysctl.is_empty() {
+        self.write_sysctls(&step.sandbox, &step.sysctl)
+    }
+
+    /// Sets sysctls of a container.
+    pub(super) fn write_sysctls(
+        &mut self,
+        sandbox: &Sandbox,
+        sysctls: &BTreeMap<String, String>,
+    ) -> Result<(), Cause> {
+        if sysctls.is_empty() {
             return Ok(());
         }
-        self.needed_sandbox(&step.sandbox)?
+        self.needed_sandbox(sandbox)?
             .netns
-            .enter(|| step.sysctl.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
+            .enter(|| sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
         Ok(())
     }
 
@@ -103,7 +113,7 @@ impl Kernel {
         if step.up {
             self.probe_routes(step, link.index, drifts)?;
         }
-        self.probe_sysctls(step, drifts)
+        self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
     }
 
     fn probe_routes(&mut self, step: &Interface, index: u32, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
@@ -135,15 +145,20 @@ impl Kernel {
         Ok(())
     }
 
-    fn probe_sysctls(&mut self, step: &Interface, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.sysctl.is_empty() {
+    pub(super) fn probe_sysctls(
+        &mut self,
+        sandbox: &Sandbox,
+        sysctls: &BTreeMap<String, String>,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if sysctls.is_empty() {
             return Ok(());
         }
         let values = self
-            .needed_sandbox(&step.sandbox)?
+            .needed_sandbox(sandbox)?
             .netns
-            .enter(|| step.sysctl.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
-        for ((key, expected), found) in step.sysctl.iter().zip(values) {
+            .enter(|| sysctls.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
+        for ((key, expected), found) in sysctls.iter().zip(values) {
             match found {
                 Ok(found) if same_words(&found, expected) => {}
                 Ok(found) => drifts.push(Drift::new(format!("sysctl {key}"), expected, found)),

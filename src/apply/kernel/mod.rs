@@ -19,7 +19,10 @@ mod ports;
 mod probe;
 mod rebuild;
 mod sandbox;
+mod settings;
 mod shape;
+mod shapers;
+mod sources;
 
 use std::rc::Rc;
 
@@ -36,6 +39,7 @@ pub use facts::ChainDropping;
 pub use ports::Holder;
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
+pub use shapers::HostEnd;
 
 /// The kernel and the state directory.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ impl Kernel {
             Step::Port(step) => self.ensure_port(step),
             Step::Shape(step) => self.ensure_shape(step),
             Step::Firewall(step) => self.ensure_firewall(step),
+            Step::Settings(step) => self.ensure_settings(step),
+            Step::Sources(step) => self.ensure_sources(step),
         }
     }
 }

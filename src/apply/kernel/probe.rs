@@ -31,6 +31,8 @@ impl Kernel {
             Step::Port(step) => self.probe_port(step, drifts),
             Step::Shape(step) => self.probe_shape(step, drifts),
             Step::Firewall(step) => self.probe_firewall(step, drifts),
+            Step::Settings(step) => self.probe_settings(step, drifts),
+            Step::Sources(step) => self.probe_sources(step, drifts),
         }
     }
 }

@@ -126,8 +126,9 @@ impl NetworkConfig {
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
-            let read = tuning::refuse_repeated(bytes)
-                .and_then(|()| tuning::read(&fields, &runtime, &environment.interface));
+            // Only the text itself shows a key that is there twice.
+            let unique = fields.get("sysctl").map_or(Ok(()), |_| tuning::refuse_repeated(bytes));
+            let read = unique.and_then(|()| tuning::read(&fields, &runtime, &environment.interface));
             tuning = judge.or_default(read)?;
         }
         let mut bandwidth = Bandwidth::default();

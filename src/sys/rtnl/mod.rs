@@ -12,6 +12,7 @@ mod link;
 mod neighbour;
 mod reading;
 mod route;
+mod rule;
 mod set;
 mod tc;
 mod tc_query;
@@ -31,9 +32,10 @@ pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
 };
+pub use rule::{Rule, add_rule, delete_rule, rules};
 pub use set::{Devconf, LinkChange, LinkTarget, set_link};
 pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
-pub use tc_query::{Qdisc, Redirect, qdiscs, redirects};
+pub use tc_query::{Qdisc, Redirect, ingress_links, qdiscs, redirects};
 pub use veth::{Veth, create_veth};
 
 #[cfg(test)]
