@@ -14,6 +14,7 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod faces;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
