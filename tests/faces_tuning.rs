@@ -242,6 +242,9 @@ fn bad_input_is_refused_side_by_side() {
             assert_eq!(outcome.stdout.trim_end().lines().next_back(), Some("}"), "one document and no more");
             if whose == Whose::Ours {
                 assert_eq!(found, code, "{keys}: {text}");
+            } else {
+                // What the reference saved before it failed.
+                let _ = fs::remove_file(saved(&a));
             }
         }
     }
