@@ -14,9 +14,13 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod kernel;
+mod loopback;
 mod walk;
 
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{ChainDropping, Delegation, Holder, HostEnd, Kernel, SandboxError};
+pub use kernel::{
+    ChainDropping, Delegation, Holder, HostEnd, HostSide, Kernel, SandboxError, is_own_program,
+};
+pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Arguments;
+use super::{Arguments, Defaults};
 use crate::model::{
     AttachmentKey, IngressPolicy, MacAddress, MacvlanMode, PortMapping, RangeSet, Route, Shaping,
 };
@@ -22,6 +22,8 @@ pub struct NetworkConfig {
     pub name: String,
     /// `type` as written.
     pub kind: String,
+    /// What the face that read it reads, and what absent keys mean to it.
+    pub defaults: Defaults,
     /// What kind of interface is made.
     pub link: LinkKeys,
     /// Keys of the reference `bridge`, and what `ptp` and `macvlan` share with it.

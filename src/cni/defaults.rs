@@ -109,6 +109,8 @@ pub struct Defaults {
     pub hairpin: bool,
     /// `ipam.type`, also where `ipam` is absent; `None` makes such an attachment one of layer 2.
     pub ipam: Option<&'static str>,
+    /// Whether `ipam` is of that type whatever it says: an IPAM plugin is known by its name alone.
+    pub is_ipam: bool,
 }
 
 impl Defaults {
@@ -125,6 +127,7 @@ impl Defaults {
         ip_masq: true,
         hairpin: true,
         ipam: Some("host-local"),
+        is_ipam: false,
     };
 
     /// Those of the reference `bridge`: everything is off until it is asked for.
@@ -140,7 +143,13 @@ impl Defaults {
         ip_masq: false,
         hairpin: false,
         ipam: None,
+        is_ipam: false,
     };
+
+    /// Whether it is linkspan's own face, which is free to do more than a reference plugin.
+    pub fn is_own(&self) -> bool {
+        self.reads == Reads::ALL
+    }
 
     /// The keys of `bridge` where none is written.
     pub fn bridge_keys(&self) -> BridgeKeys {

@@ -57,6 +57,18 @@ pub struct Ip {
     pub extra: Map<String, Value>,
 }
 
+impl CniResult {
+    /// The addresses of the container's interface of a name. One that no interface is named for counts, as in the
+    /// reference: the plugin that gave it made but one.
+    pub fn addresses_on(&self, name: &str) -> Vec<IpAddr> {
+        let is_on = |ip: &&Ip| {
+            let interface = ip.interface.and_then(|index| self.interfaces.get(index));
+            interface.is_none_or(|interface| interface.name == name && !interface.sandbox.is_empty())
+        };
+        self.ips.iter().filter(is_on).map(|ip| ip.address.ip()).collect()
+    }
+}
+
 impl Interface {
     /// An interface on the host, or with `sandbox` in a container.
     pub fn new(name: impl Into<String>, mac: MacAddress, sandbox: impl Into<String>) -> Self {

@@ -11,7 +11,8 @@ use crate::model::{AttachmentKey, IngressPolicy, MacAddress, Publication};
 pub struct NetworkRules {
     /// The network's name.
     pub network: String,
-    /// Its bridge, by name: rules match names, which survive a bridge being made again.
+    /// Its bridge, by name: rules match names, which survive a bridge being made again. Empty where it has none, and
+    /// each attachment a host interface of its own ([`AttachmentRules::host_interface`]).
     pub bridge: String,
     /// Whether what leaves the network is masqueraded (`ipMasq`).
     pub masquerade: bool,
@@ -37,6 +38,30 @@ pub struct NetworkRules {
     pub conditions_v6: Vec<String>,
 }
 
+impl NetworkRules {
+    /// A network that asks for nothing.
+    pub fn bare(network: &str, admin_chain: &str) -> Self {
+        Self {
+            network: network.to_owned(),
+            bridge: String::new(),
+            masquerade: false,
+            hairpin: false,
+            masquerade_all: false,
+            ingress: IngressPolicy::Open,
+            admin_chain: admin_chain.to_owned(),
+            mark_bit: 0,
+            mark_chain: None,
+            conditions_v4: Vec::new(),
+            conditions_v6: Vec::new(),
+        }
+    }
+
+    /// Whether any packet is treated otherwise than without these rules.
+    pub fn acts(&self) -> bool {
+        self.masquerade || self.hairpin || self.masquerade_all || self.ingress != IngressPolicy::Open
+    }
+}
+
 /// The dynamic part: what one attachment adds, and takes away again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentRules {
@@ -48,6 +73,9 @@ pub struct AttachmentRules {
     pub addresses: Vec<IpAddr>,
     /// Its published ports; no two collide.
     pub publications: Vec<Publication>,
+    /// Whether the walls around a host interface of its own are its, where the network has no bridge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub walls: bool,
     /// The one source MAC it may send with, where spoofing is guarded against (`macspoofchk`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<MacAddress>,
@@ -102,6 +130,7 @@ pub(crate) mod samples {
             host_interface: format!("lks0000000000{last:02x}"),
             addresses,
             publications,
+            walls: false,
             only_mac: Some("02:00:00:00:00:01".parse().unwrap()),
         }
     }

@@ -112,7 +112,7 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
         vlan_filtering: keys.vlan.is_some() || !keys.vlan_trunk.is_empty(),
         gateway_vlan: keys.vlan.filter(|_| keys.is_gateway),
         // For ports published by containers of this network, now or later: packets from 127.0.0.1 are routed to it.
-        route_localnet: config.portmap.snat && has_v4,
+        route_localnet: config.defaults.reads.portmap && config.portmap.snat && has_v4,
     }
 }
 
@@ -210,8 +210,11 @@ fn firewall(
             host_interface: names::host_interface(key),
             addresses,
             publications,
+            walls: false,
             only_mac: config.bridge.mac_spoof_check.then_some(mac),
         },
+        // The reference leaves that to its plugin `firewall`.
+        admit: config.defaults.reads.firewall,
     }
 }
 
@@ -219,6 +222,8 @@ impl Firewall {
     /// Whether there is anything to write: a layer-2 attachment without a guard needs no rule at all.
     fn has_effect(&self, config: &NetworkConfig) -> bool {
         let addressed = config.ipam != Ipam::None && !self.attachment.addresses.is_empty();
-        addressed || self.attachment.only_mac.is_some()
+        // The base chains are there for linkspan's own networks, whatever they ask for.
+        let needed = config.defaults.is_own() || self.network.acts();
+        (addressed && needed) || self.attachment.only_mac.is_some()
     }
 }

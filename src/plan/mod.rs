@@ -13,11 +13,12 @@ mod step;
 mod tests;
 
 pub use build::{Addressing, build};
-pub use network::{NetworkFacts, network, rules};
+pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{outcome, tolerating};
 pub use parts::{Settings, SourceRoute, SourceTable, Sources};
 pub use routes::{effective_routes, first_address};
 pub use sources::{RoutingFacts, sources};
 pub use step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
+    Step, Upon, Vlans,
 };

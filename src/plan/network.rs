@@ -1,5 +1,7 @@
 //! What belongs to a network rather than to one attachment of it.
 
+use serde::Deserialize as _;
+
 use crate::cni::{Backend, Ipam, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, Network, Range};
@@ -26,7 +28,8 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         name: config.name.clone(),
         bridge: facts.bridge,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
-        mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
+        // The reference leaves it to the kernel.
+        mtu: config.defaults.is_own().then(|| facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {
             Backend::Nftables => FirewallBackend::Nftables,
             Backend::Iptables => FirewallBackend::Iptables,
@@ -38,19 +41,34 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
     }
 }
 
-/// The static rules that a configuration asks for.
+/// The static rules that a configuration asks for. A face knows some of them; the others are as the other plugins of
+/// the list have left them.
 pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
-    NetworkRules {
-        network: config.name.clone(),
-        bridge: network.bridge.clone(),
-        masquerade: config.bridge.ip_masq && config.ipam != Ipam::None,
-        hairpin: config.portmap.snat && config.ipam != Ipam::None,
-        masquerade_all: config.portmap.masq_all,
-        ingress: config.firewall.ingress,
-        admin_chain: config.firewall.admin_chain.clone(),
-        mark_bit: config.portmap.mark_masq_bit,
-        mark_chain: config.portmap.external_set_mark_chain.clone(),
-        conditions_v4: config.portmap.conditions_v4.clone(),
-        conditions_v6: config.portmap.conditions_v6.clone(),
+    let reads = config.defaults.reads;
+    let recorded = if config.defaults.is_own() { None } else { written(network) };
+    let mut rules = recorded
+        .unwrap_or_else(|| NetworkRules::bare(&config.name, &config.defaults.firewall_keys().admin_chain));
+    rules.bridge.clone_from(&network.bridge);
+    let addressed = config.ipam != Ipam::None;
+    if reads.bridge {
+        rules.masquerade = config.bridge.ip_masq && addressed;
     }
+    if reads.portmap {
+        rules.hairpin = config.portmap.snat && (addressed || !reads.ipam);
+        rules.masquerade_all = config.portmap.masq_all;
+        rules.mark_bit = config.portmap.mark_masq_bit;
+        rules.mark_chain.clone_from(&config.portmap.external_set_mark_chain);
+        rules.conditions_v4.clone_from(&config.portmap.conditions_v4);
+        rules.conditions_v6.clone_from(&config.portmap.conditions_v6);
+    }
+    if reads.firewall {
+        rules.ingress = config.firewall.ingress;
+        rules.admin_chain.clone_from(&config.firewall.admin_chain);
+    }
+    rules
+}
+
+/// The static rules as last written; `None` where none were.
+pub fn written(network: &Network) -> Option<NetworkRules> {
+    NetworkRules::deserialize(&network.rules).ok()
 }

@@ -18,7 +18,7 @@ pub fn outcome(
 ) -> CniResult {
     let mut result = previous.unwrap_or_default();
     let Some(link) = plan.link() else { return result };
-    let mtu = config.bridge.mtu;
+    let mtu = config.bridge.mtu.filter(|_| config.defaults.is_own());
     let mut interface = |name: &str, mac: Option<MacAddress>, sandbox: Option<&str>| {
         result.interfaces.push(Interface {
             name: name.to_owned(),

@@ -37,12 +37,16 @@ pub struct Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "step")]
 pub enum Step {
+    /// The interface that a part is added to is there. Another plugin's: `absent` leaves it.
+    Upon(Upon),
     /// The addresses are held.
     Leases(Leases),
     /// The host ports are held.
     Claims(Claims),
     /// The host forwards packets. Shared: `absent` leaves it.
     Forwarding(Forwarding),
+    /// Packets from 127.0.0.1 may be routed to a host interface. Shared: `absent` leaves it.
+    Localnet(Localnet),
     /// The bridge is there. Shared: `absent` leaves it.
     Bridge(Bridge),
     /// The veth pair is there, one end in the container, the other on the bridge.
@@ -59,6 +63,22 @@ pub enum Step {
     Settings(Box<Settings>),
     /// What is sent from an address is routed by a table of its own.
     Sources(Box<Sources>),
+}
+
+/// See [`Step::Upon`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upon {
+    /// The container's namespace. Where its path means another by now, the container is gone.
+    pub sandbox: Sandbox,
+    /// Interface name in it.
+    pub name: String,
+}
+
+/// See [`Step::Localnet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Localnet {
+    /// The host interface, or bridge, that leads to the container.
+    pub interface: String,
 }
 
 /// See [`Step::Leases`].
@@ -231,12 +251,19 @@ pub struct Firewall {
     pub network: NetworkRules,
     /// The attachment's part.
     pub attachment: AttachmentRules,
+    /// Whether the network is let through a FORWARD chain of iptables that drops.
+    #[serde(default = "always", skip_serializing_if = "Clone::clone")]
+    pub admit: bool,
+}
+
+const fn always() -> bool {
+    true
 }
 
 impl Step {
     /// Whether the step belongs to the network, so that the end of an attachment leaves it.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding(_) | Self::Bridge(_))
+        matches!(self, Self::Forwarding(_) | Self::Localnet(_) | Self::Bridge(_) | Self::Upon(_))
     }
 }
 
@@ -244,6 +271,8 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Upon(step) => write!(f, "the interface {} in {}", step.name, step.sandbox.path),
+            Self::Localnet(step) => write!(f, "route_localnet of {}", step.interface),
             Self::Leases(step) => write!(f, "the addresses of {}", step.owner),
             Self::Claims(step) => write!(f, "the host ports of {}", step.owner),
             Self::Forwarding(_) => f.write_str("IP forwarding on the host"),
@@ -268,6 +297,14 @@ impl Plan {
     pub fn interface(&self) -> Option<&Interface> {
         self.steps.iter().find_map(|step| match step {
             Step::Interface(interface) => Some(interface),
+            _ => None,
+        })
+    }
+
+    /// The interface of another plugin that the plan adds to, where it does.
+    pub fn upon(&self) -> Option<&Upon> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Upon(upon) => Some(upon),
             _ => None,
         })
     }

@@ -64,6 +64,8 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Firewall(_) => "firewall",
             Step::Settings(_) => "settings",
             Step::Sources(_) => "sources",
+            Step::Upon(_) => "upon",
+            Step::Localnet(_) => "localnet",
         })
         .collect()
 }

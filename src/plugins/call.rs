@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::apply::Kernel;
+use crate::apply::{Kernel, is_own_program};
 use crate::cni::{
-    self, ABOUT, CniError, CniResult, Command, Environment, LogLevel, NetworkConfig, Strictness,
+    self, ABOUT, CniError, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness,
     version_of_input,
 };
 use crate::store::State;
@@ -29,7 +29,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     }
     let strictness = Strictness::of(environment.command);
     let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {
-        Ok(config) => config,
+        Ok(config) => delegated(config, &environment),
         Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
     };
     let mut journal = Journal::new(config.log_level);
@@ -47,6 +47,23 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     }
 }
 
+/// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
+/// binary: then it is run in this process.
+fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
+    if config.defaults.is_own() || config.defaults.is_ipam {
+        return config;
+    }
+    let plugin = match &config.ipam {
+        Ipam::HostLocal(_) => "host-local",
+        Ipam::Static { .. } => "static",
+        Ipam::Delegated { .. } | Ipam::None => return config,
+    };
+    if !is_own_program(plugin, &environment.path) {
+        config.ipam = Ipam::Delegated { plugin: plugin.to_owned() };
+    }
+    config
+}
+
 /// Runs the verb, and gives its document, the result of ADD or nothing.
 fn serve(
     face: Face,
@@ -54,6 +71,13 @@ fn serve(
     config: &NetworkConfig,
     journal: Journal,
 ) -> (Result<String, CniError>, Journal) {
+    if face == Face::Loopback {
+        let call = Call { environment, config };
+        return (
+            verbs::loopback::obey(&call).map_err(CniError::from).and_then(|r| printed(r, config)),
+            journal,
+        );
+    }
     let state = match State::open(&State::default_root()) {
         Ok(state) => Rc::new(state),
         Err(error) => return (Err(VerbError::from(error).into()), journal),
@@ -61,14 +85,18 @@ fn serve(
     let kernel = Kernel::new(Rc::clone(&state));
     let mut cx = Context { state, kernel, journal };
     let call = Call { environment, config };
-    let outcome = obey(face, &mut cx, &call).map_err(CniError::from).and_then(|result| match result {
-        Some(result) => result.to_json(config.cni_version).map_err(CniError::from),
-        None => Ok(String::new()),
-    });
+    let outcome = obey(face, &mut cx, &call).map_err(CniError::from).and_then(|r| printed(r, config));
     let Context { kernel, journal, .. } = cx;
     // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
     std::mem::forget(kernel);
     (outcome, journal)
+}
+
+fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, CniError> {
+    match result {
+        Some(result) => result.to_json(config.cni_version).map_err(CniError::from),
+        None => Ok(String::new()),
+    }
 }
 
 /// The verb of a call, as the face does it: one that makes an interface, or one that adds its part to it.
@@ -80,6 +108,16 @@ fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResul
             Command::Check => verbs::parts::check(cx, call, part).map(|()| None),
             Command::Gc => verbs::parts::gc(cx, call, part).map(|()| None),
             Command::Status => verbs::parts::status(cx, call, part).map(|()| None),
+            Command::Version => Ok(None),
+        };
+    }
+    if matches!(face, Face::HostLocal | Face::Static) {
+        return match call.environment.command {
+            Command::Add => verbs::ipam::add(cx, call).map(Some),
+            Command::Del => verbs::ipam::del(cx, call).map(|()| None),
+            Command::Check => verbs::ipam::check(cx, call).map(|()| None),
+            Command::Gc => verbs::ipam::gc(cx, call).map(|()| None),
+            Command::Status => verbs::ipam::status(cx, call).map(|()| None),
             Command::Version => Ok(None),
         };
     }

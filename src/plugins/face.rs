@@ -104,7 +104,8 @@ impl Face {
                 return Defaults { link: LinkKind::Macvlan, bridge: None, mac, ..Defaults::REFERENCE };
             }
             Self::HostLocal | Self::Static => {
-                (Reads { ipam: true, arguments: true, ..none }, Version::V0_1_0)
+                let reads = Reads { ipam: true, arguments: true, ..none };
+                return Defaults { reads, ipam: Some(self.name()), is_ipam: true, ..Defaults::REFERENCE };
             }
             Self::Portmap => (Reads { portmap: true, ..none }, Version::V0_1_0),
             Self::Firewall => (Reads { firewall: true, ..none }, Version::V0_4_0),

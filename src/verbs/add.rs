@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::{ApplyError, Host, ensure_or_undo};
+use crate::apply::{ApplyError, Host};
 use crate::cni::{CniResult, Ipam, LogLevel};
+use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
@@ -69,13 +70,16 @@ fn attach(
     record: Record<Plan>,
 ) -> Result<Record<Plan>, VerbError> {
     let prepared = match pending.rewrite(&record) {
-        Ok(()) => network::prepare(cx, call.config, provided),
+        Ok(()) => {
+            let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
+            network::prepare(cx, call.config, provided, needed)
+        }
         Err(error) => Err(error.into()),
     };
     if let Err(error) = prepared {
         return Err(abandon(cx, pending, &record.plan, error));
     }
-    if let Err(error) = ensure_or_undo(&mut cx.kernel, &record.plan) {
+    if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         close(pending, &error)?;
         return Err(error.into());
     }

@@ -16,14 +16,7 @@ use super::{Call, Context, VerbError, addressing, deadline, reap};
 /// [`VerbError::Config`] where the configuration does not say which attachments are valid: nothing is touched then.
 /// [`VerbError::Several`] with all that could not be taken away.
 pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
-    let Some(valid) = &call.config.valid_attachments else {
-        return Err(VerbError::Config(
-            "GC without the key 'cni.dev/valid-attachments' is refused: it would take every container's network \
-             away; an empty list says that none is valid"
-                .to_owned(),
-        ));
-    };
-    let valid: HashSet<&AttachmentKey> = valid.iter().collect();
+    let valid: HashSet<&AttachmentKey> = valid_attachments(call)?.iter().collect();
     let mut failures = Vec::new();
     let wanted = doom_stale(cx, call, &valid)?;
     match reap::reap(cx, &wanted) {
@@ -43,6 +36,20 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         failures.push(error.to_string());
     }
     if failures.is_empty() { Ok(()) } else { Err(VerbError::Several(failures)) }
+}
+
+/// The attachments that are valid.
+///
+/// # Errors
+/// [`VerbError::Config`] where the configuration does not say.
+pub(super) fn valid_attachments<'a>(call: &'a Call) -> Result<&'a [AttachmentKey], VerbError> {
+    call.config.valid_attachments.as_deref().ok_or_else(|| {
+        VerbError::Config(
+            "GC without the key 'cni.dev/valid-attachments' is refused: it would take every container's network \
+             away; an empty list says that none is valid"
+                .to_owned(),
+        )
+    })
 }
 
 /// Marks the network's attachments that are not valid, and all ADDs that were killed.

@@ -47,16 +47,52 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
     if let Some(bridge) = &config.bridge.bridge {
         network.bridge.clone_from(bridge);
     }
-    match config.backend {
-        Backend::Nftables => network.backend = FirewallBackend::Nftables,
-        Backend::Iptables => network.backend = FirewallBackend::Iptables,
-        Backend::Auto => {}
+    if network.bridge.is_empty() {
+        // Until now its interfaces were another plugin's.
+        let (others, _) = cx.state.networks()?;
+        let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
+        network.bridge =
+            cx.kernel.free_bridge_name(&config.name, &used).map_err(|cause| of_network(config, cause))?;
     }
+    network.backend = backend_of(config, network.backend);
     if needs_subnet(config) && network.automatic.is_empty() {
         let range = automatic(cx, config, &network.bridge)?;
         network.automatic = vec![vec![range]];
     }
     Ok(Provided { network, recorded })
+}
+
+/// The network of a part, whose interface another plugin has made on `bridge` (empty: on none). Called under the main
+/// lock.
+///
+/// # Errors
+/// Where its record cannot be read.
+pub(super) fn provide_to_part(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<Provided, VerbError> {
+    let recorded = cx.state.network(&config.name)?;
+    let mut network = match recorded.clone() {
+        Some(network) => network,
+        None => {
+            let has_nftables = cx.kernel.has_nftables();
+            let bridge = bridge.to_owned();
+            plan::network(config, NetworkFacts { bridge, uplink_mtu: None, has_nftables, automatic: None })
+        }
+    };
+    bridge.clone_into(&mut network.bridge);
+    network.backend = backend_of(config, network.backend);
+    Ok(Provided { network, recorded })
+}
+
+/// The backend that is written, or else the one that was chosen.
+fn backend_of(config: &NetworkConfig, chosen: FirewallBackend) -> FirewallBackend {
+    match config.backend {
+        Backend::Nftables => FirewallBackend::Nftables,
+        Backend::Iptables => FirewallBackend::Iptables,
+        Backend::Auto => chosen,
+    }
 }
 
 fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbError> {
@@ -110,8 +146,13 @@ pub(super) fn refuse_clash(cx: &mut Context, provided: &Provided, plan: &Plan) -
     Ok(())
 }
 
-/// Writes down the network's choices and, where they changed, its static rules. Called under the main lock, before
-/// the attachment's own steps; costs nothing where nothing changed.
+/// Whether an attachment of the network needs the network's static rules.
+pub(super) fn needs_rules(config: &NetworkConfig, rules: &NetworkRules) -> bool {
+    if config.defaults.is_own() { config.ipam != Ipam::None } else { rules.acts() }
+}
+
+/// Writes down the network's choices and, where they changed and `needed` says that somebody uses them, its static
+/// rules. Called under the main lock, before the attachment's own steps; costs nothing where nothing changed.
 ///
 /// # Errors
 /// Where the state directory or the firewall refuses.
@@ -119,6 +160,7 @@ pub(super) fn prepare(
     cx: &mut Context,
     config: &NetworkConfig,
     provided: &Provided,
+    needed: impl FnOnce(&NetworkRules) -> bool,
 ) -> Result<(), VerbError> {
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
@@ -127,11 +169,9 @@ pub(super) fn prepare(
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let old: Option<NetworkRules> = recorded
-        .as_ref()
-        .filter(|old| old.backend == network.backend)
-        .and_then(|old| serde_json::from_value(old.rules.clone()).ok());
-    if old.as_ref() != Some(&rules) && config.ipam != Ipam::None {
+    let old: Option<NetworkRules> =
+        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
+    if old.as_ref() != Some(&rules) && needed(&rules) {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
     }
     Ok(cx.state.put_network(&wanted)?)

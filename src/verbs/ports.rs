@@ -37,7 +37,19 @@ pub(super) fn refuse_taken(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<(), VerbError> {
-    for publication in expected(call, network) {
+    refuse_each_taken(cx, &expected(call, network), key)
+}
+
+/// The same, where the targets are known.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_each_taken(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    for publication in publications.iter().copied() {
         if let Some(owner) = cx.state.owner(&publication)?
             && !gives_way(cx, &owner, key)?
         {
@@ -64,13 +76,16 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
     if known.contains(&owner) {
         // A container that died without DEL took its end of the link with it.
         let gone = match cx.state.find::<Plan>(&owner)? {
-            Some(Found { stage: Stage::Ready, record }) => cx.kernel.has_lost_its_link(&record.plan)?,
+            Some(Found { stage: Stage::Ready, record }) => {
+                cx.kernel.has_lost_its_link(&record.plan)?
+                    || cx.kernel.has_lost_its_container(&record.plan)?
+            }
             _ => false,
         };
         if gone {
             cx.journal
                 .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
-            reap::evict(cx, &owner)?;
+            reap::evict(cx, &owner.attachment())?;
         }
         return Ok(gone);
     }

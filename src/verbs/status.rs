@@ -30,6 +30,17 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     if has_nftables { forwarding_is_open(cx, backend, recorded.is_none()) } else { Ok(()) }
 }
 
+/// Says whether a part that is made of firewall rules could be added.
+///
+/// # Errors
+/// [`VerbError::NotReady`] with code 50.
+pub(super) fn status_of_part(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    let recorded = cx.state.network(&call.config.name)?;
+    state_is_writable(cx)?;
+    let has_nftables = cx.kernel.has_nftables();
+    firewall_is_there(cx, call, recorded.as_ref(), has_nftables).map(drop)
+}
+
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
     cx.state.probe_writable().map_err(|error| {
         let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -72,7 +83,11 @@ fn bridge_has_room(cx: &mut Context, network: &Network) -> Result<(), VerbError>
     }
 }
 
-fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> Result<(), VerbError> {
+pub(super) fn pool_has_room(
+    cx: &mut Context,
+    call: &Call,
+    recorded: Option<&Network>,
+) -> Result<(), VerbError> {
     let Ipam::HostLocal(host_local) = &call.config.ipam else { return Ok(()) };
     let LeaseSource::Files { directory } = addressing::source(cx, call)? else { return Ok(()) };
     let Some(directory) = cx.state.existing_lease_directory(Path::new(&directory))? else { return Ok(()) };

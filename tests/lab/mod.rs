@@ -14,6 +14,7 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod chain;
 pub mod faces;
 pub mod hold;
 pub mod icmp;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+pub use chain::{Bin, Chain};
 pub use outcome::Outcome;
 pub use outside::Outside;
 pub use plugin::Plugin;

@@ -9,7 +9,7 @@ use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
-use crate::plan::{Firewall, Step};
+use crate::plan::{self, Firewall, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
 use crate::sys::nfnetlink::conntrack::{self, FlowEnd, Flows};
@@ -32,7 +32,9 @@ impl Kernel {
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
                 self.add_elements(&elements)?;
-                self.admit_through_drop(&step.network)?;
+                if step.admit && !step.network.bridge.is_empty() {
+                    self.admit_through_drop(&step.network)?;
+                }
             }
         }
         self.forget_flows(&step.attachment)
@@ -260,9 +262,12 @@ impl Kernel {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
+        // Another plugin of the list, or a changed configuration, may have written the network's rules since.
+        let current = self.state.network(&step.network.network)?.as_ref().and_then(plan::written);
+        let current = current.as_ref().unwrap_or(&step.network);
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.push((names::chain(&step.network.network), nft::network_rule_count(&step.network)));
+        chains.push((names::chain(&step.network.network), nft::network_rule_count(current)));
         for (chain, count) in chains {
             // An administrator may have added rules of their own; fewer than ours are ours gone.
             let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
@@ -276,7 +281,7 @@ impl Kernel {
             }
         }
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
-        elements.extend(nft::network_elements(&step.network));
+        elements.extend(nft::network_elements(current));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
             let Some(reply) = found else {

@@ -164,15 +164,13 @@ impl Kernel {
         also: &[&NetworkRules],
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
-        let (recorded, _) = self.state.networks()?;
+        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
         let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for network in recorded.into_iter().filter(|network| network.backend == FirewallBackend::Iptables) {
-            let Ok(rules) = serde_json::from_value::<NetworkRules>(network.rules) else { continue };
+        for rules in self.networks_on(FirewallBackend::Iptables, &ready)? {
             if !networks.iter().any(|known| known.network == rules.network) {
                 networks.push(rules);
             }
         }
-        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
         let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
         let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> = ready
             .iter()

@@ -23,6 +23,7 @@ mod settings;
 mod shape;
 mod shapers;
 mod sources;
+mod upon;
 
 use std::rc::Rc;
 
@@ -34,12 +35,13 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
-pub use delegate::Delegation;
+pub use delegate::{Delegation, is_own_program};
 pub use facts::ChainDropping;
 pub use ports::Holder;
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
 pub use shapers::HostEnd;
+pub use upon::HostSide;
 
 /// The kernel and the state directory.
 #[derive(Debug)]
@@ -73,6 +75,9 @@ impl Kernel {
         match step {
             // Taken before the plan was built, since the plan follows from them.
             Step::Leases(_) => Ok(()),
+            // Another plugin made it, a moment ago.
+            Step::Upon(_) => Ok(()),
+            Step::Localnet(step) => Self::ensure_localnet(step),
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),

@@ -7,6 +7,8 @@ use super::{Cause, Drift, Kernel};
 impl Kernel {
     pub(super) fn probe_step(&mut self, step: &Step, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         match step {
+            Step::Upon(step) => self.probe_upon(step, drifts),
+            Step::Localnet(step) => Self::probe_localnet(step, drifts),
             Step::Leases(step) => self.probe_leases(step, drifts),
             Step::Claims(step) => {
                 for publication in &step.publications {

@@ -95,7 +95,7 @@ impl NetworkConfig {
         } else {
             Arguments::default()
         };
-        let runtime = Runtime::read(&fields, &arguments, defaults.mac, &mut judge)?;
+        let runtime = Runtime::read(&fields, &arguments, defaults, &mut judge)?;
         let mut bridge = defaults.bridge_keys();
         let mut link = LinkKeys::Bridge;
         match defaults.link {
@@ -123,7 +123,7 @@ impl NetworkConfig {
         if reads.portmap {
             portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
         }
-        let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
+        let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
             // Only the text itself shows a key that is there twice.
@@ -139,7 +139,7 @@ impl NetworkConfig {
         if reads.sbr {
             table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
         }
-        let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -148,6 +148,7 @@ impl NetworkConfig {
             cni_version,
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            defaults: *defaults,
             link,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },

@@ -6,7 +6,7 @@ use super::{Judge, read_dns};
 use crate::cni::Arguments;
 use crate::cni::address::parse_request;
 use crate::cni::config::{Dns, RequestedAddress};
-use crate::cni::defaults::MacSource;
+use crate::cni::defaults::{Defaults, MacSource, Reads};
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::MacAddress;
@@ -35,7 +35,7 @@ impl<'a> Runtime<'a> {
     pub(super) fn read(
         fields: &Fields<'a>,
         arguments: &Arguments,
-        mac_sources: &[MacSource],
+        defaults: &Defaults,
         judge: &mut Judge,
     ) -> Result<Self, Error> {
         let capabilities = judge.or_default(fields.object("runtimeConfig"))?;
@@ -48,12 +48,16 @@ impl<'a> Runtime<'a> {
             arguments,
             args.as_ref(),
             capabilities.as_ref(),
-            mac_sources,
+            defaults.mac,
         ))?;
+        let reads = defaults.reads;
+        let requests = |source: Option<&Fields<'_>>| read_requests(source.filter(|_| reads.ipam));
+        // No reference plugin that is a face takes DNS from a capability.
+        let with_dns = capabilities.as_ref().filter(|_| reads == Reads::ALL);
         Ok(Self {
-            args_ips: judge.or_default(read_requests(args.as_ref()))?,
-            capability_ips: judge.or_default(read_requests(capabilities.as_ref()))?,
-            dns: judge.or_default(read_capability_dns(capabilities.as_ref()))?,
+            args_ips: judge.or_default(requests(args.as_ref()))?,
+            capability_ips: judge.or_default(requests(capabilities.as_ref()))?,
+            dns: judge.or_default(read_capability_dns(with_dns))?,
             argument_ips: arguments.ips.clone(),
             argument_gateways: arguments.gateways.clone(),
             mac,

@@ -45,12 +45,16 @@ pub fn network_rule_count(rules: &NetworkRules) -> usize {
 
 fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
     let back = |statements: Statements| statements.then(&Verdict::Return);
+    let has_bridge = !rules.bridge.is_empty();
     let mut chain = Vec::with_capacity(7);
     if rules.hairpin {
         // Without it a container would answer its neighbour directly, from an address that the neighbour never asked.
-        chain.push(Statements::new().to(&rules.bridge).published().masquerade());
+        let out = if has_bridge { Statements::new().to(&rules.bridge) } else { Statements::new() };
+        chain.push(out.published().masquerade());
     }
-    chain.push(back(Statements::new().to(&rules.bridge)));
+    if has_bridge {
+        chain.push(back(Statements::new().to(&rules.bridge)));
+    }
     if rules.masquerade {
         let link_local = [&[0xfe, 0x80][..], &[0; 14]].concat();
         let ten_bits = [&[0xff, 0xc0][..], &[0; 14]].concat();
@@ -67,9 +71,16 @@ fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
 
 /// The bridge's elements of the shared sets. They stay when attachments go, and networks on one bridge share them.
 pub fn network_elements(rules: &NetworkRules) -> Vec<Element> {
-    let owner = format!("network {}", rules.network);
-    let bridge = interface_key(&rules.bridge);
-    let element = |set: Set, key: &[u8]| Element::new(set, key.to_vec(), Leads::Nowhere, &owner);
+    if rules.bridge.is_empty() {
+        return Vec::new();
+    }
+    interface_elements(rules, &rules.bridge, &format!("network {}", rules.network))
+}
+
+/// The elements of a bridge, or of the host interface of one attachment.
+fn interface_elements(rules: &NetworkRules, interface: &str, owner: &str) -> Vec<Element> {
+    let bridge = interface_key(interface);
+    let element = |set: Set, key: &[u8]| Element::new(set, key.to_vec(), Leads::Nowhere, owner);
     let pair = [bridge, bridge].concat();
     let mut elements = Vec::new();
     match rules.ingress {
@@ -104,6 +115,9 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
             let (set, key) = key::egress(*address);
             elements.push(Element::new(set, key, Leads::Goto(chain.clone()), &owner));
         }
+    }
+    if attachment.walls && network.bridge.is_empty() {
+        elements.extend(interface_elements(network, &attachment.host_interface, &owner));
     }
     if let Some(mac) = attachment.only_mac {
         let interface = interface_key(&attachment.host_interface);

@@ -83,8 +83,12 @@ impl Set {
     /// Those of table `bridge linkspan`.
     pub const BRIDGE: [Self; 2] = [Self::Guarded, Self::Macs];
 
-    /// Those of both tables whose elements belong to attachments, and may so be orphans.
-    pub const OF_ATTACHMENTS: [Self; 8] = [
+    /// Those of both tables whose elements may belong to attachments, and so be orphans.
+    pub const OF_ATTACHMENTS: [Self; 12] = [
+        Self::Walled,
+        Self::Within,
+        Self::Apart,
+        Self::MasqueradeAll,
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,

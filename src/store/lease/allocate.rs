@@ -126,7 +126,7 @@ impl<'a> Taking<'a> {
         if address.is_none() && directory.reclaim_empty()? > 0 {
             address = self.choose(set, last)?;
         }
-        let Some(address) = address else { return Err(directory.exhaustion(set)) };
+        let Some(address) = address else { return Err(directory.exhaustion(index, set)) };
         if let Some(file) = file {
             // A hint for the next search, not worth a failed ADD. Longer than before or shorter: never empty.
             let now = address.to_string();
@@ -232,21 +232,26 @@ impl LeaseDirectory {
     /// [`StoreError::Io`].
     pub fn exhausted(&self, range_sets: &[RangeSet]) -> Result<Option<StoreError>> {
         let held = self.held()?;
-        let is_full = |set: &&RangeSet| {
+        let is_full = |(_, set): &(usize, &RangeSet)| {
             let pool = Pool::new(set);
             let taken = held.iter().filter(|address| pool.contains(**address)).count();
             u128::try_from(taken).unwrap_or(u128::MAX) >= ipam::capacity(set)
         };
-        Ok(range_sets.iter().find(is_full).map(|set| self.exhaustion(set)))
+        Ok(range_sets.iter().enumerate().find(is_full).map(|(index, set)| self.exhaustion(index, set)))
     }
 
-    fn exhaustion(&self, set: &RangeSet) -> StoreError {
+    fn exhaustion(&self, index: usize, set: &RangeSet) -> StoreError {
         let mut ranges = String::new();
         for range in set {
             let separator = if ranges.is_empty() { "" } else { ", " };
             let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
         }
-        StoreError::Exhausted { ranges, capacity: ipam::capacity(set), directory: self.path().to_owned() }
+        StoreError::Exhausted {
+            index,
+            ranges,
+            capacity: ipam::capacity(set),
+            directory: self.path().to_owned(),
+        }
     }
 
     /// The addresses that have a lease file. One listing, no file is read.

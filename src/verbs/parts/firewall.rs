@@ -1,17 +1,45 @@
 //! Walls around a container whose interface another plugin made.
 
 use crate::cni::CniResult;
-use crate::model::AttachmentKey;
-use crate::plan::{Plan, Sandbox};
+use crate::firewall::AttachmentRules;
+use crate::model::{AttachmentKey, IngressPolicy};
+use crate::plan::{Firewall, Plan, Sandbox, Step, Upon};
 
+use super::network;
+use super::way::Way;
 use crate::verbs::{Call, Context, VerbError};
 
+/// The network's walls and the administrator's chain, which are the network's and shared; of the attachment's own is
+/// only what a host without a bridge needs.
 pub(super) fn build(
-    _cx: &mut Context,
-    _call: &Call,
-    _key: &AttachmentKey,
-    _sandbox: &Sandbox,
-    _previous: CniResult,
+    cx: &mut Context,
+    call: &Call,
+    key: &AttachmentKey,
+    sandbox: &Sandbox,
+    previous: CniResult,
 ) -> Result<(Plan, CniResult), VerbError> {
-    Err(VerbError::Config("the part firewall is not there yet".to_owned()))
+    let addresses = previous.addresses_on(&key.interface);
+    if addresses.is_empty() {
+        return Ok((Plan::default(), previous));
+    }
+    let way = Way::to(cx, &key.attachment(), &previous, &addresses)?;
+    let provided = network::provide_to_part(cx, call.config, way.bridge())?;
+    network::prepare(cx, call.config, &provided, |_| true)?;
+    let network = crate::plan::rules(call.config, &provided.network);
+    let attachment = AttachmentRules {
+        owner: key.clone(),
+        host_interface: way.interface().to_owned(),
+        // Where they lead is the business of the plugins that masquerade and publish.
+        addresses: Vec::new(),
+        publications: Vec::new(),
+        walls: network.ingress != IngressPolicy::Open && way.bridge().is_empty(),
+        only_mac: None,
+    };
+    let backend = provided.network.backend;
+    let firewall = Firewall { backend, network, attachment, admit: true };
+    let steps = vec![
+        Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() }),
+        Step::Firewall(Box::new(firewall)),
+    ];
+    Ok((Plan { steps }, previous))
 }

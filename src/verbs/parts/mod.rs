@@ -8,16 +8,19 @@ mod firewall;
 mod portmap;
 mod sbr;
 mod tuning;
+mod way;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::{Host, ensure_or_undo};
+use crate::apply::Host;
 use crate::cni::{CniResult, LogLevel};
 use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
 
-use super::{Call, Context, VerbError, addressing, deadline, gc as whole, reap};
+use super::{
+    Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, status as ready,
+};
 
 /// Adds a part to an attachment, and gives the result on, with what the part changed of it.
 ///
@@ -39,7 +42,7 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbE
     }
     let record = record(&key, call, plan);
     let pending = state.write_pending(&record)?;
-    if let Err(error) = ensure_or_undo(&mut cx.kernel, &record.plan) {
+    if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
         closed?;
         return Err(error.into());
@@ -167,8 +170,11 @@ pub fn gc(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
 ///
 /// # Errors
 /// [`VerbError::NotReady`].
-pub fn status(_cx: &mut Context, _call: &Call, _part: Part) -> Result<(), VerbError> {
-    Ok(())
+pub fn status(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
+    match part {
+        Part::Portmap | Part::Firewall => ready::status_of_part(cx, call),
+        _ => Ok(()),
+    }
 }
 
 fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
