@@ -3,6 +3,7 @@
 //! A plan is a value: it is walked by `apply`, written into the attachment's record, and walked again from there.
 
 mod build;
+mod endpoint;
 mod network;
 mod outcome;
 mod parts;
@@ -12,7 +13,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Addressing, build};
+pub use build::{Addressing, Lower, build, macvlan};
+pub use endpoint::{Macvlan, Routed};
 pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{outcome, tolerating};
 pub use parts::{Settings, SourceRoute, SourceTable, Sources};

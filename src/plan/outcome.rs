@@ -17,7 +17,7 @@ pub fn outcome(
     previous: Option<CniResult>,
 ) -> CniResult {
     let mut result = previous.unwrap_or_default();
-    let Some(link) = plan.link() else { return result };
+    let Some(inner) = plan.interface() else { return result };
     let mtu = config.bridge.mtu.filter(|_| config.defaults.is_own());
     let mut interface = |name: &str, mac: Option<MacAddress>, sandbox: Option<&str>| {
         result.interfaces.push(Interface {
@@ -28,9 +28,13 @@ pub fn outcome(
             ..Interface::default()
         });
     };
-    interface(&link.bridge, bridge_mac, None);
-    interface(&link.host_name, Some(link.host_mac), None);
-    interface(&link.name, Some(link.mac), Some(&link.sandbox.path));
+    if let Some(link) = plan.link() {
+        if let Some(bridge) = &link.bridge {
+            interface(bridge, bridge_mac, None);
+        }
+        interface(&link.host_name, Some(link.host_mac), None);
+    }
+    interface(&inner.name, Some(inner.mac), Some(&inner.sandbox.path));
     let container = result.interfaces.len() - 1;
     let leases: &[Lease] = plan.leases().map_or(&[], |step| &step.leases);
     result.ips.extend(leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, Some(container))));
@@ -44,8 +48,8 @@ pub fn outcome(
 /// The plan as CHECK may expect it, given the final result of the chain: a later plugin may have set another
 /// hardware address or MTU on the interface, and may have taken addresses away or moved routes elsewhere.
 pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
-    let Some((index, seen)) = plan.link().and_then(|link| {
-        let of_us = |i: &&Interface| i.name == link.name && i.sandbox == link.sandbox.path;
+    let Some((index, seen)) = plan.interface().and_then(|inner| {
+        let of_us = |i: &&Interface| i.name == inner.name && i.sandbox == inner.sandbox.path;
         let index = last.interfaces.iter().position(|i| of_us(&i))?;
         Some((index, last.interfaces[index].clone()))
     }) else {
@@ -71,6 +75,7 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
                         .any(|ip| ip.address == *address && ip.interface.is_none_or(|i| i == index))
                 };
                 interface.addresses.retain(kept);
+                interface.by_gateway.retain(|lease| kept(&lease.address));
             }
             _ => {}
         }

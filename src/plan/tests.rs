@@ -58,6 +58,8 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Forwarding(_) => "forwarding",
             Step::Bridge(_) => "bridge",
             Step::Link(_) => "link",
+            Step::Routed(_) => "routed",
+            Step::Macvlan(_) => "macvlan",
             Step::Interface(_) => "interface",
             Step::Port(_) => "port",
             Step::Shape(_) => "shape",

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{ApplyError, Host};
-use crate::cni::{CniResult, Ipam, LogLevel};
+use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
@@ -12,7 +12,7 @@ use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
 use super::addressing::{self, Chosen};
 use super::allowlist;
 use super::network::{self, Provided};
-use super::{Call, Context, VerbError, deadline, ports, reap};
+use super::{Call, Context, VerbError, deadline, lower, ports, reap};
 
 /// Attaches a container.
 ///
@@ -33,6 +33,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     reap::dead_attachments(cx)?;
     refuse_existing(cx, &key, &sandbox)?;
     let provided = network::provide(cx, call.config)?;
+    let lower = lower::of(cx, call, &sandbox)?;
     ports::refuse_taken(cx, call, &provided.network, &key)?;
 
     let source = addressing::source(cx, call)?;
@@ -50,7 +51,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
         Ok(lock) => lock,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
     };
-    let plan = plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let plan = match (&call.config.link, &lower) {
+        (LinkKeys::Macvlan(keys), Some(lower)) => {
+            plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
+        }
+        _ => plan::build(call.config, &provided.network, &key, &sandbox, &chosen.addressing),
+    };
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
@@ -136,7 +142,7 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
             return Err(VerbError::Busy(key.clone()));
         }
         Some(Found { stage: Stage::Ready, record }) => {
-            let same = record.plan.link().is_some_and(|link| link.sandbox == *sandbox);
+            let same = record.plan.interface().is_some_and(|inner| inner.sandbox == *sandbox);
             if same && interface_there {
                 return Err(VerbError::Duplicate(key.clone()));
             }
@@ -162,6 +168,6 @@ fn outcome(
     chosen: Chosen,
     previous: Option<CniResult>,
 ) -> CniResult {
-    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(&link.bridge));
+    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(link.bridge.as_deref()?));
     plan::outcome(call.config, plan, bridge_mac, &chosen.addressing.routes, chosen.dns, previous)
 }

@@ -19,11 +19,11 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         _ => return Err(VerbError::Unknown(key)),
     };
     let mut drifts = Vec::new();
-    if let Some(link) = record.plan.link()
-        && Some(&link.sandbox.path) != call.environment.netns.as_ref()
+    if let Some(inner) = record.plan.interface()
+        && Some(&inner.sandbox.path) != call.environment.netns.as_ref()
     {
         let found = call.environment.netns.clone().unwrap_or_default();
-        drifts.push(Drift::new("network namespace (CNI_NETNS)", link.sandbox.path.clone(), found));
+        drifts.push(Drift::new("network namespace (CNI_NETNS)", inner.sandbox.path.clone(), found));
     }
     let plan = match addressing::previous_result(call)? {
         Some(last) => plan::tolerating(record.plan, &last),

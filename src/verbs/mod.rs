@@ -10,6 +10,7 @@ mod gc;
 pub mod ipam;
 mod journal;
 pub mod loopback;
+mod lower;
 mod network;
 pub mod parts;
 mod ports;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::cni::{Backend, Code, Ipam, LogLevel};
+use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel};
 use crate::model::{FirewallBackend, LeaseSource, Network};
 
-use super::{Call, Context, VerbError, addressing};
+use super::{Call, Context, VerbError, addressing, lower};
 
 /// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
 const BRIDGE_PORTS_MAX: usize = 1023;
@@ -17,9 +17,14 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     state_is_writable(cx)?;
+    if let LinkKeys::Macvlan(_) = &call.config.link {
+        lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
+        pool_has_room(cx, call, recorded.as_ref())?;
+        return addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()));
+    }
     let has_nftables = cx.kernel.has_nftables();
     let backend = firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?;
-    if let Some(network) = &recorded {
+    if let Some(network) = recorded.as_ref().filter(|network| !network.bridge.is_empty()) {
         bridge_has_room(cx, network)?;
     } else if let Some(bridge) = &call.config.bridge.bridge {
         cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use crate::model::{Lease, Route};
 use crate::plan::{Interface, Sandbox};
 use crate::sys::rtnl::{
     self, AddressSpec, Devconf, LinkChange, LinkTarget, RouteFilter, RouteMode, RouteSpec,
@@ -117,11 +118,13 @@ impl Kernel {
     }
 
     fn probe_routes(&mut self, step: &Interface, index: u32, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.routes.is_empty() {
+        let ways = step.by_gateway.iter().flat_map(ways_by_gateway);
+        let routes: Vec<Route> = ways.chain(step.routes.iter().cloned()).collect();
+        if routes.is_empty() {
             return Ok(());
         }
         let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
-        for route in &step.routes {
+        for route in &routes {
             let same_way = |f: &&rtnl::FoundRoute| {
                 f.dst == route.dst
                     && f.oif == Some(index)
@@ -173,7 +176,10 @@ impl Kernel {
 fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
     let has_v6 = step.addresses.iter().any(IpNetwork::is_ipv6);
     let dad = if step.dad { "1" } else { "0" };
-    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0")];
+    let mut settings = Vec::new();
+    if !step.advertisements {
+        settings.extend([("accept_ra", "0"), ("autoconf", "0")]);
+    }
     if has_v6 {
         settings.extend([
             ("disable_ipv6", "0"),
@@ -198,7 +204,8 @@ fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
 fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
     let mut messages = Vec::with_capacity(2 + step.addresses.len() + step.routes.len());
     for address in &step.addresses {
-        let spec = AddressSpec { nodad: !step.dad, ..AddressSpec::new(index, *address) };
+        let no_subnet_route = step.by_gateway.iter().any(|lease| lease.address == *address);
+        let spec = AddressSpec { nodad: !step.dad, no_subnet_route, ..AddressSpec::new(index, *address) };
         messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
     }
     if !step.link_local {
@@ -217,12 +224,30 @@ fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
     messages.push(rtnl::set_link(LinkTarget::Index(index), &up));
     let lo_up = LinkChange { up: Some(true), ..LinkChange::default() };
     messages.push(rtnl::set_link(LinkTarget::Index(LOOPBACK_INDEX), &lo_up));
+    for lease in &step.by_gateway {
+        for route in ways_by_gateway(lease) {
+            let spec = RouteSpec { source: Some(lease.address.ip()), ..RouteSpec::new(route, index) };
+            messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
+        }
+    }
     for route in &step.routes {
         let spec = RouteSpec::new(route.clone(), index);
         // A second interface finds the first one's default route: that one stays.
         messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
     }
     messages
+}
+
+/// The gateway is on the link, and the rest of the subnet is behind it.
+fn ways_by_gateway(lease: &Lease) -> Vec<Route> {
+    let Some(gateway) = lease.gateway else { return Vec::new() };
+    let mut ways = vec![Route::via(IpNetwork::from(gateway), None)];
+    if let Ok(subnet) = IpNetwork::new(lease.address.network(), lease.address.prefix())
+        && subnet.prefix() < IpNetwork::from(gateway).prefix()
+    {
+        ways.push(Route::via(subnet, Some(gateway)));
+    }
+    ways
 }
 
 /// The kernel prints several values with tabs between them.

@@ -14,10 +14,12 @@ mod interface;
 mod iptables;
 mod leases;
 mod link;
+mod macvlan;
 mod orphans;
 mod ports;
 mod probe;
 mod rebuild;
+mod routed;
 mod sandbox;
 mod settings;
 mod shape;
@@ -82,6 +84,8 @@ impl Kernel {
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),
             Step::Link(step) => self.ensure_link(step),
+            Step::Routed(step) => self.ensure_routed(step),
+            Step::Macvlan(step) => self.ensure_macvlan(step),
             Step::Interface(step) => self.ensure_interface(step),
             Step::Port(step) => self.ensure_port(step),
             Step::Shape(step) => self.ensure_shape(step),

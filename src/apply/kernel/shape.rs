@@ -31,7 +31,7 @@ impl Kernel {
         Ok(self.host()?.transact(&messages)?)
     }
 
-    fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
+    pub(super) fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
         match rtnl::link_by_name(self.host()?, name)? {
             Some(link) => Ok(link.index),
             None => Err(SysError::refused("find the interface", name, Errno::ENODEV).into()),

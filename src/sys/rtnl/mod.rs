@@ -9,6 +9,7 @@ mod bridge;
 mod create;
 mod kernel;
 mod link;
+mod macvlan;
 mod neighbour;
 mod reading;
 mod route;
@@ -28,6 +29,7 @@ pub use create::{
 pub use link::{
     BridgeInfo, BridgePort, Link, all_links, link_by_index, link_by_name, links_in_group, links_with_master,
 };
+pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
