@@ -42,11 +42,14 @@ fn view(container: &Container) -> Value {
         .collect();
     routes.sort();
     let sysctl = |key: &str| container.must(&["cat", &format!("/proc/sys/net/{key}")]).trim().to_owned();
+    let addresses = inspect::addresses(container, "eth0");
+    // Without an address there is nothing to announce, and whether it would be does not matter.
+    let announced = if addresses.is_empty() { String::new() } else { sysctl("ipv4/conf/eth0/arp_notify") };
     json!({
         "kind": link["linkinfo"]["info_kind"], "mode": link["linkinfo"]["info_data"]["mode"],
         "queue": link["linkinfo"]["info_data"]["bcqueuelen"], "mtu": link["mtu"],
-        "up": inspect::has_flag(&link, "UP"), "addresses": inspect::addresses(container, "eth0"), "routes": routes,
-        "arp_notify": sysctl("ipv4/conf/eth0/arp_notify"), "accept_ra": sysctl("ipv6/conf/eth0/accept_ra"),
+        "up": inspect::has_flag(&link, "UP"), "addresses": addresses, "routes": routes,
+        "arp_notify": announced, "accept_ra": sysctl("ipv6/conf/eth0/accept_ra"),
     })
 }
 
@@ -222,7 +225,11 @@ fn check_status_gc_and_a_lost_namespace() {
     on_b.without("CNI_NETNS").del().ok();
     // The kernel takes its time with a namespace that is gone.
     let same = || Snapshot::take(&lab).differs(&before).is_none();
-    assert!(lab::eventually(std::time::Duration::from_secs(5), same), "{:?}", Snapshot::take(&lab).differs(&before));
+    assert!(
+        lab::eventually(std::time::Duration::from_secs(5), same),
+        "{:?}",
+        Snapshot::take(&lab).differs(&before)
+    );
 }
 
 #[test]
@@ -258,4 +265,22 @@ fn bad_input_is_refused_side_by_side() {
     lab.ip("route add default via 192.0.2.2");
     lab.ip("-6 route add default via 2001:db8::2");
     Snapshot::take(&lab).assert_same(&before, "after refusals");
+}
+
+#[test]
+fn what_one_attached_the_other_checks_and_detaches() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    for (adder, other) in [(Whose::Theirs, Whose::Ours), (Whose::Ours, Whose::Theirs)] {
+        let a = lab.container("a");
+        let of = |whose| plugin(&lab, whose, "macvlan", on_uplink()).on(&a);
+        let result = of(adder).add().ok();
+        of(other).prev(&result).check().ok();
+        of(other).prev(&result).del().ok();
+        assert!(inspect::link(&a, "eth0").is_none(), "{adder:?} attached, {other:?} detached");
+        assert!(
+            !std::path::Path::new(&format!("/var/lib/cni/networks/lan/{}", address(&result, 4))).exists()
+        );
+        of(adder).prev(&result).del().ok();
+    }
 }

@@ -6,7 +6,7 @@ mod lab;
 use lab::faces::{VERSIONS, Whose, plugin, refusal, shape};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
-use lab::talk::{tcp, tcp_server};
+use lab::talk::{BRIEF, tcp, tcp_server, tcp_within};
 use lab::{Container, Lab, Outside, inspect};
 use serde_json::{Value, json};
 
@@ -80,7 +80,10 @@ fn the_same_addresses_routes_and_result_in_every_version() {
             let _server = tcp_server(&a, "0.0.0.0:80", "a");
             let _six = tcp_server(&a, "[::]:81", "six");
             assert_eq!(tcp(&lab.host, "10.77.0.2:80").peer.ip().to_string(), "10.77.0.1");
-            assert_eq!(tcp(&lab.host, "[fd00:77::2]:81").tag, "six");
+            // Debian's version leaves the host's address to the search for duplicates, which takes its time.
+            let limit = if whose == Whose::Ours { 0 } else { 5 };
+            let answers = || tcp_within(&lab.host, "[fd00:77::2]:81", BRIEF).is_ok();
+            assert!(lab::eventually(std::time::Duration::from_secs(limit), answers), "{whose:?}");
             seen.push((shape(result.clone()), view(&lab, &a, &end)));
             if version >= "0.4.0" {
                 ptp.prev(&result).check().ok();
@@ -193,4 +196,27 @@ fn bad_input_is_refused_side_by_side() {
         }
     }
     Snapshot::take(&lab).assert_same(&before, "after refusals");
+}
+
+#[test]
+fn what_one_attached_the_other_checks_and_detaches() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    for (adder, other) in [(Whose::Theirs, Whose::Ours), (Whose::Ours, Whose::Theirs)] {
+        let a = lab.container("a");
+        // Debian's DEL fails where the chain of its masquerade is not there; without masquerade it takes ours away.
+        let masquerade = json!({"ipMasq": adder == Whose::Theirs});
+        let of = |whose| plugin(&lab, whose, "ptp", both_families()).with(masquerade.clone()).on(&a);
+        let result = of(adder).add().ok();
+        let end = host_end(&lab);
+        of(other).prev(&result).check().ok();
+        of(other).prev(&result).del().ok();
+        assert!(inspect::link(&lab.host, &end).is_none(), "{adder:?} attached, {other:?} detached");
+        assert!(
+            !std::path::Path::new(&format!("/var/lib/cni/networks/p2p/{}", address(&result, 4))).exists()
+        );
+        of(adder).prev(&result).del().ok();
+        let firewall = inspect::firewall_text(&lab.host);
+        assert!(!firewall.contains(&address(&result, 4)), "{adder:?}, {other:?}: {firewall}");
+    }
 }

@@ -1,9 +1,10 @@
 //! The result of an attachment, which follows from its plan, and what of a plan later plugins may change.
 
 use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
-use crate::model::{Lease, MacAddress, Route};
+use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route};
 
-use super::step::{Plan, Step};
+use super::routes::with_next_hops;
+use super::step::{self, Leases, Plan, Sandbox, Step};
 
 /// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end.
 ///
@@ -81,4 +82,42 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
         }
     }
     plan
+}
+
+/// What a result says of an interface, as a plan to be probed: for CHECK of what another program attached. `None` where
+/// the result does not name it.
+pub fn of_result(result: &CniResult, sandbox: &Sandbox, name: &str) -> Option<Plan> {
+    let of_us = |i: &Interface| i.name == name && i.sandbox == sandbox.path;
+    let index = result.interfaces.iter().position(of_us)?;
+    let of_interface = |ip: &&Ip| ip.interface.is_none_or(|interface| interface == index);
+    let leases: Vec<Lease> = result
+        .ips
+        .iter()
+        .filter(of_interface)
+        .map(|ip| Lease { address: ip.address, gateway: ip.gateway })
+        .collect();
+    let interface = step::Interface {
+        sandbox: sandbox.clone(),
+        name: name.to_owned(),
+        mac: result.interfaces[index].mac.parse().ok()?,
+        mtu: None,
+        addresses: leases.iter().map(|lease| lease.address).collect(),
+        routes: with_next_hops(&result.routes, &leases),
+        by_gateway: Vec::new(),
+        advertisements: false,
+        dad: false,
+        link_local: false,
+        up: true,
+        promisc: false,
+        allmulti: None,
+        sysctl: std::collections::BTreeMap::new(),
+    };
+    Some(Plan { steps: vec![Step::Interface(interface)] })
+}
+
+/// The same with its addresses held by lease files.
+pub fn hold(plan: &mut Plan, owner: &AttachmentKey, source: LeaseSource) {
+    let addresses = plan.interface().map(|interface| interface.addresses.clone()).unwrap_or_default();
+    let leases = addresses.into_iter().map(|address| Lease { address, gateway: None }).collect();
+    plan.steps.push(Step::Leases(Leases { owner: owner.clone(), source, leases }));
 }

@@ -4,7 +4,7 @@ use crate::apply::{Drift, Host};
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
 
-use super::{Call, Context, VerbError, addressing};
+use super::{Call, Context, VerbError, addressing, reference};
 
 /// Compares the host with the record, tolerating what later plugins of the chain may change.
 ///
@@ -16,6 +16,7 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let record = match found {
         Some(Found { stage: Stage::Ready, record }) => record,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
+        _ if !call.config.defaults.is_own() => return reference::check_interface(cx, call, &key),
         _ => return Err(VerbError::Unknown(key)),
     };
     let mut drifts = Vec::new();
@@ -31,9 +32,5 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     };
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(&key), "CHECK")?;
-    if drifts.is_empty() {
-        return Ok(());
-    }
-    let text: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(VerbError::Drifted(text.join("; ")))
+    reference::verdict(drifts)
 }

@@ -106,7 +106,9 @@ impl From<VerbError> for CniError {
             VerbError::Duplicate(_) => Self::new(
                 Code::DuplicateAttachment,
                 msg,
-                details("nothing was changed; run DEL first, or give another CNI_CONTAINERID or CNI_IFNAME"),
+                details(
+                    "container veth name provided already exists; nothing was changed; run DEL first, or give another CNI_CONTAINERID or CNI_IFNAME",
+                ),
             ),
             VerbError::LeaseExists { .. } => Self::new(
                 Code::DuplicateAttachment,

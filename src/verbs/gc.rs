@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::cni::LogLevel;
+use crate::firewall::reference::Kind;
 use crate::model::AttachmentKey;
 use crate::plan::Plan;
 use crate::store::{Doom, Listed};
 
-use super::{Call, Context, VerbError, addressing, deadline, reap};
+use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
 
 /// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
 /// links, shaping devices, addresses, host ports, firewall elements.
@@ -31,6 +32,12 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         if let Err(error) = addressing::release_orphans(cx, call, &valid, &known) {
             failures.push(error.to_string());
         }
+    }
+    if call.config.defaults.reads.bridge
+        && !call.config.defaults.is_own()
+        && let Err(error) = reference::gc(cx, call, Kind::Masquerade, &valid)
+    {
+        failures.push(error.to_string());
     }
     if let Err(error) = addressing::forward(call, None, "GC") {
         failures.push(error.to_string());

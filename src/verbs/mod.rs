@@ -15,6 +15,7 @@ mod network;
 pub mod parts;
 mod ports;
 mod reap;
+mod reference;
 mod resolver;
 mod status;
 

@@ -8,7 +8,7 @@ use crate::apply::{ApplyError, Cause, Host, ensure_or_undo};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Step};
-use crate::store::{Doom, Listed, Stage};
+use crate::store::{Doom, Found, Listed, Stage};
 
 use super::{Context, VerbError, deadline};
 
@@ -97,29 +97,29 @@ pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbE
 pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<Result<(), ApplyError>, VerbError> {
     let first = ensure_or_undo(&mut cx.kernel, plan);
     match &first {
-        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost_parts(cx)? => {
+        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost(cx)? => {
             Ok(ensure_or_undo(&mut cx.kernel, plan))
         }
         _ => Ok(first),
     }
 }
 
-/// Takes away the parts whose containers are gone without a DEL: where an ADD meets what they have left. Under the
-/// main lock. `false` where there was none.
+/// Takes away the attachments whose containers are gone without a DEL, or were detached by another program: where an
+/// ADD meets what they have left. Under the main lock. `false` where there was none.
 ///
 /// # Errors
 /// As [`reap`].
-pub(super) fn evict_lost_parts(cx: &mut Context) -> Result<bool, VerbError> {
+fn evict_lost(cx: &mut Context) -> Result<bool, VerbError> {
     let Listed { found, .. }: Listed<Plan> = cx.state.all()?;
     let mut lost = Vec::new();
-    for found in found.into_iter().filter(|found| found.stage == Stage::Ready) {
-        if cx.kernel.has_lost_its_container(&found.record.plan)? {
-            lost.push(found.record.key);
+    for Found { record, .. } in found.into_iter().filter(|found| found.stage == Stage::Ready) {
+        if cx.kernel.has_lost_its_link(&record.plan)? || cx.kernel.has_lost_its_container(&record.plan)? {
+            lost.push(record.key);
         }
     }
     for key in &lost {
         cx.journal.note(LogLevel::Warning, || format!("{key} is gone without a DEL; taking what it held"));
-        cx.state.doom(key)?;
+        evict(cx, key)?;
     }
-    if lost.is_empty() { Ok(false) } else { reap(cx, &lost).map(|()| true) }
+    Ok(!lost.is_empty())
 }

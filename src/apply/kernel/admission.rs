@@ -17,7 +17,7 @@ use super::{Cause, Kernel};
 /// The chain of our exceptions, and where it is.
 const ADMIT: &str = "LINKSPAN-ADMIT";
 /// Tables of legacy iptables that are in use; the file is not there where none is.
-const LEGACY_TABLES: [(Family, &str); 2] =
+pub(super) const LEGACY_TABLES: [(Family, &str); 2] =
     [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
+use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
-use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
 use crate::plan::{self, Firewall, Step};
@@ -37,7 +37,7 @@ impl Kernel {
                 }
             }
         }
-        self.forget_flows(&step.attachment)
+        self.forget_flows(&step.attachment.publications)
     }
 
     /// Adds an attachment's elements; what keeps them from being added is mended first.
@@ -222,7 +222,7 @@ impl Kernel {
             }
         }
         for (plan, step, firewall) in &steps {
-            if let Err(cause) = self.forget_flows(&firewall.attachment) {
+            if let Err(cause) = self.forget_flows(&firewall.attachment.publications) {
                 errors[*plan].push(ApplyError::new(step, cause));
             }
         }
@@ -230,9 +230,9 @@ impl Kernel {
 
     /// Makes the kernel forget UDP flows through the published ports: an old flow would go on to the old container,
     /// or to the host, for as long as packets come.
-    fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
+    pub(super) fn forget_flows(&mut self, publications: &[Publication]) -> Result<(), Cause> {
         let udp: Vec<Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
+            publications.iter().filter(|p| p.protocol == Protocol::Udp).copied().collect();
         if udp.is_empty() {
             return Ok(());
         }
@@ -263,7 +263,9 @@ impl Kernel {
             return self.probe_iptables(step, drifts);
         }
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
-        let current = self.state.network(&step.network.network)?.as_ref().and_then(plan::written);
+        let recorded = self.state.network(&step.network.network)?;
+        let current =
+            recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
         let current = current.as_ref().unwrap_or(&step.network);
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();

@@ -78,11 +78,11 @@ fn call(
     Err(Cause::Firewall(format!("{name} failed: {complaint}")))
 }
 
-fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
+pub(super) fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
     call(family, variant, "-save", &[], "").map(|text| Saved::parse(&text))
 }
 
-fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
+pub(super) fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
     call(family, variant, "-restore", &["--noflush", "-w", "30"], text).map(drop)
 }
 

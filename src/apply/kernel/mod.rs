@@ -19,6 +19,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod rebuild;
+mod reference;
 mod routed;
 mod sandbox;
 mod settings;

@@ -186,7 +186,7 @@ impl NetworkConfig {
         if command != Command::Add || !makes_addresses {
             return Ok(());
         }
-        if !addresses && self.cni_version <= Version::V0_2_0 {
+        if !addresses && self.defaults.reads.bridge && self.cni_version <= Version::V0_2_0 {
             return Err(Error::NoAddress { version: self.cni_version });
         }
         if matches!(&self.ipam, Ipam::Static { addresses, .. } if addresses.is_empty()) {

@@ -145,6 +145,13 @@ pub(crate) fn flush_chain(family: u8, name: &str) -> NftMessage {
     NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
 }
 
+/// Deletes one rule of any chain by the kernel's number for it. `ENOENT` where it is gone.
+pub(in crate::firewall) fn remove_rule(family: u8, table: &str, name: &str, handle: u64) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name).put_be64(rule::HANDLE, handle);
+    NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
 /// Makes a chain of ours that others jump to.
 pub(crate) fn plain_chain(family: u8, name: &str, flags: u16) -> NftMessage {
     about_chain(family, TABLE, name, msg::NEWCHAIN, flags)

@@ -19,6 +19,7 @@ mod set;
 mod statement;
 mod uapi;
 
+pub(in crate::firewall) use base::remove_rule;
 pub use base::{
     ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
     probe_table, remove_guard_table, remove_table, rule_counts,
@@ -28,7 +29,9 @@ pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
+pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub(in crate::firewall) use uapi::{INET, IPV4, IPV6};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

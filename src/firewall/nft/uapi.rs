@@ -65,6 +65,7 @@ pub(crate) mod rule {
     pub(crate) const CHAIN: u16 = 2;
     pub(crate) const HANDLE: u16 = 3;
     pub(crate) const EXPRESSIONS: u16 = 4;
+    pub(crate) const USERDATA: u16 = 7;
 }
 
 /// `NFTA_SET_*`, `NFT_SET_*`.

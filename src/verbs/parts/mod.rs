@@ -14,12 +14,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Host;
 use crate::cni::{CniResult, LogLevel};
+use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
 
 use super::{
-    Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, status as ready,
+    Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
+    status as ready,
 };
 
 /// Adds a part to an attachment, and gives the result on, with what the part changed of it.
@@ -84,12 +86,15 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
-        Doom::Unknown => {
-            let plan = left_by_reference(cx, call, &key)?;
-            let errors: Vec<String> =
-                cx.kernel.absent(&[&plan.steps]).into_iter().flatten().map(|e| e.to_string()).collect();
-            if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
-        }
+        Doom::Unknown => match part {
+            Part::Tuning | Part::Bandwidth | Part::Sbr => {
+                let plan = left_by_reference(cx, call, &key)?;
+                let errors: Vec<String> =
+                    cx.kernel.absent(&[&plan.steps]).into_iter().flatten().map(|e| e.to_string()).collect();
+                if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
+            }
+            Part::Portmap | Part::Firewall | Part::Interface => reference::del_part(cx, call, &key),
+        },
     }
 }
 
@@ -108,8 +113,11 @@ fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Resu
     }
 }
 
-/// What CHECK may expect where the reference plugin of that name added the part; `None` where there is nothing to go by.
+/// What CHECK may expect where the reference plugin of that name added the part; `None` where its own traces say more.
 fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option<Plan>, VerbError> {
+    if matches!(key.part, Part::Portmap | Part::Firewall | Part::Interface) {
+        return Ok(None);
+    }
     let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(key.part))?;
     let path = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(path, call.environment.netns_override)?;
@@ -121,9 +129,15 @@ fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option
     })
 }
 
+/// Refuses a part without an interface, in the words that callers know from the plugin of that name.
 fn no_previous(part: Part) -> VerbError {
+    let words = match part {
+        Part::Firewall => "missing prevResult from earlier plugin",
+        Part::Tuning => "Required prevResult missing",
+        _ => "must be called as chained plugin",
+    };
     VerbError::Config(format!(
-        "Required prevResult missing: {} must be called as chained plugin, after the one that makes the interface",
+        "{words}: {} adds to what an earlier plugin of the list made (prevResult)",
         part.word()
     ))
 }
@@ -145,16 +159,12 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
     let plan = match found {
         Some(Found { stage: Stage::Ready, record }) => record.plan,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
-        Some(_) => return Err(VerbError::Unknown(key)),
-        // The reference added it, or nothing was to be added.
-        None => expected(cx, call, &key)?.ok_or(VerbError::Unknown(key))?,
+        _ => match expected(cx, call, &key)? {
+            Some(plan) => plan,
+            None => return reference::check_part(cx, call, &key),
+        },
     };
-    let drifts = cx.kernel.probe(&plan.steps)?;
-    if drifts.is_empty() {
-        return Ok(());
-    }
-    let text: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(VerbError::Drifted(text.join("; ")))
+    reference::verdict(cx.kernel.probe(&plan.steps)?)
 }
 
 /// Takes the parts of attachments away that are not valid any more.
@@ -163,7 +173,14 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
 /// As GC of a whole attachment.
 pub fn gc(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     whole::gc(cx, call)?;
-    if part == Part::Bandwidth { bandwidth::gc(cx) } else { Ok(()) }
+    match part {
+        Part::Portmap => {
+            let valid = whole::valid_attachments(call)?.iter().collect();
+            reference::gc(cx, call, Kind::Published, &valid)
+        }
+        Part::Bandwidth => bandwidth::gc(cx),
+        _ => Ok(()),
+    }
 }
 
 /// Says whether a part could be added.
