@@ -62,7 +62,8 @@ impl Kernel {
             step.tables.iter().map(|table| rtnl::delete_rule(table.source, table.table)).collect();
         if let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? {
             for route in direct_first(&step.moved) {
-                let back = rtnl::add_route(&spec(route, link.index, MAIN_TABLE), RouteMode::Exclusive);
+                // Beside what another interface has to the same destination.
+                let back = rtnl::add_route(&spec(route, link.index, MAIN_TABLE), RouteMode::Append);
                 // An interface that is down, or whose address has gone, takes none: it is about to be deleted.
                 let refusals =
                     [Errno::EEXIST, Errno::ENETDOWN, Errno::ENETUNREACH, Errno::EINVAL, Errno::EHOSTUNREACH];
