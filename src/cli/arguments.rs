@@ -14,6 +14,8 @@ pub(super) enum Command {
     Introduce,
     Help,
     Version,
+    /// `status` without a network: whose the plugins' names are.
+    Names,
     Add(Target),
     Check(Target),
     Del(Target),
@@ -33,7 +35,7 @@ pub(super) struct Target {
     pub(super) netns: String,
 }
 
-const VERBS: [&str; 5] = ["add", "check", "del", "gc", "status"];
+const VERBS: [&str; 8] = ["add", "check", "del", "gc", "status", "install", "uninstall", "names"];
 const OPTIONS: [&str; 3] = ["help", "version", "dry-run"];
 
 /// Reads the arguments that follow the program's name.
@@ -79,7 +81,11 @@ fn command(words: Vec<String>) -> Result<Command, Error> {
         let rest = if needs_namespace { "NETWORK NETNS" } else { "NETWORK" };
         Error::Usage(format!("'{verb}' needs {what}: linkspan {verb} {rest}"))
     };
-    let network = words.next().ok_or_else(|| missing("the name of a network"))?;
+    let network = match words.next() {
+        Some(network) => network,
+        None if verb == "status" => return Ok(Command::Names),
+        None => return Err(missing("the name of a network")),
+    };
     let netns = words.next();
     if let Some(word) = words.next() {
         return Err(Error::Usage(format!("'{verb}' has no use for '{word}'")));
@@ -142,7 +148,8 @@ mod tests {
         assert!(refused("frobnicate").contains("no command 'frobnicate'"));
         assert!(refused("add").contains("linkspan add NETWORK NETNS"));
         assert!(refused("add web").contains("a network namespace"));
-        assert!(refused("status").contains("linkspan status NETWORK"));
+        assert_eq!(parsed("status").unwrap(), Command::Names);
+        assert!(refused("gc").contains("linkspan gc NETWORK"));
         assert!(refused("gc web a b").contains("no use for 'b'"));
         assert!(refused("gc web --dryrun").contains("'--dry-run'"));
         assert!(refused("add web a --dry-run").contains("only 'gc'"));

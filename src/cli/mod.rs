@@ -8,6 +8,7 @@ mod conflist;
 mod error;
 mod exec;
 mod inject;
+pub mod install;
 mod names;
 mod network_verbs;
 mod request;
@@ -35,7 +36,7 @@ const NETWORK_DIRECTORY: &str = "/etc/cni/net.d";
 
 const INTRODUCTION: &str = "\
 linkspan gives containers their network: a CNI plugin, run by container runtimes.
-To have them use it, copy it to /opt/cni/bin and a configuration to /etc/cni/net.d.
+To have them use it, run 'linkspan install' and write a configuration to /etc/cni/net.d.
 To try a configuration without a runtime:
     ip netns add blue
     linkspan add NETWORK blue
@@ -51,6 +52,14 @@ Usage:
   linkspan del    NETWORK NETNS    detach it
   linkspan gc     NETWORK          delete what belongs to no living attachment; --dry-run only says what
   linkspan status NETWORK          ask each plugin whether it could attach now
+  linkspan status                  which plugin names on this host are linkspan's
+
+  linkspan install   [--dir DIR] [--names a,b | --all] [--backup | --force]
+                                   put the binary into DIR (/opt/cni/bin), and take names of the reference
+                                   plugins there: bridge, host-local, portmap ... Another's program of such
+                                   a name is kept aside (--backup), replaced (--force), or stops it
+  linkspan uninstall [--dir DIR]   take that back
+  linkspan names     [--dir DIR]   which names in DIR are linkspan's
 
 NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
 
@@ -93,6 +102,14 @@ fn dispatch(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> Result<(), Error> {
+    if let Some(order) = install::parse(&args) {
+        return match order? {
+            install::Order::Install(options) => install::install(&options, stdout),
+            install::Order::Uninstall(directory) => install::uninstall(&directory, stdout),
+            install::Order::Names(directory) => install::names(&directory, stdout),
+            install::Order::Help => Ok(stdout.write_all(HELP.as_bytes())?),
+        };
+    }
     let command = arguments::parse(args)?;
     let place = Place::new(env);
     match command {
@@ -106,6 +123,7 @@ fn dispatch(
             let network = place.network(&network)?;
             place.chain(&network).gc(dry_run, stdout)?;
         }
+        Command::Names => install::names(Path::new(install::DIRECTORY), stdout)?,
         Command::Status { network } => {
             let network = place.network(&network)?;
             place.chain(&network).status(stdout)?;
