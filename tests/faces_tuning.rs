@@ -255,3 +255,36 @@ fn bad_input_is_refused_side_by_side() {
     assert_eq!(facts(&a), untouched);
     Snapshot::with(&lab, &["/run/cni"]).assert_same(&before, "after refusals");
 }
+
+#[test]
+fn the_plugins_before_and_after_agree_on_what_was_tuned() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let ipam = json!({"type": "host-local", "subnet": "10.88.3.0/24", "routes": [{"dst": "0.0.0.0/0"}]});
+    let names = ["bridge", "tuning", "sbr", "bandwidth"];
+    let conf = [
+        json!({"bridge": "cni3", "isGateway": true, "ipam": ipam}),
+        everything(),
+        json!({}),
+        json!({"ingressRate": 8_000_000, "ingressBurst": 8_000_000, "egressRate": 8_000_000, "egressBurst": 800_000}),
+    ];
+    let chain: Vec<_> = names
+        .iter()
+        .zip(conf)
+        .map(|(name, conf)| plugin(&lab, Whose::Ours, name, conf).with(json!({"name": "web"})).on(&a))
+        .collect();
+    let mut result = chain[0].add().ok();
+    for next in &chain[1..] {
+        result = next.prev(&result).add().ok();
+    }
+    for plugin in &chain {
+        plugin.prev(&result).check().ok();
+    }
+    a.ip("link set eth0 mtu 1280");
+    assert!(chain[0].prev(&result).check().refused(120).contains("expected 1400, found 1280"));
+    for plugin in chain.iter().rev() {
+        plugin.prev(&result).del().ok();
+    }
+    let left = Snapshot::with(&lab, &["/run/cni"]);
+    left.assert_without(&[&a.id, "bwp", "10.88.3.2"]);
+}

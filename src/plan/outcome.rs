@@ -60,8 +60,8 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
     for step in &mut plan.steps {
         match step {
             Step::Link(link) => {
+                // The MTU of the host's end is its own: what a result says is the container's.
                 link.mac = mac.unwrap_or(link.mac);
-                link.mtu = seen.mtu.or(link.mtu);
             }
             Step::Interface(interface) => {
                 // Another MAC shows that a later plugin has tuned the interface. Not all of them say to which MTU.
@@ -82,6 +82,22 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
         }
     }
     plan
+}
+
+/// The plan as CHECK may expect it where the plugin `tuning` has its part in the same attachment, which not every
+/// result tells.
+pub fn tuned(plan: &mut Plan, part: &Plan) {
+    let settings = part.steps.iter().find_map(|step| match step {
+        Step::Settings(settings) => Some(settings),
+        _ => None,
+    });
+    let Some(settings) = settings else { return };
+    for step in &mut plan.steps {
+        if let Step::Interface(interface) = step {
+            interface.mac = settings.wanted.mac.unwrap_or(interface.mac);
+            interface.mtu = settings.wanted.mtu.or(interface.mtu);
+        }
+    }
 }
 
 /// What a result says of an interface, as a plan to be probed: for CHECK of what another program attached. `None` where
