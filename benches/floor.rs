@@ -39,11 +39,13 @@ fn main() {
     let number =
         |at: usize| args.get(at).and_then(|s| s.parse().ok()).unwrap_or_else(|| die("number expected"));
     match args.get(1).map(String::as_str) {
+        // What it costs to start a program at all.
+        Some("nothing") => {}
         Some("setup") => setup(),
         Some("add") if args.len() == 4 => add(&args[2], number(3)),
         Some("del") => del(number(2), delete_one),
         Some("del-group") => del(number(2), delete_by_group),
-        _ => die("usage: floor setup | add NETNS N | del N | del-group N"),
+        _ => die("usage: floor nothing | setup | add NETNS N | del N | del-group N"),
     }
 }
 

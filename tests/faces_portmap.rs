@@ -140,6 +140,78 @@ fn with_iptables() {
 }
 
 #[test]
+fn conditions_and_a_chain_of_the_administrators() {
+    let keys = json!({"conditionsV4": ["-s", "192.0.2.0/24"], "conditionsV6": ["-s", "2001:db8::/64"]});
+    let Some(town) = Town::new(bridge(), keys, false) else { return };
+    let a = town.lab.container("a");
+    let publishing = town.chain.publish(&["8080:80"]);
+    publishing.add(&a).ok();
+    let _servers = town.serve(&a, "a");
+    assert!(tcp_answers(&town.outside, "192.0.2.1:8080"), "the condition holds");
+    town.outside.ip("address add 192.0.3.2/24 dev eth0");
+    town.outside.ip("route replace 192.0.2.1 dev eth0 src 192.0.3.2");
+    town.lab.ip("route add 192.0.3.0/24 dev uplink");
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"), "and not for everybody");
+
+    let run = std::thread::spawn(|| {
+        let keys = json!({"externalSetMarkChain": "SITE-MARK", "backend": "iptables"});
+        let Some(town) = Town::new(bridge(), keys, false) else { return };
+        for rule in [
+            "-N SITE-MARK",
+            "-A SITE-MARK -j MARK --set-mark 0x77",
+            "-A POSTROUTING -m mark --mark 0x77 -j MASQUERADE",
+        ] {
+            let argv: Vec<&str> = ["iptables", "-t", "nat"].into_iter().chain(rule.split(' ')).collect();
+            town.lab.host.must(&argv);
+        }
+        let a = town.lab.container("a");
+        let mut chain = town.chain.publish(&["8080:80"]);
+        // The chain is of IPv4 alone.
+        chain.list["plugins"][0]["ipam"] =
+            json!({"type": "host-local", "subnet": "10.89.1.0/24", "routes": [{"dst": "0.0.0.0/0"}]});
+        chain.add(&a).ok();
+        let _servers = town.serve(&a, "a");
+        assert_eq!(
+            tcp(&a, "192.0.2.1:8080").tag,
+            "a",
+            "marked by the administrator's chain, masqueraded by his rule"
+        );
+        let text = inspect::firewall_text(&town.lab.host);
+        assert!(text.contains("-j SITE-MARK"), "{text}");
+    });
+    run.join().unwrap();
+}
+
+#[test]
+fn a_killed_add_leaves_nothing() {
+    let Some(town) = Town::new(bridge(), json!({}), false) else { return };
+    let warm = town.lab.container("warm");
+    let publishing = town.chain.publish(&["8080:80", "8053:53/udp"]);
+    let result = publishing.add(&warm).ok();
+    publishing.del(&warm, &result);
+    let mut killed = 0;
+    for n in 0..40u64 {
+        let container = town.lab.container(&format!("k{n}"));
+        let [main, portmap] = &publishing.plugins(&container)[..] else { panic!("two plugins") };
+        let interface = main.add().ok();
+        let attached = Snapshot::take(&town.lab);
+        let after = std::time::Duration::from_micros(400 + n * 150);
+        killed += usize::from(portmap.prev(&interface).start("ADD").kill_after(after));
+        if n % 2 == 0 {
+            portmap.prev(&interface).del().ok();
+            Snapshot::take(&town.lab).assert_same(&attached, "DEL after the kill");
+        } else {
+            // Or the next ADD takes it away and does it anew.
+            let again = portmap.prev(&interface).add().ok();
+            portmap.prev(&again).del().ok();
+            Snapshot::take(&town.lab).assert_same(&attached, "ADD and DEL after the kill");
+        }
+        main.prev(&interface).del().ok();
+    }
+    assert!(killed > 5, "{killed} of 40 were killed half-way");
+}
+
+#[test]
 fn snat_off_leaves_the_inside_out() {
     let Some(town) = Town::new(bridge(), json!({"snat": false}), false) else { return };
     let a = town.lab.container("a");

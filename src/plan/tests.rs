@@ -53,6 +53,8 @@ fn words(plan: &Plan) -> Vec<&'static str> {
     plan.steps
         .iter()
         .map(|step| match step {
+            Step::Upon(_) => "upon",
+            Step::Localnet(_) => "localnet",
             Step::Leases(_) => "leases",
             Step::Claims(_) => "claims",
             Step::Forwarding(_) => "forwarding",
@@ -66,8 +68,6 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Firewall(_) => "firewall",
             Step::Settings(_) => "settings",
             Step::Sources(_) => "sources",
-            Step::Upon(_) => "upon",
-            Step::Localnet(_) => "localnet",
         })
         .collect()
 }

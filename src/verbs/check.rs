@@ -36,5 +36,5 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(&key), "CHECK")?;
-    reference::verdict(drifts)
+    reference::verdict(&drifts)
 }

@@ -1,6 +1,7 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LinkKeys, LogLevel, NetworkConfig};
@@ -171,14 +172,16 @@ pub(super) fn prepare(
     }
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
-    let written = serde_json::to_value(&rules).unwrap_or_default();
+    let old: Option<NetworkRules> =
+        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
+    // What was written once is kept up to date; what nobody needs is not written.
+    let is_needed = old.is_some() || needed(&rules);
+    let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
     let wanted = Network { rules: written, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let old: Option<NetworkRules> =
-        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
-    if old.as_ref() != Some(&rules) && needed(&rules) {
+    if is_needed && old.as_ref() != Some(&rules) {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
     }
     Ok(cx.state.put_network(&wanted)?)

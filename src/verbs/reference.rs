@@ -69,7 +69,7 @@ pub(super) fn check_interface(cx: &mut Context, call: &Call, key: &AttachmentKey
     }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(key), "CHECK")?;
-    verdict(drifts)
+    verdict(&drifts)
 }
 
 /// CHECK of a part; [`VerbError::Unknown`] where there is nothing of theirs either, unless nothing is wanted.
@@ -95,7 +95,7 @@ pub(super) fn check_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> 
         }
         _ => None,
     };
-    found.map_or_else(|| Err(VerbError::Unknown(key.clone())), verdict)
+    found.map_or_else(|| Err(VerbError::Unknown(key.clone())), |drifts| verdict(&drifts))
 }
 
 fn all_addresses(result: &CniResult) -> Vec<IpAddr> {
@@ -103,7 +103,7 @@ fn all_addresses(result: &CniResult) -> Vec<IpAddr> {
 }
 
 /// What CHECK says of what it found.
-pub(super) fn verdict(drifts: Vec<Drift>) -> Result<(), VerbError> {
+pub(super) fn verdict(drifts: &[Drift]) -> Result<(), VerbError> {
     if drifts.is_empty() {
         return Ok(());
     }

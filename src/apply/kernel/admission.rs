@@ -7,11 +7,11 @@
 
 use nix::errno::Errno;
 
-use crate::firewall::iptables::Family;
+use crate::firewall::iptables::{self, Family};
 use crate::firewall::{NetworkRules, nft};
 
 use super::facts::ChainDropping;
-use super::iptables::Variant;
+use super::iptables::{Variant, restore, save};
 use super::{Cause, Kernel};
 
 /// The chain of our exceptions, and where it is.
@@ -51,6 +51,45 @@ impl Kernel {
         for (family, file) in LEGACY_TABLES {
             if uses_filter(file) {
                 Self::admit_by_iptables(family, Variant::Legacy, &rules.bridge)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets one container's host interface through, where it has no bridge: of either iptables that drops.
+    pub(super) fn admit_interface(&mut self, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        for (family, number) in NF_FAMILIES {
+            if self.forward_drops(number)? {
+                Self::admit_by_iptables(family, Variant::Nft, interface)?;
+            }
+        }
+        for (family, file) in LEGACY_TABLES {
+            if uses_filter(file) {
+                Self::admit_by_iptables(family, Variant::Legacy, interface)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes that back: unlike a bridge, the interface goes with its container.
+    pub(super) fn retract_interface(&mut self, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        let mut places = Vec::new();
+        for (family, number) in NF_FAMILIES {
+            if self.chain_exists(number, ADMIT)? {
+                places.push((family, Variant::Nft));
+            }
+        }
+        let legacy = LEGACY_TABLES.into_iter().filter(|(_, file)| uses_filter(file));
+        places.extend(legacy.map(|(family, _)| (family, Variant::Legacy)));
+        for (family, variant) in places {
+            if let Some(text) = iptables::retraction(&save(family, variant)?, interface) {
+                restore(family, variant, &text)?;
             }
         }
         Ok(())

@@ -34,6 +34,8 @@ impl Kernel {
                 self.add_elements(&elements)?;
                 if step.admit && !step.network.bridge.is_empty() {
                     self.admit_through_drop(&step.network)?;
+                } else if step.admit {
+                    self.admit_interface(&step.attachment.host_interface)?;
                 }
             }
         }
@@ -222,6 +224,10 @@ impl Kernel {
             }
         }
         for (plan, step, firewall) in &steps {
+            let own = firewall.admit && firewall.network.bridge.is_empty();
+            if own && let Err(cause) = self.retract_interface(&firewall.attachment.host_interface) {
+                errors[*plan].push(ApplyError::new(step, cause));
+            }
             if let Err(cause) = self.forget_flows(&firewall.attachment.publications) {
                 errors[*plan].push(ApplyError::new(step, cause));
             }

@@ -61,28 +61,27 @@ impl Kernel {
             drifts.push(Drift::missing(object));
             return Ok(());
         };
-        let found = settings_of(&link);
-        let wanted = &step.wanted;
-        let text =
-            |value: Option<&dyn std::fmt::Display>| value.map_or("none".to_owned(), ToString::to_string);
-        let pairs: [(&str, Option<&dyn std::fmt::Display>, Option<&dyn std::fmt::Display>); 5] = [
-            ("MAC", as_text(wanted.mac.as_ref()), as_text(found.mac.as_ref())),
-            ("MTU", as_text(wanted.mtu.as_ref()), as_text(found.mtu.as_ref())),
-            ("promisc", as_text(wanted.promisc.as_ref()), as_text(found.promisc.as_ref())),
-            ("allmulti", as_text(wanted.allmulti.as_ref()), as_text(found.allmulti.as_ref())),
-            ("txQLen", as_text(wanted.tx_queue_len.as_ref()), as_text(found.tx_queue_len.as_ref())),
-        ];
-        for (name, wanted, found) in pairs {
-            if wanted.is_some() && text(wanted) != text(found) {
-                drifts.push(Drift::new(format!("{name} of {object}"), text(wanted), text(found)));
+        let (wanted, found) = (words(&step.wanted), words(&settings_of(&link)));
+        for ((name, wanted), (_, found)) in wanted.into_iter().zip(found) {
+            if let Some(wanted) = wanted.filter(|wanted| found.as_ref() != Some(wanted)) {
+                let found = found.unwrap_or_else(|| "none".to_owned());
+                drifts.push(Drift::new(format!("{name} of {object}"), wanted, found));
             }
         }
         self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
     }
 }
 
-fn as_text<T: std::fmt::Display>(value: Option<&T>) -> Option<&dyn std::fmt::Display> {
-    value.map(|value| value as &dyn std::fmt::Display)
+/// Each setting's name, and its value in words.
+fn words(settings: &LinkSettings) -> [(&'static str, Option<String>); 5] {
+    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
+    [
+        ("MAC", settings.mac.map(|mac| mac.to_string())),
+        ("MTU", settings.mtu.map(|mtu| mtu.to_string())),
+        ("promisc", settings.promisc.map(on_off)),
+        ("allmulti", settings.allmulti.map(on_off)),
+        ("txQLen", settings.tx_queue_len.map(|length| length.to_string())),
+    ]
 }
 
 fn settings_of(link: &Link) -> LinkSettings {

@@ -15,7 +15,7 @@ mod tuning;
 use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
-use super::config::{Bandwidth, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
+use super::config::{Bandwidth, BridgeKeys, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
 use super::defaults::{Defaults, LinkKind};
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
@@ -96,21 +96,7 @@ impl NetworkConfig {
             Arguments::default()
         };
         let runtime = Runtime::read(&fields, &arguments, defaults, &mut judge)?;
-        let mut bridge = defaults.bridge_keys();
-        let mut link = LinkKeys::Bridge;
-        match defaults.link {
-            LinkKind::Bridge if !reads.bridge => {}
-            LinkKind::Bridge => {
-                bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || bridge)?;
-            }
-            kind => {
-                bridge = judge.rule(bridge::read_endpoint(&fields, defaults), || bridge)?;
-                link = match kind {
-                    LinkKind::Macvlan => LinkKeys::Macvlan(judge.or_default(macvlan::read(&fields))?),
-                    _ => LinkKeys::Ptp,
-                };
-            }
-        }
+        let (bridge, link) = read_link(&fields, &runtime, defaults, &mut judge)?;
         let mut ipam = Ipam::None;
         if reads.ipam {
             ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
@@ -220,6 +206,25 @@ pub(super) fn parse_object(bytes: &[u8], document: &str) -> Result<Map<String, V
         Value::Array(_) => "a list",
     };
     Err(Error::NotAnObject { document: document(), found })
+}
+
+/// The keys of the interface that the face makes; the defaults where it makes none.
+fn read_link(
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    defaults: &Defaults,
+    judge: &mut Judge,
+) -> Result<(BridgeKeys, LinkKeys), Error> {
+    let none = || defaults.bridge_keys();
+    Ok(match defaults.link {
+        LinkKind::Bridge if !defaults.reads.bridge => (none(), LinkKeys::Bridge),
+        LinkKind::Bridge => (judge.rule(bridge::read(fields, runtime, defaults), none)?, LinkKeys::Bridge),
+        LinkKind::Ptp => (judge.rule(bridge::read_endpoint(fields, defaults), none)?, LinkKeys::Ptp),
+        LinkKind::Macvlan => (
+            judge.rule(bridge::read_endpoint(fields, defaults), none)?,
+            LinkKeys::Macvlan(judge.or_default(macvlan::read(fields))?),
+        ),
+    })
 }
 
 fn read_version(fields: &Fields<'_>, command: Command, since: Version) -> Result<Version, Error> {

@@ -72,11 +72,11 @@ pub fn published(saved: &Saved, chain: &str) -> Vec<Publication> {
     saved
         .rules()
         .filter(|rule| rule.table == "nat" && rule.chain() == chain)
-        .filter_map(publication)
+        .filter_map(|rule| publication(&rule))
         .collect()
 }
 
-fn publication(rule: SavedRule<'_>) -> Option<Publication> {
+fn publication(rule: &SavedRule<'_>) -> Option<Publication> {
     let target: SocketAddr = rule.after("--to-destination")?.parse().ok()?;
     let unspecified: IpAddr =
         if target.is_ipv4() { [0; 4].into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };

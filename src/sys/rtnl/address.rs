@@ -67,10 +67,10 @@ impl Address {
 /// Gives a link an address; refused with `EEXIST` where it has it.
 pub fn add_address(spec: &AddressSpec) -> Message {
     let mut attributes = start(spec.index, spec.address, spec.nodad, spec.scope);
-    if let IpNetwork::V4(v4) = spec.address {
-        if v4.prefix() <= 30 {
-            attributes.put(IFA_BROADCAST, &v4.broadcast().octets());
-        }
+    if let IpNetwork::V4(v4) = spec.address
+        && v4.prefix() <= 30
+    {
+        attributes.put(IFA_BROADCAST, &v4.broadcast().octets());
     }
     let mut flags = 0;
     if spec.nodad && spec.address.is_ipv6() {

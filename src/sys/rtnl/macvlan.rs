@@ -31,7 +31,7 @@ pub struct MacvlanDevice<'a> {
     pub netns: Option<&'a Netns>,
 }
 
-/// Makes a macvlan device, down; refused with `EEXIST` where the name is taken, with `EBUSY` where the lower device is
+/// Makes a macvlan device, down; refused with `EEXIST` where the name is taken, with `EINVAL` where the lower device is
 /// passed through to another, and with `EOPNOTSUPP` where the kernel lacks the driver.
 pub fn create_macvlan(device: &MacvlanDevice<'_>) -> Message {
     let mut attributes = Attributes::after(&link_header(AF_UNSPEC, 0, 0, 0));

@@ -164,7 +164,7 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
             None => return reference::check_part(cx, call, &key),
         },
     };
-    reference::verdict(cx.kernel.probe(&plan.steps)?)
+    reference::verdict(&cx.kernel.probe(&plan.steps)?)
 }
 
 /// Takes the parts of attachments away that are not valid any more.
