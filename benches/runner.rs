@@ -265,7 +265,7 @@ fn bars(field: &[Contender], times: &[Times]) -> bool {
             Some(3.0),
             true,
         ),
-        ("ADD: loopback / exec", ratio(of(Kind::Loopback, add), of(Kind::Bare, add)), Some(2.0), false),
+        ("ADD: loopback / exec", ratio(of(Kind::Loopback, add), of(Kind::Bare, add)), None, false),
         ("ADD: faces / linkspan", ratio(of(Kind::Faces, add), of(ours, add)), None, false),
         ("DEL: chain / faces", ratio(of(chain, del), of(Kind::Faces, del)), None, true),
         ("DEL: chain / linkspan", ratio(of(chain, del), of(ours, del)), Some(6.0), true),

@@ -168,6 +168,23 @@ fn without_their_namespace_nothing_of_theirs_is_left_either() {
 }
 
 #[test]
+fn a_guard_of_macs_goes_with_its_container() {
+    let Some(town) = Town::new("nft") else { return };
+    let (a, b) = (town.lab.container("a"), town.lab.container("b"));
+    let mut chain = town.chain.clone();
+    chain.list["plugins"].as_array_mut().unwrap().truncate(1);
+    chain.list["plugins"][0]["macspoofchk"] = json!(true);
+    let (of_a, of_b) = (chain.add(&a).ok(), chain.add(&b).ok());
+    town.replace_files();
+    chain.del(&a, &of_a);
+    let left = inspect::ruleset(&town.lab.host);
+    assert!(!left.contains(&format!("cni-br-iface-{}", a.id)), "{left}");
+    assert!(left.contains(&format!("cni-br-iface-{}", b.id)) && left.contains("macspoofchk-"), "{left}");
+    chain.del(&b, &of_b);
+    assert!(!inspect::ruleset(&town.lab.host).contains("macspoofchk"));
+}
+
+#[test]
 fn check_finds_what_is_missing() {
     let Some(town) = Town::new("nft") else { return };
     let a = town.lab.container("a");

@@ -143,12 +143,17 @@ impl Contender {
         };
         Call::new(&program, &arguments)
             .variable("CNI_COMMAND", verb)
-            .variable("CNI_CONTAINERID", &format!("bench-{n}"))
+            .variable("CNI_CONTAINERID", &container_id(self.kind, n))
             .variable("CNI_NETNS", netns)
             .variable("CNI_IFNAME", "eth0")
             .variable("CNI_PATH", plugins)
             .stdin(configuration.as_bytes())
     }
+}
+
+/// linkspan is there under two names: their containers are not the same ones.
+fn container_id(kind: Kind, n: u32) -> String {
+    if kind == Kind::Faces { format!("faces-{n}") } else { format!("bench-{n}") }
 }
 
 /// What a runtime writes on stdin: the configuration with its own additions, the port mapping and the previous result.

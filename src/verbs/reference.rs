@@ -15,6 +15,7 @@ use super::{Call, Context, VerbError, addressing};
 /// DEL of an interface: masquerade, then the link. Its addresses are the IPAM part's.
 pub(super) fn del_interface(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<(), VerbError> {
     cx.kernel.remove_theirs(Kind::Masquerade, &call.config.name, key)?;
+    cx.kernel.remove_their_guard(key)?;
     let path = call.environment.netns.as_deref().unwrap_or_default();
     // A namespace that is gone has taken the link along.
     if let Ok(sandbox) = cx.kernel.open_sandbox(path, call.environment.netns_override) {

@@ -23,7 +23,13 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         return addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()));
     }
     let has_nftables = cx.kernel.has_nftables();
-    let backend = firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?;
+    // A reference `bridge` without masquerade needs no firewall, and leaves the FORWARD chain to others.
+    let needs_firewall = call.config.defaults.is_own() || call.config.bridge.ip_masq;
+    let backend = if needs_firewall {
+        Some(firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?)
+    } else {
+        None
+    };
     if let Some(network) = recorded.as_ref().filter(|network| !network.bridge.is_empty()) {
         bridge_has_room(cx, network)?;
     } else if let Some(bridge) = &call.config.bridge.bridge {
@@ -32,7 +38,10 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     pool_has_room(cx, call, recorded.as_ref())?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
-    if has_nftables { forwarding_is_open(cx, backend, recorded.is_none()) } else { Ok(()) }
+    match backend {
+        Some(backend) if has_nftables => forwarding_is_open(cx, backend, recorded.is_none()),
+        _ => Ok(()),
+    }
 }
 
 /// Says whether a part that is made of firewall rules could be added.

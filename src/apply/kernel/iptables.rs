@@ -50,6 +50,11 @@ fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
     names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
 }
 
+/// Whether a host has a variant at all.
+pub(super) fn is_installed(family: Family, variant: Variant) -> bool {
+    find(family, variant, "-save").is_some()
+}
+
 fn call(
     family: Family,
     variant: Variant,

@@ -16,7 +16,7 @@ use crate::sys::rtnl;
 
 use super::admission::LEGACY_TABLES;
 use super::firewall::refused;
-use super::iptables::{Variant, restore, save};
+use super::iptables::{Variant, is_installed, restore, save};
 use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -53,6 +53,42 @@ impl Kernel {
             Kind::Published => comment == names.published_comment,
         })?;
         self.forget_flows(&udp)
+    }
+
+    /// Takes away what their `bridge` guards an attachment's hardware address with (`macspoofchk`).
+    ///
+    /// # Errors
+    /// As [`Kernel::remove_theirs`].
+    pub fn remove_their_guard(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
+        let outcome = self.remove_guard(key);
+        outcome.map_err(|cause| ApplyError::new(format!("what the reference plugin left of {key}"), cause))
+    }
+
+    fn remove_guard(&mut self, key: &AttachmentKey) -> Result<(), Cause> {
+        if self.nft().is_err() {
+            return Ok(());
+        }
+        let theirs::Table { family, name, .. } = theirs::GUARD;
+        let chains = theirs::guard_chains(key);
+        let mut there = Vec::new();
+        for chain in &chains {
+            if self.nft()?.get(&nft::chain_policy(family, name, chain)).is_ok_and(|reply| reply.is_some()) {
+                there.push(chain.as_str());
+            }
+        }
+        if there.is_empty() {
+            return Ok(());
+        }
+        let comment = theirs::guard_comment(key);
+        let mut messages = Vec::new();
+        for chain in theirs::GUARD.chains {
+            let replies = self.nft()?.dump(&nft::dump_rules(family, name, chain))?;
+            let rules = replies.iter().filter_map(|reply| theirs::parse_rule(reply));
+            let jumps: Vec<theirs::Rule> = rules.filter(|rule| rule.comment == comment).collect();
+            messages.extend(theirs::remove_rules(theirs::GUARD, chain, &jumps));
+        }
+        messages.extend(theirs::remove_guard(&there));
+        self.nft()?.commit(&messages).map_err(|error| refused("delete the reference plugin's guard", &error))
     }
 
     /// Takes away the rules of their `firewall` for some addresses.
@@ -216,7 +252,10 @@ impl Kernel {
             }
         }
         for (family, file) in LEGACY_TABLES {
-            if std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|line| line == table)) {
+            let in_use =
+                std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|line| line == table));
+            // Theirs would have needed the program too.
+            if in_use && is_installed(family, Variant::Legacy) {
                 places.push((Variant::Legacy, family));
             }
         }

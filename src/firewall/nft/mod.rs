@@ -19,11 +19,11 @@ mod set;
 mod statement;
 mod uapi;
 
-pub(in crate::firewall) use base::remove_rule;
 pub use base::{
     ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
     probe_table, remove_guard_table, remove_table, rule_counts,
 };
+pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
@@ -31,7 +31,7 @@ pub use network::{
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
-pub(in crate::firewall) use uapi::{INET, IPV4, IPV6};
+pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -13,7 +13,10 @@ use crate::model::AttachmentKey;
 pub use iptables::{
     ADMITTED, Kind, admitted, chain_in_use, owners, published, remove_admitted, remove_chains,
 };
-pub use nft::{Rule, TABLES, Table, chains_of, parse_rule, remove_rules};
+pub use nft::{
+    GUARD, Rule, TABLES, Table, chains_of, guard_chains, guard_comment, parse_rule, remove_guard,
+    remove_rules,
+};
 
 /// The names that an attachment's things have.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! Their tables of nf_tables: rules that tell their owner by their comment alone.
 
-use crate::firewall::nft::{INET, IPV4, IPV6, comment_of_rule, handle_of_rule, remove_rule};
+use crate::firewall::nft::{
+    BRIDGE, INET, IPV4, IPV6, comment_of_rule, flush_chain_of, handle_of_rule, remove_chain, remove_rule,
+};
+use crate::model::AttachmentKey;
 use crate::model::nft::NftMessage;
 
 /// A table of theirs and what its comments are.
@@ -48,4 +51,26 @@ pub fn parse_rule(reply: &[u8]) -> Option<Rule> {
 /// Takes rules of a chain away.
 pub fn remove_rules(table: Table, chain: &str, rules: &[Rule]) -> Vec<NftMessage> {
     rules.iter().map(|rule| remove_rule(table.family, table.name, chain, rule.handle)).collect()
+}
+
+/// Their table of `macspoofchk`, whose chains are named after the attachment.
+pub const GUARD: Table = Table { family: BRIDGE, name: "nat", chains: &["PREROUTING"], publishes: false };
+
+/// The chains of an attachment's guard, the one that jumps to the other first.
+pub fn guard_chains(key: &AttachmentKey) -> [String; 2] {
+    let chain = format!("cni-br-iface-{}-{}", key.container_id, key.interface);
+    let of_mac = format!("{chain}-mac");
+    [chain, of_mac]
+}
+
+/// The comment of the jump to them.
+pub fn guard_comment(key: &AttachmentKey) -> String {
+    format!("macspoofchk-{}-{}", key.container_id, key.interface)
+}
+
+/// Takes chains away that nothing else jumps to.
+pub fn remove_guard(chains: &[&str]) -> Vec<NftMessage> {
+    let Table { family, name, .. } = GUARD;
+    let flush = chains.iter().map(|chain| flush_chain_of(family, name, chain));
+    flush.chain(chains.iter().map(|chain| remove_chain(family, name, chain))).collect()
 }
