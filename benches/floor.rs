@@ -59,7 +59,11 @@ fn setup() {
     let mut batch = Batch::default();
     batch.message(libc::RTM_NEWLINK, CREATE, &link(0, true));
     batch.text(libc::IFLA_IFNAME, BRIDGE);
-    batch.nest(libc::IFLA_LINKINFO, |b| b.text(libc::IFLA_INFO_KIND, "bridge"));
+    batch.nest(libc::IFLA_LINKINFO, |b| {
+        b.text(libc::IFLA_INFO_KIND, "bridge");
+        let [data, multicast_snooping] = [2, 23]; // IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING
+        b.nest(data, |b| b.attribute(multicast_snooping, &[0]));
+    });
     send(route, batch, 1);
     let bridge = index_of(route, BRIDGE);
     let mut batch = Batch::default();

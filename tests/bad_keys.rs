@@ -146,6 +146,9 @@ fn the_keys() {
         "disableContainerInterface",
         "portIsolation",
         "preserveDefaultVlan",
+        "internal",
+        "icc",
+        "ipspoofchk",
         "snat",
         "masqAll",
         "promisc",
@@ -170,6 +173,21 @@ fn the_keys() {
         ("backend", json!(1)),
         ("logLevel", json!("loud")),
         ("ingressPolicy", json!("closed")),
+        ("isolation", json!("closed")),
+        ("isolation", json!(true)),
+        ("mode", json!("bridge")),
+        ("mode", json!(1)),
+        ("trustedInterfaces", json!("eth0")),
+        ("trustedInterfaces", json!(["w*g"])),
+        ("trustedInterfaces", json!(["eth0/1"])),
+        ("trustedInterfaces", json!([""])),
+        ("trustedInterfaces", json!([7])),
+        ("outboundAddress4", json!("fd00::1")),
+        ("outboundAddress4", json!("192.0.2.0/24")),
+        ("outboundAddress4", json!("127.0.0.1")),
+        ("outboundAddress6", json!("192.0.2.1")),
+        ("outboundAddress6", json!("fe80::1")),
+        ("outboundAddress6", json!(6)),
         ("markMasqBit", json!(32)),
         ("markMasqBit", json!(-1)),
         ("mac", json!("02:00")),
@@ -218,6 +236,82 @@ fn keys_together() {
         two("address by capability", json!({"runtimeConfig": {"ips": ["10.88.1.999"]}}), "10.88.1.999"),
         two("ranges by capability", json!({"runtimeConfig": {"ipRanges": [[{"subnet": "x"}]]}}), "ipRanges"),
         two("address by args.cni", json!({"args": {"cni": {"ips": ["nope"]}}}), "nope"),
+    ];
+    each_changes_nothing(&lab, &a, rows);
+}
+
+#[test]
+fn keys_about_isolation_together() {
+    let Some((lab, a, good)) = ready() else { return };
+    let two = |why: &str, keys: Value, names: &str| row(why, good.with(keys), "ADD", 7, names);
+    let rows = vec![
+        two(
+            "two words on who comes in",
+            json!({"isolation": "none", "ingressPolicy": "open"}),
+            "ingressPolicy",
+        ),
+        two(
+            "nobody to trust",
+            json!({"isolation": "none", "trustedInterfaces": ["eth1"]}),
+            "trustedInterfaces",
+        ),
+        two(
+            "trust and a policy",
+            json!({"ingressPolicy": "open", "trustedInterfaces": ["x"]}),
+            "trustedInterfaces",
+        ),
+        two("apart and not", json!({"icc": false, "portIsolation": false}), "portIsolation"),
+        two("internal and open", json!({"internal": true, "isolation": "none"}), "isolation"),
+        two(
+            "internal and trusting",
+            json!({"internal": true, "trustedInterfaces": ["x"]}),
+            "trustedInterfaces",
+        ),
+        two("internal and routed", json!({"internal": true, "mode": "routed"}), "mode"),
+        two("internal and masqueraded", json!({"internal": true, "ipMasq": true}), "ipMasq"),
+        two(
+            "internal with a way out",
+            json!({"internal": true, "isDefaultGateway": true}),
+            "isDefaultGateway",
+        ),
+        two(
+            "internal with an address",
+            json!({"internal": true, "outboundAddress6": "fd00::1"}),
+            "outboundAddress6",
+        ),
+        two("routed and masqueraded", json!({"mode": "routed", "ipMasq": true}), "ipMasq"),
+        two(
+            "routed with an address",
+            json!({"mode": "routed", "outboundAddress4": "192.0.2.1"}),
+            "outboundAddress4",
+        ),
+        two(
+            "an address and no masquerade",
+            json!({"ipMasq": false, "outboundAddress4": "192.0.2.1"}),
+            "ipMasq",
+        ),
+        two("guards on a trunk", json!({"ipspoofchk": true, "vlanTrunk": [{"id": 6}]}), "vlanTrunk"),
+        row(
+            "guards without addresses",
+            good.with(json!({"ipam": null})).with(json!({"ipam": {}, "ipspoofchk": true})),
+            "ADD",
+            7,
+            "ipspoofchk",
+        ),
+        row(
+            "internal at layer 2",
+            good.with(json!({"ipam": null})).with(json!({"ipam": {}, "internal": true})),
+            "ADD",
+            7,
+            "internal",
+        ),
+        row(
+            "internal and published",
+            good.with(json!({"internal": true})).publish(&["8080:80"]),
+            "ADD",
+            7,
+            "portMappings",
+        ),
     ];
     each_changes_nothing(&lab, &a, rows);
 }

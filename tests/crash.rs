@@ -37,7 +37,7 @@ fn ground(backend: &str) -> Option<Ground> {
         lab::skipped("iptables-nft is not here");
         return None;
     }
-    let network = lab.plugin(json!({"backend": backend, "ipam": dual_stack(1), "macspoofchk": true,
+    let network = lab.plugin(json!({"backend": backend, "ipam": dual_stack(1), "macspoofchk": true, "ipspoofchk": true, "mode": "routed",
         "ingressRate": 80_000_000, "ingressBurst": 800_000, "egressRate": 80_000_000, "egressBurst": 800_000}));
     let network = network.publish(&["8080:80", "8080:80/udp", "127.0.0.1:9090:90"]);
     let warm = lab.container("warm");

@@ -176,6 +176,9 @@ fn transit_traffic_is_not_translated(backend: &str) {
         assert_eq!(tcp(inside, "192.0.2.2:8080").tag, "outside", "from {}", inside.name());
         assert_eq!(tcp(inside, "[2001:db8::2]:8080").tag, "outside", "from {}", inside.name());
     }
+    // Neighbours that route to the containers are kept out unless the network trusts them.
+    let trusting = town.network.with(json!({"trustedInterfaces": ["uplink"]}));
+    trusting.on(&town.lab.container("b")).add().ok();
     let sibling = address(&town.sibling_result, 4);
     assert_eq!(tcp(&a.container, &format!("{sibling}:8080")).tag, "sibling");
     assert_eq!(tcp(&town.outside, &format!("{sibling}:8080")).tag, "sibling", "routed, not published");

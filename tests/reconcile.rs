@@ -50,6 +50,8 @@ fn reload(backend: &str, flush: impl Fn(&Lab)) {
         format!("::ffff:{}", Outside::HOST4),
         "masquerade too"
     );
+    assert!(!tcp_answers(&b, &format!("{}:80", address(&result, 4))), "the walls too");
+    assert!(!tcp_answers(&outside, &format!("{}:80", address(&result, 4))));
     first.prev(&result).check().ok();
     second.prev(&result_b).check().ok();
     third.prev(&result_c).del().ok();

@@ -2,7 +2,7 @@
 //! `host-local`/`static`, `portmap`, `firewall`, `tuning` and `bandwidth`, with capabilities and arguments folded in.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::{Arguments, Defaults};
 use crate::model::{
-    AttachmentKey, IngressPolicy, MacAddress, MacvlanMode, PortMapping, RangeSet, Route, Shaping,
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, MacvlanMode, Mode, PortMapping,
+    RangeSet, Route, Shaping,
 };
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
@@ -41,6 +42,8 @@ pub struct NetworkConfig {
     pub portmap: PortmapKeys,
     /// Keys of the reference `firewall`.
     pub firewall: FirewallKeys,
+    /// Keys about who reaches whom that no reference plugin has.
+    pub isolation: IsolationKeys,
     /// Keys of the reference `tuning`.
     pub tuning: Tuning,
     /// Keys of the reference `bandwidth` (static keys win over the capability).
@@ -242,6 +245,28 @@ pub struct FirewallKeys {
     pub admin_chain: String,
     /// `firewalldZone` (trusted).
     pub firewalld_zone: String,
+}
+
+/// Keys of linkspan's own: who reaches the network, and how it reaches the world. What they imply for keys of the
+/// reference (`ipMasq`, `isDefaultGateway`, `portIsolation`) is in [`BridgeKeys`] already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IsolationKeys {
+    /// `isolation` (default; none where `ingressPolicy` is written).
+    pub isolation: Isolation,
+    /// `internal` (false).
+    pub internal: bool,
+    /// `icc` (true): whether containers of the network may talk with each other.
+    pub icc: bool,
+    /// `mode` (nat).
+    pub mode: Mode,
+    /// `trustedInterfaces`: what comes in by them may go to ports that are not published.
+    pub trusted: Vec<InterfacePattern>,
+    /// `outboundAddress4`: the source of what leaves, in place of the address of the interface that it leaves by.
+    pub outbound4: Option<Ipv4Addr>,
+    /// `outboundAddress6`.
+    pub outbound6: Option<Ipv6Addr>,
+    /// `ipspoofchk` (false).
+    pub ip_spoof_check: bool,
 }
 
 /// Keys of the reference `tuning` (those under `args.cni` win). The MAC is [`NetworkConfig::mac`].

@@ -1,8 +1,8 @@
 //! What absent keys mean, which depends on the face that reads them.
 
-use super::config::{BridgeKeys, FirewallKeys, PortmapKeys};
+use super::config::{BridgeKeys, FirewallKeys, IsolationKeys, PortmapKeys};
 use super::version::Version;
-use crate::model::IngressPolicy;
+use crate::model::{IngressPolicy, Isolation, Mode};
 
 /// The bit of the packet mark that published ports use where no other is named (reference `portmap`).
 const MARK_MASQ_BIT: u8 = 13;
@@ -111,6 +111,10 @@ pub struct Defaults {
     pub ipam: Option<&'static str>,
     /// Whether `ipam` is of that type whatever it says: an IPAM plugin is known by its name alone.
     pub is_ipam: bool,
+    /// Whether keys about isolation, which no reference plugin has, are read.
+    pub isolates: bool,
+    /// `isolation`, where `ingressPolicy` is not written.
+    pub isolation: Isolation,
 }
 
 impl Defaults {
@@ -128,6 +132,8 @@ impl Defaults {
         hairpin: true,
         ipam: Some("host-local"),
         is_ipam: false,
+        isolates: true,
+        isolation: Isolation::Default,
     };
 
     /// Those of the reference `bridge`: everything is off until it is asked for.
@@ -144,6 +150,8 @@ impl Defaults {
         hairpin: false,
         ipam: None,
         is_ipam: false,
+        isolates: false,
+        isolation: Isolation::None,
     };
 
     /// Whether it is linkspan's own face, which is free to do more than a reference plugin.
@@ -191,6 +199,20 @@ impl Defaults {
             ingress: IngressPolicy::Open,
             admin_chain: ADMIN_CHAIN.to_owned(),
             firewalld_zone: "trusted".to_owned(),
+        }
+    }
+
+    /// The keys about isolation where none is written.
+    pub fn isolation_keys(&self) -> IsolationKeys {
+        IsolationKeys {
+            isolation: self.isolation,
+            internal: false,
+            icc: true,
+            mode: Mode::Nat,
+            trusted: Vec::new(),
+            outbound4: None,
+            outbound6: None,
+            ip_spoof_check: false,
         }
     }
 }

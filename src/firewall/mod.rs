@@ -7,4 +7,5 @@ mod rules;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
+pub(crate) use rules::opened;
 pub use rules::{AttachmentRules, NetworkRules};

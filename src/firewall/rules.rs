@@ -1,11 +1,11 @@
 //! What the firewall has to do for a network and for an attachment, in words that both backends render.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AttachmentKey, IngressPolicy, MacAddress, Publication};
+use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Publication};
 
 /// The static part: written once for a network, shared by its attachments, left behind when they go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,27 @@ pub struct NetworkRules {
     pub masquerade_all: bool,
     /// Who may open connections into it.
     pub ingress: IngressPolicy,
+    /// The wall around it (`isolation`).
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Interfaces that the wall lets in (`trustedInterfaces`).
+    #[serde(default)]
+    pub trusted: Vec<InterfacePattern>,
+    /// Whether nothing enters or leaves it (`internal`).
+    #[serde(default)]
+    pub internal: bool,
+    /// Whether its containers are kept from each other (`icc` written as false).
+    #[serde(default)]
+    pub apart: bool,
+    /// Whether neighbours reach what is published at the containers' own addresses (`mode` is `routed`).
+    #[serde(default)]
+    pub routed: bool,
+    /// The source of what is masqueraded, in place of the address of the interface that it leaves by.
+    #[serde(default)]
+    pub outbound4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    #[serde(default)]
+    pub outbound6: Option<Ipv6Addr>,
     /// The administrator's chain, consulted first, made once and never flushed (`iptablesAdminChainName`).
     pub admin_chain: String,
     /// The packet mark bit that the reference uses between its chains (`markMasqBit`), 0 to 31. No rule needs it: what
@@ -53,6 +74,13 @@ impl NetworkRules {
             hairpin: false,
             masquerade_all: false,
             ingress: IngressPolicy::Open,
+            isolation: Isolation::None,
+            trusted: Vec::new(),
+            internal: false,
+            apart: false,
+            routed: false,
+            outbound4: None,
+            outbound6: None,
             admin_chain: admin_chain.to_owned(),
             mark_bit: 0,
             mark_chain: None,
@@ -63,7 +91,17 @@ impl NetworkRules {
 
     /// Whether any packet is treated otherwise than without these rules.
     pub fn acts(&self) -> bool {
-        self.masquerade || self.hairpin || self.masquerade_all || self.ingress != IngressPolicy::Open
+        self.masquerade || self.hairpin || self.masquerade_all || self.knows_siblings()
+    }
+
+    /// Whether its containers may not open connections to each other.
+    pub fn keeps_apart(&self) -> bool {
+        self.apart || self.ingress == IngressPolicy::Isolated
+    }
+
+    /// Whether some rule would stop its containers from reaching each other if they were not told apart from others.
+    pub fn knows_siblings(&self) -> bool {
+        self.isolation.is_walled() || self.internal || self.apart || self.ingress != IngressPolicy::Open
     }
 }
 
@@ -78,19 +116,35 @@ pub struct AttachmentRules {
     pub addresses: Vec<IpAddr>,
     /// Its published ports; no two collide.
     pub publications: Vec<Publication>,
-    /// Whether the walls around a host interface of its own are its, where the network has no bridge.
+    /// Whether the walls around its host interface are its own, where the network has no bridge.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub walls: bool,
+    /// Whether what reaches its published ports is masqueraded by its host interface, where the network has no bridge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masqueraded: bool,
     /// The one source MAC it may send with, where spoofing is guarded against (`macspoofchk`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<MacAddress>,
+    /// The source addresses that it may send with, where those are guarded (`ipspoofchk`); empty where not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_ips: Vec<IpAddr>,
+}
+
+/// What an attachment publishes that neighbours reach at its own addresses too: in a routed network with a wall, and
+/// only what is published on every address of the host.
+pub(crate) fn opened<'a>(
+    network: &NetworkRules,
+    attachment: &'a AttachmentRules,
+) -> impl Iterator<Item = &'a Publication> + use<'a> {
+    let routed = network.routed && network.isolation.is_walled();
+    attachment.publications.iter().filter(move |publication| routed && publication.host.ip().is_unspecified())
 }
 
 /// Values that the tests of both backends share.
 #[cfg(test)]
 pub(crate) mod samples {
     use super::{AttachmentRules, NetworkRules};
-    use crate::model::{AttachmentKey, IngressPolicy, PortMapping, Protocol, Publication};
+    use crate::model::{AttachmentKey, IngressPolicy, Isolation, PortMapping, Protocol, Publication};
 
     /// A network `web` that does everything.
     pub(crate) fn web() -> NetworkRules {
@@ -102,6 +156,13 @@ pub(crate) mod samples {
             hairpin: true,
             masquerade_all: false,
             ingress: IngressPolicy::Open,
+            isolation: Isolation::None,
+            trusted: Vec::new(),
+            internal: false,
+            apart: false,
+            routed: false,
+            outbound4: None,
+            outbound6: None,
             admin_chain: "CNI-ADMIN".to_owned(),
             mark_bit: 13,
             mark_chain: None,
@@ -137,7 +198,9 @@ pub(crate) mod samples {
             addresses,
             publications,
             walls: false,
+            masqueraded: false,
             only_mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            only_ips: Vec::new(),
         }
     }
 }

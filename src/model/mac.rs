@@ -1,7 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -37,6 +37,12 @@ impl MacAddress {
     pub fn from_name(name: &str) -> Self {
         let [.., a, b, c, d] = super::names::hash(name.as_bytes()).to_be_bytes();
         Self([0x0a, 0x5c, a, b, c, d])
+    }
+
+    /// The IPv6 link-local address that the kernel makes of it (RFC 4291, appendix A: EUI-64).
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, g] = self.0.map(u16::from);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | g)
     }
 
     /// Whether an interface may carry it: neither multicast nor all zeros.
@@ -93,6 +99,13 @@ impl<'de> Deserialize<'de> for MacAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_local_address_follows_from_it() {
+        let of = |text: &str| text.parse::<MacAddress>().unwrap().link_local().to_string();
+        assert_eq!(of("0a:58:0a:01:00:02"), "fe80::858:aff:fe01:2");
+        assert_eq!(of("34:56:78:9a:bc:de"), "fe80::3656:78ff:fe9a:bcde", "RFC 4291, appendix A");
+    }
 
     #[test]
     fn reads_the_three_notations_of_go_and_prints_one() {

@@ -3,6 +3,7 @@
 mod attachment;
 pub mod attributes;
 mod ingress;
+mod isolation;
 mod mac;
 mod macvlan;
 pub mod names;
@@ -17,6 +18,7 @@ mod shaping;
 
 pub use attachment::{AttachmentKey, Part};
 pub use ingress::IngressPolicy;
+pub use isolation::{InterfacePattern, Isolation, Mode};
 pub use mac::{MacAddress, ParseMacError};
 pub use macvlan::MacvlanMode;
 pub use network::{FirewallBackend, Network};

@@ -40,6 +40,13 @@ pub fn bridge(network: &str, attempt: u32) -> String {
     format!("{LINK_PREFIX}-{head}-{digits:06x}")
 }
 
+/// The link that carries the gateway of a VLAN: `BRIDGE.VID`, as the reference names it, cut to the kernel's limit.
+pub fn gateway_link(bridge: &str, vlan: u16) -> String {
+    let suffix = format!(".{vlan}");
+    let head: String = bridge.chars().take(INTERFACE_NAME_MAX - suffix.len()).collect();
+    head + &suffix
+}
+
 /// The host end of an attachment's veth pair: `lks` and twelve digits of the attachment's hash.
 ///
 /// It follows from the attachment alone, so that DEL can name it with nothing else at hand.
@@ -89,6 +96,7 @@ mod tests {
                 prop_assert!(name.starts_with(LINK_PREFIX));
             }
             prop_assert!(chain(&network).len() <= 24);
+            prop_assert!(gateway_link(&bridge(&network, attempt), 4094).len() <= INTERFACE_NAME_MAX);
         }
     }
 

@@ -133,7 +133,8 @@ fn routed(link: &Link, leases: &[Lease]) -> Routed {
 }
 
 fn forwarding(config: &NetworkConfig, addresses: &[IpAddr]) -> Option<Forwarding> {
-    let wanted = config.bridge.is_gateway;
+    // Nothing is forwarded for an internal network.
+    let wanted = config.bridge.is_gateway && !config.isolation.internal;
     let forwarding = Forwarding {
         ipv4: wanted && addresses.iter().any(IpAddr::is_ipv4),
         ipv6: wanted && addresses.iter().any(IpAddr::is_ipv6),
@@ -166,7 +167,10 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
         vlan_filtering: keys.vlan.is_some() || !keys.vlan_trunk.is_empty(),
         gateway_vlan: keys.vlan.filter(|_| keys.is_gateway),
         // For ports published by containers of this network, now or later: packets from 127.0.0.1 are routed to it.
-        route_localnet: config.defaults.reads.portmap && config.portmap.snat && has_v4,
+        route_localnet: config.defaults.reads.portmap
+            && config.portmap.snat
+            && has_v4
+            && !config.isolation.internal,
     }
 }
 
@@ -269,6 +273,7 @@ fn firewall(
     publications: Vec<Publication>,
 ) -> Firewall {
     let mac = container_mac(config, key, &addresses);
+    let only_ips = if config.isolation.ip_spoof_check { own_sources(&addresses, mac) } else { Vec::new() };
     Firewall {
         backend: network.backend,
         network: network::rules(config, network),
@@ -278,11 +283,22 @@ fn firewall(
             addresses,
             publications,
             walls: false,
+            masqueraded: false,
             only_mac: config.bridge.mac_spoof_check.then_some(mac),
+            only_ips,
         },
         // The reference leaves that to its plugin `firewall`.
         admit: config.defaults.reads.firewall,
     }
+}
+
+/// What a container may call itself: its addresses, and with IPv6 the link-local address that its interface makes.
+fn own_sources(addresses: &[IpAddr], mac: MacAddress) -> Vec<IpAddr> {
+    let mut sources = addresses.to_vec();
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        sources.push(mac.link_local().into());
+    }
+    sources
 }
 
 impl Firewall {

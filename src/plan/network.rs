@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
-use crate::model::{FirewallBackend, Network, Range};
+use crate::model::{FirewallBackend, Mode, Network, Range, names};
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -50,11 +50,21 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
     let recorded = if config.defaults.is_own() { None } else { written(network) };
     let mut rules = recorded
         .unwrap_or_else(|| NetworkRules::bare(&config.name, &config.defaults.firewall_keys().admin_chain));
-    rules.bridge.clone_from(&network.bridge);
+    rules.bridge = bridge(config, network, &rules.bridge);
     let addressed = config.ipam != Ipam::None;
     if reads.bridge {
         rules.masquerade = config.bridge.ip_masq && addressed;
         rules.inside = if config.link == LinkKeys::Ptp { subnets(config) } else { Vec::new() };
+    }
+    if config.defaults.isolates {
+        let keys = &config.isolation;
+        rules.isolation = keys.isolation;
+        rules.trusted.clone_from(&keys.trusted);
+        rules.internal = keys.internal;
+        rules.apart = !keys.icc;
+        rules.routed = keys.mode == Mode::Routed;
+        rules.outbound4 = keys.outbound4;
+        rules.outbound6 = keys.outbound6;
     }
     if reads.portmap {
         rules.hairpin = config.portmap.snat && (addressed || !reads.ipam);
@@ -86,6 +96,16 @@ fn subnets(config: &NetworkConfig) -> Vec<IpNetwork> {
     subnets.sort_unstable();
     subnets.dedup();
     subnets
+}
+
+/// The interface that rules name: they see packets where the host routes them, with a VLAN on its gateway's link. A part
+/// does not know of VLANs, and leaves a link of the network's bridge that is written already.
+fn bridge(config: &NetworkConfig, network: &Network, written: &str) -> String {
+    if let Some(vlan) = config.bridge.vlan.filter(|_| config.bridge.is_gateway) {
+        return names::gateway_link(&network.bridge, vlan);
+    }
+    let is_its_link = written.strip_prefix(&network.bridge).is_some_and(|rest| rest.starts_with('.'));
+    if is_its_link && !config.defaults.reads.bridge { written.to_owned() } else { network.bridge.clone() }
 }
 
 /// The static rules as last written; `None` where none were.

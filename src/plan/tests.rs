@@ -131,3 +131,51 @@ fn the_first_address_is_the_gateway_nobody_named() {
     assert_eq!(first("fd00:1::5/64").as_deref(), Some("fd00:1::1"));
     assert_eq!(first("10.1.2.3/32"), None);
 }
+
+#[test]
+fn an_internal_network_forwards_nothing() {
+    let config = config(&json!({"internal": true}));
+    let plan = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1"), lease("fd00::2/64", "fd00::1")]);
+    assert_eq!(words(&plan), ["leases", "bridge", "link", "interface", "port", "firewall"]);
+    assert!(plan.interface().unwrap().routes.is_empty());
+    let Some(Step::Bridge(bridge)) = plan.steps.get(1) else { panic!("no bridge step") };
+    assert!(!bridge.route_localnet, "no port is published");
+    assert_eq!(bridge.gateways.len(), 2, "the host is there");
+    let rules = rules(&config, &network());
+    assert!(rules.internal && !rules.masquerade);
+}
+
+#[test]
+fn sources_are_guarded_by_what_a_container_is_given() {
+    let of = |keys| {
+        let plan =
+            plan(&config(&keys), vec![lease("10.1.0.2/24", "10.1.0.1"), lease("fd00::2/64", "fd00::1")]);
+        plan.firewall().unwrap().attachment.only_ips.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of(json!({"ipspoofchk": true})), ["10.1.0.2", "fd00::2", "fe80::858:aff:fe01:2"]);
+    assert!(of(json!({"macspoofchk": true})).is_empty());
+    let config = config(&json!({"ipspoofchk": true}));
+    let v4 = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1")]);
+    assert_eq!(v4.firewall().unwrap().attachment.only_ips.len(), 1, "no link-local address without IPv6");
+}
+
+#[test]
+fn rules_are_about_the_link_that_routes() {
+    assert_eq!(rules(&config(&json!({})), &network()).bridge, "lks-web");
+    assert_eq!(rules(&config(&json!({"vlan": 100})), &network()).bridge, "lks-web.100");
+    let layer2 = json!({"vlan": 100, "isGateway": false});
+    assert_eq!(rules(&config(&layer2), &network()).bridge, "lks-web");
+}
+
+/// A record of an earlier release lacks the newer keys, and is another than what this one writes.
+#[test]
+fn rules_of_an_earlier_release_are_read_as_they_were_meant() {
+    let config = config(&json!({"isolation": "none"}));
+    let now = rules(&config, &network());
+    let mut old = serde_json::to_value(&now).unwrap();
+    for key in ["isolation", "trusted", "internal", "apart", "routed", "outbound4", "outbound6"] {
+        old.as_object_mut().unwrap().remove(key).expect(key);
+    }
+    assert_ne!(old, serde_json::to_value(&now).unwrap());
+    assert_eq!(serde_json::from_value::<crate::firewall::NetworkRules>(old).unwrap(), now);
+}

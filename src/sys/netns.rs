@@ -1,13 +1,14 @@
 //! Network namespaces, held by a file descriptor and known by identity.
 
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::{Mode, fstat, stat};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use super::SysError;
@@ -17,6 +18,9 @@ const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// `NS_GET_NSTYPE`, `_IO(0xb7, 3)` (`linux/nsfs.h`): the `CLONE_NEW*` flag of a namespace's kind.
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+
+/// `SIOCGSKNS` (`linux/sockios.h`): a file descriptor of the network namespace that a socket is in.
+const SIOCGSKNS: libc::c_ulong = 0x894c;
 
 /// Why a path is no network namespace to work in.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +92,8 @@ impl Netns {
         let text = path.display().to_string();
         // Never block on a FIFO that someone put there.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = match open(path, flags, Mode::empty()) {
+        // openat(2): the C library's open(2) sets the close-on-exec flag once more.
+        let fd = match openat(AT_FDCWD, path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(NetnsError::Missing { path: text }),
             Err(errno) => return Err(NetnsError::Unusable { path: text, errno }),
@@ -111,7 +116,11 @@ impl Netns {
     /// # Errors
     /// Where /proc is not there.
     pub fn current() -> Result<Self, NetnsError> {
-        Self::open(CURRENT)
+        match namespace_of_new_socket() {
+            Ok(fd) => Ok(Self { fd, path: CURRENT.to_owned() }),
+            // Without CAP_NET_ADMIN the kernel does not tell, and /proc does.
+            Err(_) => Self::open(CURRENT),
+        }
     }
 
     /// The path that it was opened by, for messages.
@@ -129,13 +138,15 @@ impl Netns {
         Ok(NetnsId { device: status.st_dev, inode: status.st_ino })
     }
 
-    /// Whether the calling thread is in it.
+    /// Whether the calling thread is in it, or outside of any [`Netns::enter`] started in it.
     ///
     /// # Errors
     /// Where /proc is not there.
     pub fn is_current(&self) -> Result<bool, NetnsError> {
-        let own = stat(CURRENT).map_err(|errno| NetnsError::Unusable { path: CURRENT.to_owned(), errno })?;
-        Ok(self.identity()? == NetnsId { device: own.st_dev, inode: own.st_ino })
+        if DEPTH.get() > 0 {
+            return Ok(Self::current()?.identity()? == self.identity()?);
+        }
+        HOME.with(|home| Ok(opened(home)?.identity()? == self.identity()?))
     }
 
     /// Runs `work` with the calling thread inside this namespace, and returns to where the thread was, also when
@@ -165,6 +176,26 @@ thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
+/// The thread's home, looked up where nobody has yet.
+fn opened(home: &OnceCell<Netns>) -> Result<&Netns, NetnsError> {
+    match home.get() {
+        Some(netns) => Ok(netns),
+        None => {
+            let current = Netns::current()?;
+            Ok(home.get_or_init(|| current))
+        }
+    }
+}
+
+/// The namespace of a socket that is made for the question: a tenth of what a walk through /proc costs.
+fn namespace_of_new_socket() -> nix::Result<OwnedFd> {
+    let asked = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: SIOCGSKNS takes no argument and touches no memory of ours.
+    let fd = Errno::result(unsafe { libc::ioctl(asked.as_raw_fd(), SIOCGSKNS as _) })?;
+    // SAFETY: the kernel has just made this descriptor (close-on-exec) for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Brings the thread back when it is dropped.
 struct WayBack {
     /// Where to, unless it is the thread's home.
@@ -175,12 +206,9 @@ impl WayBack {
     fn from_here_into(target: &Netns) -> Result<Self, SysError> {
         let nested = DEPTH.get() > 0;
         let outer = if nested { Some(Netns::current()?) } else { None };
-        HOME.with(|home| {
-            if !nested && home.get().is_none() {
-                let _ = home.set(Netns::current()?);
-            }
-            Ok::<_, SysError>(())
-        })?;
+        if !nested {
+            HOME.with(|home| opened(home).map(drop))?;
+        }
         setns(&target.fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| SysError::refused("enter the network namespace", &target.path, errno))?;
         DEPTH.set(DEPTH.get() + 1);

@@ -1,10 +1,13 @@
 //! Kernel parameters under /proc/sys, of the calling thread's namespaces.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::SysError;
 
@@ -22,7 +25,10 @@ pub fn read(key: &str) -> Result<String, SysError> {
     let path = path_of(key).ok_or_else(|| SysError::refused("read the sysctl", key, Errno::EINVAL))?;
     let failed = |error: std::io::Error| SysError::io("read the sysctl", path.display().to_string(), &error);
     let mut value = [0; LONGEST];
-    let length = File::open(&path).and_then(|mut file| file.read(&mut value)).map_err(failed)?;
+    let length = open(AT_FDCWD, &path, OFlag::O_RDONLY)
+        .map_err(std::io::Error::from)
+        .and_then(|fd| File::from(fd).read(&mut value))
+        .map_err(failed)?;
     Ok(String::from_utf8_lossy(&value[..length]).trim_end_matches('\n').to_owned())
 }
 
@@ -33,11 +39,57 @@ pub fn read(key: &str) -> Result<String, SysError> {
 pub fn write(key: &str, value: &str) -> Result<(), SysError> {
     let object = |path: &str| format!("{path} to '{value}'");
     let path = path_of(key).ok_or_else(|| SysError::refused("set the sysctl", object(key), Errno::EINVAL))?;
-    let failed =
-        |error: std::io::Error| SysError::io("set the sysctl", object(&path.display().to_string()), &error);
-    let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-    // One write, as the kernel takes each for a value of its own.
-    file.write(value.as_bytes()).map(drop).map_err(failed)
+    put(AT_FDCWD, &path, value)
+        .map_err(|error| SysError::io("set the sysctl", object(&path.display().to_string()), &error))
+}
+
+/// The parameters of one directory, such as `net/ipv6/conf/eth0`, which is looked up once for all of them: the kernel
+/// keeps what it found for every namespace in one list, and each look-up from the root walks it.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens a directory below /proc/sys, by its path there. `None` where the kernel has none of that name.
+    ///
+    /// # Errors
+    /// Where the path leads out of /proc/sys (`EINVAL`), or it cannot be opened.
+    pub fn open(key: &str) -> Result<Option<Self>, SysError> {
+        let refused = |errno| SysError::refused("look up the sysctls", key, errno);
+        let path = path_of(key).ok_or_else(|| refused(Errno::EINVAL))?;
+        match open(AT_FDCWD, &path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+            Ok(fd) => Ok(Some(Self { fd, path })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(refused(errno)),
+        }
+    }
+
+    /// Sets a parameter of the directory; one that this kernel does not have is passed over.
+    ///
+    /// # Errors
+    /// Where the kernel does not take the value; names both.
+    pub fn write_if_there(&self, name: &str, value: &str) -> Result<(), SysError> {
+        match put(&self.fd, Path::new(name), value) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other.map_err(|error| {
+                let object = format!("{} to '{value}'", self.path.join(name).display());
+                SysError::io("set the sysctl", object, &error)
+            }),
+        }
+    }
+}
+
+/// openat(2): the C library's open(2) sets the close-on-exec flag once more.
+fn open(at: impl std::os::fd::AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat(at, path, flags | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// One write, as the kernel takes each for a value of its own.
+fn put(at: impl std::os::fd::AsFd, path: &Path, value: &str) -> std::io::Result<()> {
+    let fd = open(at, path, OFlag::O_WRONLY)?;
+    File::from(fd).write(value.as_bytes()).map(drop)
 }
 
 /// The file of a key, or `None` where the key is empty or leads elsewhere.

@@ -98,7 +98,9 @@ fn chosen(call: &Call, source: LeaseSource, mut leases: Vec<Lease>, routes: &[Ro
             lease.gateway = lease.gateway.or_else(|| plan::first_address(lease.address));
         }
     }
-    let routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);
+    let mut routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);
+    // Whoever asks for them: an internal network has no way out to lead to.
+    routes.retain(|route| !call.config.isolation.internal || route.dst.prefix() > 0);
     let dns = if call.config.dns.is_empty() { dns } else { call.config.dns.clone() };
     Chosen { addressing: Addressing { source, leases, routes }, dns }
 }

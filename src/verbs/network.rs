@@ -1,5 +1,7 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
@@ -177,14 +179,42 @@ pub(super) fn prepare(
     // What was written once is kept up to date; what nobody needs is not written.
     let is_needed = old.is_some() || needed(&rules);
     let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
-    let wanted = Network { rules: written, ..network.clone() };
+    let mut wanted = Network { rules: written, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
     if is_needed && old.as_ref() != Some(&rules) {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
+        warn_of_absent_sources(cx, config)?;
+        // Other rules may need another exception in a FORWARD chain that drops.
+        wanted.admitted.clear();
     }
     Ok(cx.state.put_network(&wanted)?)
+}
+
+/// Says where the host lacks an address that the network is to leave with: answers would not find their way back.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub(super) fn warn_of_absent_sources(cx: &mut Context, config: &NetworkConfig) -> Result<(), VerbError> {
+    let keys = &config.isolation;
+    let sources = [
+        ("outboundAddress4", keys.outbound4.map(IpAddr::V4)),
+        ("outboundAddress6", keys.outbound6.map(IpAddr::V6)),
+    ];
+    for (key, address) in sources {
+        let Some(address) = address else { continue };
+        if !cx.kernel.has_address(address).map_err(|cause| of_network(config, cause))? {
+            cx.journal.note(LogLevel::Warning, || {
+                format!(
+                    "{key} = {address} is on no interface of the host: nothing comes back to the containers of {} \
+                     before it is, or the routers send it here",
+                    config.name
+                )
+            });
+        }
+    }
+    Ok(())
 }
 
 fn of_network(config: &NetworkConfig, cause: impl Into<crate::apply::Cause>) -> VerbError {

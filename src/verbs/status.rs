@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel};
 use crate::model::{FirewallBackend, LeaseSource, Network};
 
-use super::{Call, Context, VerbError, addressing, lower};
+use super::{Call, Context, VerbError, addressing, lower, network};
 
 /// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
 const BRIDGE_PORTS_MAX: usize = 1023;
@@ -36,6 +36,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;
     }
     pool_has_room(cx, call, recorded.as_ref())?;
+    network::warn_of_absent_sources(cx, call.config)?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
     match backend {

@@ -69,8 +69,10 @@ fn echo(to: IpAddr, limit: Duration) -> bool {
     false
 }
 
-fn checksum(packet: &[u8]) -> u16 {
-    let mut sum: u32 = packet.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+/// The sum of RFC 1071, before its complement is taken.
+pub(super) fn checksum(packet: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let mut sum: u32 = packet.chunks(2).map(word).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -14,8 +14,10 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod backends;
 pub mod chain;
 pub mod faces;
+pub mod frames;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
@@ -25,7 +27,9 @@ pub mod plugin;
 pub mod rows;
 pub mod snapshot;
 pub mod space;
+pub mod stage;
 pub mod talk;
+pub mod town;
 
 use std::cell::Cell;
 use std::fs;

@@ -26,6 +26,10 @@ impl Kernel {
     /// Lets a network through the FORWARD chain of iptables-nft where that drops: two small questions to the kernel
     /// in the usual case, and no process.
     pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+        // Nothing enters or leaves an internal network.
+        if rules.internal {
+            return Ok(());
+        }
         for (family, number) in NF_FAMILIES {
             if !self.forward_drops(number)? {
                 continue;
@@ -35,7 +39,7 @@ impl Kernel {
             if recorded && self.chain_exists(number, ADMIT)? {
                 continue;
             }
-            Self::admit_by_iptables(family, Variant::Nft, &rules.bridge)?;
+            Self::admit_by_iptables(family, Variant::Nft, rules)?;
             if let Some(network) = &mut network
                 && !recorded
             {
@@ -49,26 +53,27 @@ impl Kernel {
     /// The same for legacy iptables, which nf_tables cannot be asked about: once, when a network's rules are written.
     pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
         for (family, file) in LEGACY_TABLES {
-            if uses_filter(file) {
-                Self::admit_by_iptables(family, Variant::Legacy, &rules.bridge)?;
+            if !rules.internal && uses_filter(file) {
+                Self::admit_by_iptables(family, Variant::Legacy, rules)?;
             }
         }
         Ok(())
     }
 
     /// Lets one container's host interface through, where it has no bridge: of either iptables that drops.
-    pub(super) fn admit_interface(&mut self, interface: &str) -> Result<(), Cause> {
+    pub(super) fn admit_interface(&mut self, network: &NetworkRules, interface: &str) -> Result<(), Cause> {
         if interface.is_empty() {
             return Ok(());
         }
+        let rules = NetworkRules { bridge: interface.to_owned(), ..network.clone() };
         for (family, number) in NF_FAMILIES {
             if self.forward_drops(number)? {
-                Self::admit_by_iptables(family, Variant::Nft, interface)?;
+                Self::admit_by_iptables(family, Variant::Nft, &rules)?;
             }
         }
         for (family, file) in LEGACY_TABLES {
             if uses_filter(file) {
-                Self::admit_by_iptables(family, Variant::Legacy, interface)?;
+                Self::admit_by_iptables(family, Variant::Legacy, &rules)?;
             }
         }
         Ok(())

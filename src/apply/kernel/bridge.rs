@@ -86,6 +86,9 @@ impl Kernel {
             group: Some(names::LINK_GROUP),
             vlan_filtering: step.vlan_filtering,
             default_pvid: None,
+            // With every port that joins, a snooping bridge starts the timers of all its ports again: half of what an
+            // ADD costs beside 900 containers. Without a querier, and it is none, it sends multicast to all anyway.
+            multicast_snooping: false,
             promisc: step.promisc,
             // Router advertisements must be refused before the link is up.
             up: false,
@@ -107,7 +110,7 @@ impl Kernel {
 
     /// The link that carries the gateway of a VLAN: a VLAN device over the bridge, which is a member of the VLAN.
     fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &rtnl::Link, vlan: u16) -> Result<u32, Cause> {
-        let name = gateway_link_name(&step.name, vlan);
+        let name = names::gateway_link(&step.name, vlan);
         if let Some(link) = rtnl::link_by_name(self.host()?, &name)? {
             return Ok(link.index);
         }
@@ -179,7 +182,7 @@ impl Kernel {
         }
         let index = match step.gateway_vlan {
             Some(vlan) => {
-                let name = gateway_link_name(&step.name, vlan);
+                let name = names::gateway_link(&step.name, vlan);
                 let Some(link) = rtnl::link_by_name(self.host()?, &name)? else {
                     drifts.push(Drift::missing(format!("gateway link {name}")));
                     return Ok(());
@@ -200,13 +203,6 @@ impl Kernel {
         }
         Ok(())
     }
-}
-
-/// `BRIDGE.VID`, as the reference names it, cut to the kernel's limit.
-fn gateway_link_name(bridge: &str, vlan: u16) -> String {
-    let suffix = format!(".{vlan}");
-    let head: String = bridge.chars().take(names::INTERFACE_NAME_MAX - suffix.len()).collect();
-    head + &suffix
 }
 
 /// Adds a gateway's address, if it is not there. It is ours alone: duplicate detection would only keep it from

@@ -1,5 +1,7 @@
 //! What has to be known of the host before a network is used for the first time, and for STATUS.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use crate::model::names;
@@ -71,6 +73,14 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Cause> {
         Ok(uplink(self.host()?)?.map(|link| link.mtu))
+    }
+
+    /// Whether an interface of the host has an address.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn has_address(&mut self, address: IpAddr) -> Result<bool, Cause> {
+        Ok(rtnl::addresses(self.host()?, None)?.iter().any(|found| found.address.ip() == address))
     }
 
     /// How many ports a bridge has; `None` where it does not exist.

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element, Set};
+use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
-use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication, names};
+use crate::model::{AttachmentKey, FirewallBackend, Protocol, Publication};
 use crate::plan::{self, Firewall, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::nfnetlink::NftError;
@@ -19,6 +19,8 @@ use super::{ApplyError, Cause, Drift, Kernel, opened};
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
+/// `NFPROTO_BRIDGE`.
+const BRIDGE: u8 = 7;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -35,7 +37,7 @@ impl Kernel {
                 if step.admit && !step.network.bridge.is_empty() {
                     self.admit_through_drop(&step.network)?;
                 } else if step.admit {
-                    self.admit_interface(&step.attachment.host_interface)?;
+                    self.admit_interface(&step.network, &step.attachment.host_interface)?;
                 }
             }
         }
@@ -55,7 +57,7 @@ impl Kernel {
             // The ruleset is not there: nobody made it yet, or somebody flushed it.
             Errno::ENOENT => {
                 if elements.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-                    self.make_each(&[nft::guard_base()])?;
+                    self.make_guard()?;
                 }
                 self.rebuild_nftables()?;
                 self.replace_elements(elements)
@@ -153,7 +155,31 @@ impl Kernel {
 
     /// The tables and the administrator's chain; made where they are not there.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        self.make_each(&[nft::base(&rules.admin_chain), nft::admin(&rules.admin_chain)])
+        self.make_or_replace(INET, &nft::base(&rules.admin_chain), nft::base_replacing)?;
+        self.make_each(&[nft::admin(&rules.admin_chain)])
+    }
+
+    /// The table that guards what containers claim to be.
+    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
+        self.make_or_replace(BRIDGE, &nft::guard_base(), nft::guard_replacing)
+    }
+
+    /// Makes a table; where an earlier release made it, its rules are written anew.
+    fn make_or_replace(
+        &mut self,
+        family: u8,
+        make: &[NftMessage],
+        replace: impl FnOnce() -> Vec<NftMessage>,
+    ) -> Result<(), Cause> {
+        match self.nft()?.commit(make) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        if self.nft()?.get(&nft::probe_layout(family))?.is_some() {
+            return Ok(());
+        }
+        self.nft()?.commit(&replace()).map_err(|error| refused("write the base chains anew", &error))
     }
 
     /// Transactions of which one that finds its work done is as good.
@@ -275,19 +301,9 @@ impl Kernel {
         let current = current.as_ref().unwrap_or(&step.network);
         let mut chains: Vec<(String, usize)> =
             nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.push((names::chain(&step.network.network), nft::network_rule_count(current)));
-        for (chain, count) in chains {
-            // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(INET, nft::TABLE, &chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            if found < count {
-                let object = format!("nf_tables chain inet {} {chain}", nft::TABLE);
-                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
-            }
-        }
+        chains.extend(nft::network_rule_counts(current));
+        self.probe_chains((INET, "inet"), &chains, drifts)?;
+        self.probe_guard(&step.attachment, drifts)?;
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         elements.extend(nft::network_elements(current));
         for element in elements {
@@ -304,6 +320,42 @@ impl Kernel {
                     "as ADD wrote it",
                     difference,
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chains that guard what an attachment claims to be, on either backend.
+    pub(super) fn probe_guard(
+        &mut self,
+        rules: &AttachmentRules,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if rules.only_mac.is_none() && rules.only_ips.is_empty() {
+            return Ok(());
+        }
+        let chains: Vec<(String, usize)> =
+            nft::guard_rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
+        self.probe_chains((BRIDGE, "bridge"), &chains, drifts)
+    }
+
+    /// Whether each chain of a table of ours has as many rules as it should.
+    fn probe_chains(
+        &mut self,
+        (family, name): (u8, &str),
+        chains: &[(String, usize)],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        for (chain, count) in chains {
+            // An administrator may have added rules of their own; fewer than ours are ours gone.
+            let found = match self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain)) {
+                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
+                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            if found < *count {
+                let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
+                drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));
             }
         }
         Ok(())

@@ -12,14 +12,22 @@ const IPV6: &str = "net/ipv6/conf/all/forwarding";
 
 impl Kernel {
     pub(super) fn ensure_forwarding(&mut self, step: Forwarding) -> Result<(), Cause> {
-        if step.ipv4 && sysctl::read(IPV4)? != "1" {
+        if step.ipv4 && !self.forwards(false)? {
             sysctl::write(IPV4, "1")?;
         }
-        if step.ipv6 && sysctl::read(IPV6)? != "1" {
+        if step.ipv6 && !self.forwards(true)? {
             self.keep_advertised_routes()?;
             sysctl::write(IPV6, "1")?;
         }
         Ok(())
+    }
+
+    /// Whether the host forwards a family.
+    fn forwards(&mut self, is_ipv6: bool) -> Result<bool, Cause> {
+        match rtnl::forwards(self.host()?, is_ipv6)? {
+            Some(forwards) => Ok(forwards),
+            None => Ok(sysctl::read(if is_ipv6 { IPV6 } else { IPV4 })? == "1"),
+        }
     }
 
     /// A host that forwards stops listening to router advertisements (`accept_ra` 1) and loses the default route

@@ -190,8 +190,11 @@ fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
         ]);
     }
     netns.enter(|| {
-        for (key, value) in settings {
-            write_if_there(&format!("net/ipv6/conf/{}/{key}", step.name), value)?;
+        // A kernel without IPv6 has no such directory, and needs none of it.
+        if let Some(directory) = sysctl::Directory::open(&format!("net/ipv6/conf/{}", step.name))? {
+            for (key, value) in settings {
+                directory.write_if_there(key, value)?;
+            }
         }
         if has_v6 {
             write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;

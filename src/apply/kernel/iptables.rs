@@ -130,9 +130,6 @@ impl Kernel {
 
     /// Source addresses are guarded on the bridge, which iptables does not see: nf_tables does it on either backend.
     fn guard_by_nftables(&mut self, step: &Firewall) -> Result<(), Cause> {
-        if step.attachment.only_mac.is_none() {
-            return Ok(());
-        }
         self.add_elements(&guards(step))
     }
 
@@ -209,6 +206,7 @@ impl Kernel {
                 }
             }
         }
+        self.probe_guard(&step.attachment, drifts)?;
         for element in guards(step) {
             if self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?.is_none() {
                 drifts.push(Drift::missing(format!("nf_tables element: {element}")));
@@ -242,12 +240,16 @@ impl Kernel {
 
     /// Lets a network through a FORWARD chain of iptables that drops by its policy. `false` where there was nothing
     /// to do.
-    pub(super) fn admit_by_iptables(family: Family, variant: Variant, bridge: &str) -> Result<bool, Cause> {
+    pub(super) fn admit_by_iptables(
+        family: Family,
+        variant: Variant,
+        network: &NetworkRules,
+    ) -> Result<bool, Cause> {
         let saved = save(family, variant)?;
         if !saved.drops_forwarded() {
             return Ok(false);
         }
-        if let Some(text) = iptables::admission(&saved, bridge) {
+        if let Some(text) = iptables::admission(&saved, network) {
             restore(family, variant, &text)?;
         }
         Ok(true)

@@ -36,7 +36,7 @@ impl Kernel {
             }
         }
         if missing.iter().any(|element| Set::BRIDGE.contains(&element.set)) {
-            self.make_each(&[nft::guard_base()])?;
+            self.make_guard()?;
         }
         // Elements of one set next to each other: fewer messages.
         missing.sort_by_key(|element| element.set as u8);

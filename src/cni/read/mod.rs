@@ -5,6 +5,7 @@ mod bridge;
 mod firewall;
 mod garbage;
 mod ipam;
+mod isolation;
 mod macvlan;
 mod portmap;
 mod range;
@@ -96,7 +97,7 @@ impl NetworkConfig {
             Arguments::default()
         };
         let runtime = Runtime::read(&fields, &arguments, defaults, &mut judge)?;
-        let (bridge, link) = read_link(&fields, &runtime, defaults, &mut judge)?;
+        let (mut bridge, link) = read_link(&fields, &runtime, defaults, &mut judge)?;
         let mut ipam = Ipam::None;
         if reads.ipam {
             ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
@@ -109,6 +110,10 @@ impl NetworkConfig {
         if reads.portmap {
             portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
         }
+        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
+            defaults.isolation_keys()
+        })?;
+        isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
@@ -143,6 +148,7 @@ impl NetworkConfig {
             dns: runtime.dns.unwrap_or(dns),
             portmap,
             firewall,
+            isolation,
             tuning,
             bandwidth,
             table,

@@ -33,6 +33,7 @@ pub(in crate::cni) fn strict(extra: &Value) -> Result<NetworkConfig, Error> {
 
 mod addresses;
 mod fuzz;
+mod isolation;
 mod keys;
 mod lenient;
 mod ports;

@@ -1,6 +1,8 @@
 //! The way through somebody else's `FORWARD` chain: a verdict of ours, in nf_tables, cannot save a packet that an
 //! iptables policy drops, so these rules go where the host lets others speak.
 
+use crate::firewall::NetworkRules;
+
 use super::rule::{Rule, Text};
 use super::saved::Saved;
 use super::shared::ADMIT;
@@ -13,16 +15,22 @@ const DOCKER_USER: &str = "DOCKER-USER";
 /// The rules are in a chain of their own, which `DOCKER-USER` jumps to where it exists, else `FORWARD`. `None` where
 /// they are there. For both families alike; `saved` is of the family that the text is for. To be asked for where
 /// [`Saved::drops_forwarded`] says so; the iptables backend has what it needs in its own chains.
-pub fn admission(saved: &Saved, bridge: &str) -> Option<String> {
+///
+/// Where the network lets in more than that, from interfaces that it trusts or at its containers' own addresses, what
+/// goes to the bridge passes here too: the network's wall is what stops the rest.
+pub fn admission(saved: &Saved, network: &NetworkRules) -> Option<String> {
+    let bridge = network.bridge.as_str();
     let mut text = Text::default();
     if saved.policy("filter", ADMIT).is_none() {
         text.empty("filter", ADMIT);
     }
-    for (flag, rule) in rules(bridge) {
+    for (flag, rule) in rules(network) {
+        let conditional = rule.words.iter().any(|word| word == "--ctstate");
         let there = saved.rules().any(|r| {
             r.table == "filter"
                 && r.chain() == ADMIT
                 && r.after(flag) == Some(bridge)
+                && r.after("--ctstate").is_some() == conditional
                 && r.target() == Some("ACCEPT")
         });
         if !there {
@@ -47,10 +55,12 @@ pub fn retraction(saved: &Saved, bridge: &str) -> Option<String> {
     text.render()
 }
 
-fn rules(bridge: &str) -> [(&'static str, Rule); 2] {
-    let answers = format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT");
+fn rules(network: &NetworkRules) -> [(&'static str, Rule); 2] {
+    let bridge = &network.bridge;
+    let more = network.routed || !network.trusted.is_empty();
+    let condition = if more { "" } else { "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT " };
     [
         ("-i", Rule::new("filter", ADMIT, &format!("-i {bridge} -j ACCEPT"))),
-        ("-o", Rule::new("filter", ADMIT, &answers)),
+        ("-o", Rule::new("filter", ADMIT, &format!("-o {bridge} {condition}-j ACCEPT"))),
     ]
 }

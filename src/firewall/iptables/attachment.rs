@@ -1,13 +1,14 @@
-//! What an attachment adds and takes away, all of it in table nat.
+//! What an attachment adds and takes away: all of it in table nat, but for what a routed network opens.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::firewall::nft::owner_comment;
-use crate::firewall::{AttachmentRules, NetworkRules};
-use crate::model::{AttachmentKey, Publication, names};
+use crate::firewall::{AttachmentRules, NetworkRules, opened};
+use crate::model::{AttachmentKey, Protocol, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, network_chain};
+use super::shared::{POST, PUBLISH, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +53,18 @@ pub(crate) fn rules(
             let text = format!("-s {} -j {target}", whole(*address));
             shared.push(Rule::new("nat", POST, &text).owned(&owner));
         }
+    }
+    let open: BTreeSet<(Protocol, SocketAddr)> = opened(network, attachment)
+        .filter(|publication| of_family(publication.target.ip()))
+        .map(|publication| (publication.protocol, publication.target))
+        .collect();
+    for (protocol, target) in open {
+        let text = format!(
+            "-d {} -p {protocol} -m {protocol} --dport {} -j ACCEPT",
+            whole(target.ip()),
+            target.port()
+        );
+        shared.push(Rule::new("filter", open_chain(&network.network), &text).owned(&owner));
     }
     (shared, own)
 }

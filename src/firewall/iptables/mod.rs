@@ -11,7 +11,8 @@
 //! | CHECK | [`checks`] | drift |
 //! | GC, reconcile | [`rebuild`] from all records | |
 //!
-//! A failed restore of one table changes nothing of that table, and ADD and DEL touch table nat alone.
+//! A failed restore of one table changes nothing of that table, and ADD and DEL touch table nat alone, but for the open
+//! ports of a routed network, in filter: what fails there is made whole by the next line of the table above.
 //!
 //! What is masqueraded follows from `--ctstate DNAT`, so no mark is set and `markMasqBit` has no effect; with
 //! `externalSetMarkChain` what would be masqueraded is sent through that chain instead, which must exist.

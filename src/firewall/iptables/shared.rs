@@ -1,7 +1,9 @@
 //! The rules of the chains that all networks share, and those that a network has.
 
+use std::net::IpAddr;
+
 use crate::firewall::NetworkRules;
-use crate::model::{IngressPolicy, names};
+use crate::model::{IngressPolicy, Isolation, names};
 
 use super::rule::{Family, Rule};
 
@@ -9,12 +11,25 @@ pub(crate) const PUBLISH: &str = "LINKSPAN-PUBLISH";
 pub(crate) const POST: &str = "LINKSPAN-POST";
 pub(crate) const FORWARD: &str = "LINKSPAN-FORWARD";
 pub(crate) const WALL: &str = "LINKSPAN-WALL";
+/// What stays on one bridge, one rule a network.
+pub(crate) const WITHIN: &str = "LINKSPAN-WITHIN";
+/// What happens between containers of a network that keeps them apart.
+pub(crate) const APART: &str = "LINKSPAN-APART";
+/// What may not pass even where it is published: internal and strict networks.
+pub(crate) const SEALED: &str = "LINKSPAN-SEALED";
+/// Drops what comes from any network's bridge.
+pub(crate) const FROM: &str = "LINKSPAN-FROM";
+/// Drops what goes to any network's bridge.
+pub(crate) const TO: &str = "LINKSPAN-TO";
+/// The walls that let in what is trusted.
+pub(crate) const INTO: &str = "LINKSPAN-INTO";
 pub(crate) const LOCALNET: &str = "LINKSPAN-LOCALNET";
 pub(crate) const ADMIT: &str = "LINKSPAN-ADMIT";
 
 /// The chains that all networks share, with their tables.
 pub(crate) fn chains(family: Family) -> Vec<(&'static str, &'static str)> {
-    let mut chains = vec![("nat", PUBLISH), ("nat", POST), ("filter", FORWARD), ("filter", WALL)];
+    let mut chains = vec![("nat", PUBLISH), ("nat", POST)];
+    chains.extend([FORWARD, WALL, WITHIN, APART, SEALED, FROM, TO, INTO].map(|chain| ("filter", chain)));
     if family == Family::V4 {
         chains.insert(0, ("raw", LOCALNET));
     }
@@ -49,9 +64,20 @@ pub(crate) fn first(family: Family, admin_chains: &[&str]) -> Vec<Rule> {
         Family::V6 => rules.push(Rule::new("nat", PUBLISH, "-d ::1/128 -j RETURN")),
     }
     rules.extend(admin_chains.iter().map(|admin| Rule::new("filter", FORWARD, &format!("-j {admin}"))));
+    let forward = |text: &str| Rule::new("filter", FORWARD, text);
+    let apart = |text: &str| Rule::new("filter", APART, text);
     rules.extend([
-        Rule::new("filter", FORWARD, "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
-        Rule::new("filter", FORWARD, "-m conntrack --ctstate DNAT -j ACCEPT"),
+        forward("-m conntrack --ctstate ESTABLISHED -j ACCEPT"),
+        forward(&format!("-j {WITHIN}")),
+        // Before what is related: an ICMP error about somebody else's connection would be a way out of a sealed
+        // network, and it may carry anything.
+        forward(&format!("-j {SEALED}")),
+        forward("-m conntrack --ctstate RELATED -j ACCEPT"),
+        forward("-m conntrack --ctstate DNAT -j ACCEPT"),
+        forward(&format!("-j {INTO}")),
+        apart("-m conntrack --ctstate DNAT -j ACCEPT"),
+        apart("-m conntrack --ctstate RELATED -j ACCEPT"),
+        apart("-j DROP"),
     ]);
     rules
 }
@@ -59,6 +85,16 @@ pub(crate) fn first(family: Family, admin_chains: &[&str]) -> Vec<Rule> {
 /// The chain of a network, of one name in tables nat and filter: 28 bytes at most (`XT_EXTENSION_MAXNAMELEN`).
 pub(crate) fn network_chain(network: &str) -> String {
     format!("LKS-{}", names::chain(network))
+}
+
+/// The chain that says what a network's wall lets in; 27 bytes at most.
+pub(crate) fn wall_chain(network: &str) -> String {
+    format!("LKS-in{}", names::chain(network).trim_start_matches("net"))
+}
+
+/// The chain of what a routed network's attachments publish at their own addresses; 27 bytes at most.
+pub(crate) fn open_chain(network: &str) -> String {
+    format!("LKS-op{}", names::chain(network).trim_start_matches("net"))
 }
 
 /// A network's rules, in its own chains and in the shared ones.
@@ -86,7 +122,14 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
             Family::V6 => &["ff00::/8", "fe80::/10"],
         };
         all.extend(kept.iter().map(|range| nat(format!("-d {range} -j RETURN"))));
-        all.push(nat("-j MASQUERADE".to_owned()));
+        let outbound = match family {
+            Family::V4 => rules.outbound4.map(IpAddr::V4),
+            Family::V6 => rules.outbound6.map(IpAddr::V6),
+        };
+        all.push(nat(match outbound {
+            Some(address) => format!("-j SNAT --to-source {address}"),
+            None => "-j MASQUERADE".to_owned(),
+        }));
     }
     // Without a bridge nothing tells the network's published ports from another's.
     if rules.masquerade_all && own_masquerade && !bridge.is_empty() {
@@ -95,14 +138,62 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     if bridge.is_empty() {
         return all;
     }
-    let walled = rules.ingress != IngressPolicy::Open;
-    if walled {
-        let target = if rules.ingress == IngressPolicy::Isolated { "DROP" } else { "ACCEPT" };
-        all.push(filter(format!("-o {bridge} -j {target}")));
+    if rules.ingress != IngressPolicy::Open {
         all.push(filter(format!("-j {WALL}")));
         all.push(Rule::new("filter", WALL, &format!("-o {bridge} -j DROP")).owned(&owner));
     }
+    all.extend(walls(family, rules).into_iter().map(|rule| rule.owned(&owner)));
     all.push(filter("-j ACCEPT".to_owned()));
     all.push(Rule::new("filter", FORWARD, &format!("-i {bridge} -j {chain}")).owned(&owner));
+    all
+}
+
+/// Who may reach the network, and whom it may reach.
+fn walls(family: Family, rules: &NetworkRules) -> Vec<Rule> {
+    let bridge = &rules.bridge;
+    let rule = |chain: &str, text: String| Rule::new("filter", chain, &text);
+    let mut all = vec![rule(FROM, format!("-i {bridge} -j DROP")), rule(TO, format!("-o {bridge} -j DROP"))];
+    if rules.knows_siblings() {
+        let target = if rules.keeps_apart() { APART } else { "ACCEPT" };
+        all.push(rule(WITHIN, format!("-i {bridge} -o {bridge} -j {target}")));
+    }
+    if rules.internal {
+        all.extend(["-i", "-o"].map(|flag| rule(SEALED, format!("{flag} {bridge} -j DROP"))));
+    }
+    if rules.isolation == Isolation::Strict {
+        all.push(rule(SEALED, format!("-i {bridge} -j {TO}")));
+        all.push(rule(SEALED, format!("-o {bridge} -j {FROM}")));
+    }
+    if rules.isolation.is_walled() {
+        all.extend(wall(family, rules));
+    }
+    all
+}
+
+/// A wall: interfaces that are trusted by name, never other networks by a wildcard; where the network is routed, echo
+/// requests and what is published; and at the end nobody.
+fn wall(family: Family, rules: &NetworkRules) -> Vec<Rule> {
+    let chain = wall_chain(&rules.network);
+    let rule = |text: String| Rule::new("filter", chain.clone(), &text);
+    let names = rules.trusted.iter().filter_map(|pattern| pattern.exact());
+    let mut all: Vec<Rule> = names.map(|name| rule(format!("-i {name} -j ACCEPT"))).collect();
+    let prefixes: Vec<&str> = rules.trusted.iter().filter_map(|pattern| pattern.prefix()).collect();
+    if !prefixes.is_empty() || rules.routed {
+        all.push(rule(format!("-j {FROM}")));
+    }
+    all.extend(prefixes.into_iter().map(|prefix| match prefix {
+        "" => rule("-j ACCEPT".to_owned()),
+        prefix => rule(format!("-i {prefix}+ -j ACCEPT")),
+    }));
+    if rules.routed {
+        let echo = match family {
+            Family::V4 => "-p icmp -m icmp --icmp-type 8",
+            Family::V6 => "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
+        };
+        all.push(rule(format!("{echo} -j ACCEPT")));
+        all.push(rule(format!("-j {}", open_chain(&rules.network))));
+    }
+    all.push(rule("-j DROP".to_owned()));
+    all.push(Rule::new("filter", INTO, &format!("-o {} -j {chain}", rules.bridge)));
     all
 }

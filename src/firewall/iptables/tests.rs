@@ -4,7 +4,7 @@ use super::*;
 use crate::firewall::rules::samples::{shop, web};
 use crate::firewall::sandbox::{attempt, feed, isolated, run};
 use crate::firewall::{AttachmentRules, NetworkRules};
-use crate::model::{AttachmentKey, IngressPolicy};
+use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation};
 
 const KINDS: [&str; 2] = ["nft", "legacy"];
 
@@ -82,7 +82,16 @@ fn with_each(test: impl Fn(&Tools) + Send + Copy + 'static) {
 }
 
 fn walled() -> NetworkRules {
-    NetworkRules { ingress: IngressPolicy::SameBridge, masquerade_all: true, ..web() }
+    NetworkRules {
+        ingress: IngressPolicy::SameBridge,
+        isolation: Isolation::Default,
+        routed: true,
+        trusted: ["eth1", "wg*", "*"].map(|text| InterfacePattern::parse(text).unwrap()).to_vec(),
+        outbound4: Some("192.0.2.1".parse().unwrap()),
+        outbound6: Some("2001:db8::1".parse().unwrap()),
+        masquerade_all: true,
+        ..web()
+    }
 }
 
 fn other() -> NetworkRules {
@@ -90,6 +99,8 @@ fn other() -> NetworkRules {
         network: "a-network-of-many-words".to_owned(),
         bridge: "lks-other".to_owned(),
         ingress: IngressPolicy::Isolated,
+        isolation: Isolation::Strict,
+        internal: true,
         admin_chain: "SITE-ADMIN".to_owned(),
         ..web()
     }
@@ -217,16 +228,18 @@ fn a_bridge_is_admitted_once() {
         run(&tools.iptables, &["-P", "FORWARD", "DROP"]);
         assert!(tools.saved().drops_forwarded());
         let before = tools.save();
-        tools.restore(&admission(&tools.saved(), "lks-web").unwrap());
-        assert_eq!(admission(&tools.saved(), "lks-web"), None);
-        tools.restore(&admission(&tools.saved(), "lks-other").unwrap());
+        tools.restore(&admission(&tools.saved(), &web()).unwrap());
+        assert_eq!(admission(&tools.saved(), &web()), None);
+        tools.restore(
+            &admission(&tools.saved(), &NetworkRules { bridge: "lks-other".to_owned(), ..web() }).unwrap(),
+        );
         let text = tools.save();
         assert_eq!(text.matches("-j LINKSPAN-ADMIT").count(), 1, "{text}");
         assert_eq!(text.matches("-A LINKSPAN-ADMIT").count(), 4, "{text}");
         tools.restore(&retraction(&tools.saved(), "lks-other").unwrap());
         assert_eq!(retraction(&tools.saved(), "lks-other"), None);
         run(&tools.iptables, &["-N", "DOCKER-USER"]);
-        tools.restore(&admission(&tools.saved(), "lks-web").unwrap());
+        tools.restore(&admission(&tools.saved(), &web()).unwrap());
         assert!(tools.save().contains("-A DOCKER-USER -j LINKSPAN-ADMIT"));
         tools.restore(&remove_all(&tools.saved()).unwrap());
         run(&tools.iptables, &["-X", "DOCKER-USER"]);
@@ -260,5 +273,7 @@ fn chain_names_fit_the_kernel() {
     assert!(attachment::chain(&long).len() <= 28);
     for network in ["web", "exactly-16-chars", "a-network-of-many-words"] {
         assert!(shared::network_chain(network).len() <= 28);
+        assert!(shared::wall_chain(network).len() <= 28);
+        assert_ne!(shared::network_chain(network), shared::wall_chain(network));
     }
 }

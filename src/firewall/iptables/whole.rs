@@ -36,6 +36,12 @@ pub fn rebuild(
         for table in ["nat", "filter"] {
             keep(&mut text, table, &shared::network_chain(&network.network));
         }
+        if network.isolation.is_walled() {
+            keep(&mut text, "filter", &shared::wall_chain(&network.network));
+            if network.routed {
+                keep(&mut text, "filter", &shared::open_chain(&network.network));
+            }
+        }
         if !admins.contains(&&*network.admin_chain) {
             admins.push(&network.admin_chain);
         }

@@ -16,34 +16,73 @@ pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
 
 const PUBLISH: &str = "publish";
 
+/// The chain without rules whose name says which rules the table has: another release's are written anew.
+const LAYOUT: &str = "layout-2";
+
+/// What happens between containers of a network that keeps them apart.
+const APART: &str = "apart";
+
 /// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
 /// administrator's chain.
 ///
 /// The table is made with `NLM_F_EXCL`, so that of two writers one gets `EEXIST` and nothing is doubled.
 pub fn base(admin_chain: &str) -> Vec<NftMessage> {
     let mut messages = vec![new_table(INET)];
-    messages.extend((1..).zip(Set::INET).map(|(id, set)| set.create(id)));
-    messages.extend([
+    messages.extend(sets());
+    messages.extend(chains());
+    messages.extend(admin(admin_chain));
+    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
+    messages
+}
+
+/// The same for a table that an earlier release made: its elements, networks and administrators' chains stay. It
+/// deletes, as [`super::network_replacing`] does.
+pub fn base_replacing() -> Vec<NftMessage> {
+    let mut messages: Vec<NftMessage> = sets().chain(chains()).collect();
+    messages.extend(
+        rule_counts()
+            .into_iter()
+            .filter(|(chain, _)| *chain != ADMIN)
+            .map(|(chain, _)| flush_chain(INET, chain)),
+    );
+    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
+    messages
+}
+
+/// Asks whether a table's rules are those of this release: one reply, or `ENOENT`.
+pub fn probe_layout(family: u8) -> NftMessage {
+    let name = if family == BRIDGE { super::guard::LAYOUT } else { LAYOUT };
+    about_chain(family, TABLE, name, msg::GETCHAIN, 0)
+}
+
+fn sets() -> impl Iterator<Item = NftMessage> {
+    (1..).zip(Set::INET).map(|(id, set)| set.create(id))
+}
+
+fn chains() -> Vec<NftMessage> {
+    vec![
         base_chain(INET, "localnet", "filter", hook::PREROUTING, -300),
         plain_chain(INET, PUBLISH, CREATE),
         base_chain(INET, "prerouting", "nat", hook::PREROUTING, -100),
         base_chain(INET, "output", "nat", hook::OUTPUT, -100),
         base_chain(INET, "postrouting", "nat", hook::POSTROUTING, 100),
         plain_chain(INET, ADMIN, CREATE),
+        plain_chain(INET, APART, CREATE),
+        plain_chain(INET, LAYOUT, CREATE),
         base_chain(INET, "forward", "filter", hook::FORWARD, 0),
-    ]);
-    messages.extend(admin(admin_chain));
-    for (chain, statements) in rules() {
-        messages.push(statements.append(INET, chain));
-    }
-    messages
+    ]
 }
 
 /// The base chains and how many rules each has when nobody has touched it.
 pub fn rule_counts() -> Vec<(&'static str, usize)> {
+    count(&rules())
+}
+
+/// How many rules each chain has.
+pub(crate) fn count(rules: &[(&'static str, Statements)]) -> Vec<(&'static str, usize)> {
     let mut counts: Vec<(&'static str, usize)> = Vec::new();
-    for (chain, _) in rules() {
-        match counts.iter_mut().find(|(name, _)| *name == chain) {
+    for (chain, _) in rules {
+        match counts.iter_mut().find(|(name, _)| name == chain) {
             Some((_, count)) => *count += 1,
             None => counts.push((chain, 1)),
         }
@@ -73,11 +112,23 @@ fn rules() -> Vec<(&'static str, Statements)> {
         ("postrouting", Statements::new().by_source(Set::Egress4)),
         ("postrouting", Statements::new().by_source(Set::Egress6)),
         ("forward", Statements::new().then(&Verdict::Jump(ADMIN.to_owned()))),
-        ("forward", Statements::new().known().then(&Verdict::Accept)),
-        ("forward", Statements::new().published().then(&Verdict::Accept)),
-        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Drop)),
+        ("forward", Statements::new().established().then(&Verdict::Accept)),
+        // What stays on one bridge is done with here; below, both sides differ.
         ("forward", Statements::new().between(Set::Within).then(&Verdict::Accept)),
+        ("forward", Statements::new().between(Set::Apart).then(&Verdict::Goto(APART.to_owned()))),
+        // Before what is related: an ICMP error about somebody else's connection would be a way out of a sealed
+        // network, and it may carry anything.
+        ("forward", Statements::new().entering(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().leaving(Set::Internal).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Strict).leaving(Set::Bridges).then(&Verdict::Drop)),
+        ("forward", Statements::new().entering(Set::Bridges).leaving(Set::Strict).then(&Verdict::Drop)),
+        ("forward", Statements::new().related().then(&Verdict::Accept)),
+        ("forward", Statements::new().published().then(&Verdict::Accept)),
+        ("forward", Statements::new().by_output(Set::Walls)),
         ("forward", Statements::new().entering(Set::Walled).leaving(Set::Walled).then(&Verdict::Drop)),
+        (APART, Statements::new().published().then(&Verdict::Accept)),
+        (APART, Statements::new().related().then(&Verdict::Accept)),
+        (APART, Statements::new().then(&Verdict::Drop)),
     ]
 }
 
@@ -87,18 +138,6 @@ fn rules() -> Vec<(&'static str, Statements)> {
 pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
     let jump = Statements::new().then(&Verdict::Jump(admin_chain.to_owned()));
     vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump.append(INET, ADMIN)]
-}
-
-/// The table `bridge linkspan`, which guards source MACs; only where some network asks for `macspoofchk`.
-///
-/// Made with `NLM_F_EXCL`, as [`base`] is.
-pub fn guard_base() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE)];
-    messages.extend((1..).zip(Set::BRIDGE).map(|(id, set)| set.create(id)));
-    messages.push(base_chain(BRIDGE, "prerouting", "filter", hook::PREROUTING, -300));
-    let guard = Statements::new().entering(Set::Guarded).foreign_source(Set::Macs).then(&Verdict::Drop);
-    messages.push(guard.append(BRIDGE, "prerouting"));
-    messages
 }
 
 /// Asks whether the table `inet linkspan` is there: one reply, or `ENOENT`.
@@ -174,7 +213,7 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn new_table(family: u8) -> NftMessage {
+pub(crate) fn new_table(family: u8) -> NftMessage {
     about_table(family, msg::NEWTABLE, CREATE | EXCL)
 }
 
@@ -187,7 +226,7 @@ fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
+pub(crate) fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority: i32) -> NftMessage {
     const ACCEPT: u32 = 1;
     let mut attributes = Attributes::new();
     attributes

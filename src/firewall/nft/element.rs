@@ -100,13 +100,24 @@ impl fmt::Display for Element {
             }
             (Set::Ports4Any, [protocol, port]) => write!(f, "port {protocol} 0.0.0.0:{port}")?,
             (Set::Ports6Any, [protocol, port]) => write!(f, "port {protocol} [::]:{port}")?,
+            (Set::Open4 | Set::Open6, [protocol, address, port]) => {
+                write!(f, "open port {protocol} {}", key::endpoint(address, port))?;
+            }
             (Set::Egress4 | Set::Egress6, [address]) => write!(f, "way out of {address}")?,
             (Set::Walled, [bridge]) => write!(f, "wall around {bridge}")?,
             (Set::Within, [bridge, _]) => write!(f, "passage within {bridge}")?,
             (Set::Apart, [bridge, _]) => write!(f, "walls within {bridge}")?,
+            (Set::Internal, [bridge]) => write!(f, "seal of {bridge}")?,
+            (Set::Strict, [bridge]) => write!(f, "strict wall around {bridge}")?,
+            (Set::Bridges, [bridge]) => write!(f, "bridge {bridge}")?,
+            (Set::Walls, [bridge]) => write!(f, "way into {bridge}")?,
             (Set::MasqueradeAll, [bridge]) => write!(f, "masquerade of what comes into {bridge}")?,
             (Set::Guarded, [interface]) => write!(f, "guard of {interface}")?,
             (Set::Macs, [interface, mac]) => write!(f, "source address {mac} on {interface}")?,
+            (Set::Pinned, [interface]) => write!(f, "guard of the addresses on {interface}")?,
+            (Set::Sources4 | Set::Sources6, [interface, address]) => {
+                write!(f, "source address {address} on {interface}")?;
+            }
             (set, words) => write!(f, "{} {}", set.name(), words.join(" . "))?,
         }
         match &self.data {

@@ -28,6 +28,7 @@ impl Register {
 /// `NFT_META_*`: what is known of a packet besides its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Meta {
+    Protocol = 1,
     InputName = 6,
     OutputName = 7,
     Family = 15,
@@ -191,6 +192,27 @@ pub(crate) fn destination_nat(list: &mut Attributes, family: u8, port: Register)
         e.put_be32(1, DESTINATION).put_be32(2, u32::from(family));
         e.put_be32(3, Register::FIRST.0).put_be32(5, port.0);
     });
+}
+
+/// `immediate reg 1 BYTES`.
+pub(crate) fn immediate(list: &mut Attributes, bytes: &[u8]) {
+    expression(list, "immediate", |e| {
+        e.put_be32(1, Register::FIRST.0);
+        value(e, 2, bytes);
+    });
+}
+
+/// `nat snat FAMILY addr_min reg 1`.
+pub(crate) fn source_nat(list: &mut Attributes, family: u8) {
+    const SOURCE: u32 = 0;
+    expression(list, "nat", |e| {
+        e.put_be32(1, SOURCE).put_be32(2, u32::from(family)).put_be32(3, Register::FIRST.0);
+    });
+}
+
+/// `counter`: packets and bytes that came so far in the rule.
+pub(crate) fn counter(list: &mut Attributes) {
+    expression(list, "counter", |_| {});
 }
 
 /// `masq`: the source becomes the address of the interface that the packet leaves by.

@@ -34,6 +34,15 @@ pub(crate) fn target(target: SocketAddr) -> Vec<u8> {
     value
 }
 
+/// Which set a published port is in at the container's own address, and its key there.
+pub(crate) fn open(publication: &Publication) -> (Set, Vec<u8>) {
+    let set = if publication.target.is_ipv4() { Set::Open4 } else { Set::Open6 };
+    let mut key = vec![publication.protocol.number(), 0, 0, 0];
+    key.extend(octets(publication.target.ip()));
+    put_port(&mut key, publication.target.port());
+    (set, key)
+}
+
 /// Which map an address goes out through, and its key there.
 pub(crate) fn egress(address: IpAddr) -> (Set, Vec<u8>) {
     let set = if address.is_ipv4() { Set::Egress4 } else { Set::Egress6 };
@@ -46,6 +55,12 @@ pub(crate) fn source(interface: &str, mac: MacAddress) -> Vec<u8> {
     key.extend(mac.0);
     key.extend([0, 0]);
     key
+}
+
+/// Which set a pair of interface and source address is in, and its key there.
+pub(crate) fn pinned(interface: &str, address: IpAddr) -> (Set, Vec<u8>) {
+    let set = if address.is_ipv4() { Set::Sources4 } else { Set::Sources6 };
+    (set, [&interface_key(interface)[..], &octets(address)].concat())
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

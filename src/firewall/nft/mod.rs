@@ -3,7 +3,7 @@
 //! Table `inet linkspan` (`nft list table inet linkspan` shows it in words) is written once: base chains, sets and a
 //! small chain for each network. An attachment then only adds and takes away elements, each with its owner as its
 //! comment, so that a packet and an ADD cost the same at 1 and at 1,000 containers. Table `bridge linkspan` is there
-//! only where some network guards source MACs.
+//! only where some network guards what its containers claim to be.
 //!
 //! How the messages go together: send the attachment's elements ([`add_new`]); on `ENOENT` send [`base`] (`EEXIST`:
 //! somebody was faster), then [`admin`] (`EEXIST` likewise), then [`network`] with [`add`] of [`network_elements`]
@@ -12,21 +12,24 @@
 mod base;
 mod element;
 mod expression;
+mod guard;
 mod key;
 mod network;
 mod reply;
 mod set;
 mod statement;
 mod uapi;
+mod wall;
 
 pub use base::{
-    ROUTED_FAMILIES, admin, base, chain_policy, dump_chains, dump_rules, guard_base, probe_guard_table,
-    probe_table, remove_guard_table, remove_table, rule_counts,
+    ROUTED_FAMILIES, admin, base, base_replacing, chain_policy, dump_chains, dump_rules, probe_guard_table,
+    probe_layout, probe_table, remove_guard_table, remove_table, rule_counts,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use element::{Element, Leads, add, add_new, destroy, dump, get, owner_comment, remove};
+pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use network::{
-    attachment_elements, network, network_elements, network_replacing, network_rule_count, remove_network,
+    attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
 };
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};

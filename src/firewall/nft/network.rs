@@ -2,9 +2,12 @@
 
 use ipnetwork::IpNetwork;
 
-use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::nft::NftMessage;
-use crate::model::{IngressPolicy, names};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::model::{IngressPolicy, Isolation, names};
 
 use super::base::{about_chain, flush_chain, plain_chain};
 use super::element::{Element, Leads, owner_comment};
@@ -12,37 +15,54 @@ use super::expression::Verdict;
 use super::set::{Set, interface_key};
 use super::statement::Statements;
 use super::uapi::{CREATE, EXCL, INET, msg};
-use super::{TABLE, key};
+use super::{TABLE, key, wall};
 
-/// A network's chain, which decides on masquerading for what its attachments send.
+/// A network's chains: what it sends is masqueraded as the first says, and what comes in passes as the second says.
 ///
-/// Made with `NLM_F_EXCL`: `EEXIST` says that it is there already, and nothing is doubled. To change it, send
+/// Made with `NLM_F_EXCL`: `EEXIST` says that one is there already, and nothing is doubled. To change them, send
 /// [`network_replacing`].
 pub fn network(rules: &NetworkRules) -> Vec<NftMessage> {
-    let chain = names::chain(&rules.network);
-    let mut messages = vec![plain_chain(INET, &chain, CREATE | EXCL)];
-    messages.extend(chain_rules(rules).into_iter().map(|statements| statements.append(INET, &chain)));
+    let mut messages = Vec::new();
+    for (chain, statements) in chains(rules) {
+        messages.push(plain_chain(INET, &chain, CREATE | EXCL));
+        messages.extend(statements.into_iter().map(|statements| statements.append(INET, &chain)));
+    }
     messages
 }
 
-/// The same whether or not the chain is there: what it held is gone, elements that lead to it stay. It deletes, so
-/// closing the socket afterwards waits some milliseconds.
+/// The same whether or not the chains are there: what they held is gone, elements that lead to them stay. It deletes,
+/// so closing the socket afterwards waits some milliseconds.
 pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
-    let chain = names::chain(&rules.network);
-    let mut messages = vec![plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)];
-    messages.extend(chain_rules(rules).into_iter().map(|statements| statements.append(INET, &chain)));
+    let mut messages = Vec::new();
+    for (chain, statements) in chains(rules) {
+        messages.extend([plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)]);
+        messages.extend(statements.into_iter().map(|statements| statements.append(INET, &chain)));
+    }
     messages
 }
 
-/// Takes a network's chain away. `EBUSY` while an element leads to it, `ENOENT` where it is not there.
-pub fn remove_network(network: &str) -> Vec<NftMessage> {
-    let chain = names::chain(network);
-    vec![flush_chain(INET, &chain), about_chain(INET, TABLE, &chain, msg::DELCHAIN, 0)]
+/// Takes a network's elements and chains away. `EBUSY` while an attachment's element leads to one, `ENOENT` where
+/// something is not there.
+pub fn remove_network(rules: &NetworkRules) -> Vec<NftMessage> {
+    let mut messages = super::remove(&network_elements(rules));
+    for (chain, _) in chains(rules) {
+        messages.push(flush_chain(INET, &chain));
+        messages.push(about_chain(INET, TABLE, &chain, msg::DELCHAIN, 0));
+    }
+    messages
 }
 
-/// How many rules the network's chain has when nobody has touched it.
-pub fn network_rule_count(rules: &NetworkRules) -> usize {
-    chain_rules(rules).len()
+/// The network's chains, and how many rules each has when nobody has touched it.
+pub fn network_rule_counts(rules: &NetworkRules) -> Vec<(String, usize)> {
+    chains(rules).into_iter().map(|(chain, statements)| (chain, statements.len())).collect()
+}
+
+fn chains(rules: &NetworkRules) -> Vec<(String, Vec<Statements>)> {
+    let mut chains = vec![(names::chain(&rules.network), chain_rules(rules))];
+    if rules.isolation.is_walled() {
+        chains.push((wall::chain(&rules.bridge), wall::rules(rules)));
+    }
+    chains
 }
 
 fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
@@ -66,8 +86,10 @@ fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
             back(Statements::new().destination4([255; 4], None)),
             back(Statements::new().destination6(&[0xff], None)),
             back(Statements::new().destination6(&link_local, Some(&ten_bits))),
-            Statements::new().masquerade(),
         ]);
+        let outbound = [rules.outbound4.map(IpAddr::V4), rules.outbound6.map(IpAddr::V6)];
+        chain.extend(outbound.into_iter().flatten().map(|address| Statements::new().source_nat(address)));
+        chain.push(Statements::new().masquerade());
     }
     chain
 }
@@ -94,15 +116,23 @@ fn interface_elements(rules: &NetworkRules, interface: &str, owner: &str) -> Vec
     let bridge = interface_key(interface);
     let element = |set: Set, key: &[u8]| Element::new(set, key.to_vec(), Leads::Nowhere, owner);
     let pair = [bridge, bridge].concat();
-    let mut elements = Vec::new();
-    match rules.ingress {
-        IngressPolicy::Open => {}
-        IngressPolicy::SameBridge => {
-            elements.extend([element(Set::Walled, &bridge), element(Set::Within, &pair)]);
-        }
-        IngressPolicy::Isolated => {
-            elements.extend([element(Set::Walled, &bridge), element(Set::Apart, &pair)]);
-        }
+    let mut elements = vec![element(Set::Bridges, &bridge)];
+    if rules.knows_siblings() {
+        let set = if rules.keeps_apart() { Set::Apart } else { Set::Within };
+        elements.push(element(set, &pair));
+    }
+    if rules.ingress != IngressPolicy::Open {
+        elements.push(element(Set::Walled, &bridge));
+    }
+    if rules.internal {
+        elements.push(element(Set::Internal, &bridge));
+    }
+    if rules.isolation == Isolation::Strict {
+        elements.push(element(Set::Strict, &bridge));
+    }
+    if rules.isolation.is_walled() {
+        let wall = Leads::Goto(wall::chain(&rules.bridge));
+        elements.push(Element::new(Set::Walls, bridge.to_vec(), wall, owner));
     }
     if rules.masquerade_all {
         elements.push(element(Set::MasqueradeAll, &bridge));
@@ -121,6 +151,9 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
         let (set, key) = key::published(publication);
         elements.push(Element::new(set, key, Leads::To(key::target(publication.target)), &owner));
     }
+    // Several host ports may lead to one of the container's.
+    let open: BTreeSet<(Set, Vec<u8>)> = opened(network, attachment).map(key::open).collect();
+    elements.extend(open.into_iter().map(|(set, key)| Element::new(set, key, Leads::Nowhere, &owner)));
     if network.masquerade || network.hairpin {
         let chain = names::chain(&network.network);
         for address in &attachment.addresses {
@@ -128,14 +161,27 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
             elements.push(Element::new(set, key, Leads::Goto(chain.clone()), &owner));
         }
     }
-    if attachment.walls && network.bridge.is_empty() {
-        elements.extend(interface_elements(network, &attachment.host_interface, &owner));
+    if network.bridge.is_empty() && (attachment.walls || attachment.masqueraded) {
+        let own = |element: &Element| match element.set {
+            Set::MasqueradeAll => attachment.masqueraded,
+            _ => attachment.walls,
+        };
+        elements
+            .extend(interface_elements(network, &attachment.host_interface, &owner).into_iter().filter(own));
     }
     if let Some(mac) = attachment.only_mac {
         let interface = interface_key(&attachment.host_interface);
         let pair = key::source(&attachment.host_interface, mac);
         elements.push(Element::new(Set::Macs, pair, Leads::Nowhere, &owner));
         elements.push(Element::new(Set::Guarded, interface.to_vec(), Leads::Nowhere, &owner));
+    }
+    if !attachment.only_ips.is_empty() {
+        let interface = interface_key(&attachment.host_interface);
+        for address in &attachment.only_ips {
+            let (set, pair) = key::pinned(&attachment.host_interface, *address);
+            elements.push(Element::new(set, pair, Leads::Nowhere, &owner));
+        }
+        elements.push(Element::new(Set::Pinned, interface.to_vec(), Leads::Nowhere, &owner));
     }
     elements
 }

@@ -27,12 +27,30 @@ pub enum Set {
     Within,
     /// Bridges, as a pair with themselves, within which they may not.
     Apart,
+    /// Bridges of networks that nothing enters or leaves.
+    Internal,
+    /// Bridges of networks that have nothing to do with other networks.
+    Strict,
+    /// Every network's bridge.
+    Bridges,
+    /// Bridges with a wall, to the chain that says what it lets in.
+    Walls,
+    /// What is published at containers' own IPv4 addresses, in routed networks: protocol, address, port.
+    Open4,
+    /// [`Set::Open4`] for IPv6.
+    Open6,
     /// Bridges whose published ports are always masqueraded.
     MasqueradeAll,
     /// Host interfaces whose source MAC is guarded (table `bridge linkspan`).
     Guarded,
     /// The pairs of host interface and source MAC that are right (table `bridge linkspan`).
     Macs,
+    /// Host interfaces whose source addresses are guarded (table `bridge linkspan`).
+    Pinned,
+    /// The pairs of host interface and IPv4 source that are right (table `bridge linkspan`).
+    Sources4,
+    /// The same for IPv6.
+    Sources6,
 }
 
 /// The types of `nft`'s `datatype.h` that keys and values are made of.
@@ -67,7 +85,7 @@ pub(crate) enum Leads {
 
 impl Set {
     /// Those of table `inet linkspan`, in the order in which they are made.
-    pub const INET: [Self; 10] = [
+    pub const INET: [Self; 16] = [
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,
@@ -77,14 +95,21 @@ impl Set {
         Self::Walled,
         Self::Within,
         Self::Apart,
+        Self::Internal,
+        Self::Strict,
+        Self::Bridges,
+        Self::Walls,
+        Self::Open4,
+        Self::Open6,
         Self::MasqueradeAll,
     ];
 
     /// Those of table `bridge linkspan`.
-    pub const BRIDGE: [Self; 2] = [Self::Guarded, Self::Macs];
+    pub const BRIDGE: [Self; 5] = [Self::Guarded, Self::Macs, Self::Pinned, Self::Sources4, Self::Sources6];
 
     /// Those of both tables whose elements may belong to attachments, and so be orphans.
-    pub const OF_ATTACHMENTS: [Self; 12] = [
+    pub const OF_ATTACHMENTS: [Self; 18] = [
+        Self::Bridges,
         Self::Walled,
         Self::Within,
         Self::Apart,
@@ -95,8 +120,13 @@ impl Set {
         Self::Ports6Any,
         Self::Egress4,
         Self::Egress6,
+        Self::Open4,
+        Self::Open6,
         Self::Guarded,
         Self::Macs,
+        Self::Pinned,
+        Self::Sources4,
+        Self::Sources6,
     ];
 
     /// Its name in the kernel.
@@ -111,16 +141,25 @@ impl Set {
             Self::Walled => "walled",
             Self::Within => "within",
             Self::Apart => "apart",
+            Self::Internal => "internal",
+            Self::Strict => "strict",
+            Self::Bridges => "bridges",
+            Self::Walls => "walls",
+            Self::Open4 => "open4",
+            Self::Open6 => "open6",
             Self::MasqueradeAll => "masq_all",
             Self::Guarded => "guarded",
             Self::Macs => "macs",
+            Self::Pinned => "pinned",
+            Self::Sources4 => "sources4",
+            Self::Sources6 => "sources6",
         }
     }
 
     /// The family of its table (`NFPROTO_*`).
     pub const fn family(self) -> u8 {
         match self {
-            Self::Guarded | Self::Macs => BRIDGE,
+            Self::Guarded | Self::Macs | Self::Pinned | Self::Sources4 | Self::Sources6 => BRIDGE,
             _ => INET,
         }
     }
@@ -128,14 +167,23 @@ impl Set {
     pub(crate) const fn key(self) -> &'static [Field] {
         use Field::{Ether, Interface, Ipv4, Ipv6, Port, Protocol};
         match self {
-            Self::Ports4 => &[Protocol, Ipv4, Port],
-            Self::Ports6 => &[Protocol, Ipv6, Port],
+            Self::Ports4 | Self::Open4 => &[Protocol, Ipv4, Port],
+            Self::Ports6 | Self::Open6 => &[Protocol, Ipv6, Port],
             Self::Ports4Any | Self::Ports6Any => &[Protocol, Port],
             Self::Egress4 => &[Ipv4],
             Self::Egress6 => &[Ipv6],
-            Self::Walled | Self::MasqueradeAll | Self::Guarded => &[Interface],
+            Self::Walled
+            | Self::Internal
+            | Self::Strict
+            | Self::Bridges
+            | Self::Walls
+            | Self::MasqueradeAll
+            | Self::Guarded
+            | Self::Pinned => &[Interface],
             Self::Within | Self::Apart => &[Interface, Interface],
             Self::Macs => &[Interface, Ether],
+            Self::Sources4 => &[Interface, Ipv4],
+            Self::Sources6 => &[Interface, Ipv6],
         }
     }
 
@@ -143,7 +191,7 @@ impl Set {
         match self {
             Self::Ports4 | Self::Ports4Any => Leads::To(&[Field::Ipv4, Field::Port]),
             Self::Ports6 | Self::Ports6Any => Leads::To(&[Field::Ipv6, Field::Port]),
-            Self::Egress4 | Self::Egress6 => Leads::Verdict,
+            Self::Egress4 | Self::Egress6 | Self::Walls => Leads::Verdict,
             _ => Leads::Nowhere,
         }
     }

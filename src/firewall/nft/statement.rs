@@ -20,8 +20,10 @@ const V6: Family = Family { number: IPV6, source: 8, destination: 24, length: 16
 
 /// `IPS_DST_NAT` of `linux/netfilter/nf_conntrack_common.h`.
 const STATUS_DNAT: u32 = 1 << 5;
-/// `NF_CT_STATE_BIT` of `IP_CT_ESTABLISHED` and `IP_CT_RELATED`.
-const STATE_KNOWN: u32 = 0b110;
+/// `NF_CT_STATE_BIT` of `IP_CT_ESTABLISHED`.
+const STATE_ESTABLISHED: u32 = 1 << 1;
+/// `NF_CT_STATE_BIT` of `IP_CT_RELATED`.
+const STATE_RELATED: u32 = 1 << 2;
 /// `RTN_LOCAL` of `linux/rtnetlink.h`.
 const LOCAL: u32 = 2;
 
@@ -38,6 +40,29 @@ impl Statements {
     pub(crate) fn not_from(mut self, interface: &str) -> Self {
         expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
         expression::compare(&mut self.0, Compare::Unequal, &interface_key(interface));
+        self
+    }
+
+    /// `iifname NAME`.
+    pub(crate) fn from(mut self, interface: &str) -> Self {
+        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
+        expression::compare(&mut self.0, Compare::Equal, &interface_key(interface));
+        self
+    }
+
+    /// `iifname "PREFIX*"`; an empty one is every interface, and no condition.
+    pub(crate) fn input_begins(mut self, prefix: &str) -> Self {
+        if !prefix.is_empty() {
+            expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
+            expression::compare(&mut self.0, Compare::Equal, prefix.as_bytes());
+        }
+        self
+    }
+
+    /// `oifname vmap @SET`.
+    pub(crate) fn by_output(mut self, set: Set) -> Self {
+        expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
+        expression::lookup(&mut self.0, set.name(), Found::Verdict);
         self
     }
 
@@ -85,14 +110,58 @@ impl Statements {
         self
     }
 
+    /// `iifname . FIELD @SET`: the field, by header, offset and length, is one of the interface's own.
+    pub(crate) fn own(self, field: (Header, u32, u32), set: Set) -> Self {
+        self.pair(field, set, Found::Member)
+    }
+
+    /// `iifname . FIELD != @SET`.
+    pub(crate) fn strange(self, field: (Header, u32, u32), set: Set) -> Self {
+        self.pair(field, set, Found::Stranger)
+    }
+
+    fn pair(mut self, (header, offset, length): (Header, u32, u32), set: Set, found: Found) -> Self {
+        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
+        expression::payload(&mut self.0, header, offset, length, Register::SECOND);
+        expression::lookup(&mut self.0, set.name(), found);
+        self
+    }
+
+    /// `meta protocol TYPE`: what the kernel took the frame for, VLAN tags aside.
+    pub(crate) fn protocol(mut self, ether_type: u16) -> Self {
+        expression::meta(&mut self.0, Meta::Protocol, Register::FIRST);
+        expression::compare(&mut self.0, Compare::Equal, &ether_type.to_be_bytes());
+        self
+    }
+
+    /// `meta l4proto NUMBER`.
+    pub(crate) fn transport(mut self, number: u8) -> Self {
+        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
+        expression::compare(&mut self.0, Compare::Equal, &[number]);
+        self
+    }
+
+    /// `@HEADER,OFFSET,LENGTH BYTES`.
+    pub(crate) fn bytes(mut self, header: Header, offset: u32, bytes: &[u8]) -> Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        expression::payload(&mut self.0, header, offset, length, Register::FIRST);
+        expression::compare(&mut self.0, Compare::Equal, bytes);
+        self
+    }
+
     /// `ct status dnat`: the packet's connection goes to a published port.
     pub(crate) fn published(self) -> Self {
         self.conntrack_bits(Conntrack::Status, STATUS_DNAT)
     }
 
-    /// `ct state established,related`.
-    pub(crate) fn known(self) -> Self {
-        self.conntrack_bits(Conntrack::State, STATE_KNOWN)
+    /// `ct state established`.
+    pub(crate) fn established(self) -> Self {
+        self.conntrack_bits(Conntrack::State, STATE_ESTABLISHED)
+    }
+
+    /// `ct state related`: ICMP errors about a known connection, and what helpers expect.
+    pub(crate) fn related(self) -> Self {
+        self.conntrack_bits(Conntrack::State, STATE_RELATED)
     }
 
     fn conntrack_bits(mut self, key: Conntrack, bits: u32) -> Self {
@@ -178,6 +247,48 @@ impl Statements {
         let target_port =
             if family.number == IPV6 { Register::SECOND } else { Register::word(family.length / 4) };
         expression::destination_nat(&mut self.0, family.number, target_port);
+        self
+    }
+
+    /// `snat ip to ADDRESS` or `snat ip6 to ADDRESS`.
+    pub(crate) fn source_nat(mut self, address: std::net::IpAddr) -> Self {
+        let (family, octets) = match address {
+            std::net::IpAddr::V4(ip) => (V4, ip.octets().to_vec()),
+            std::net::IpAddr::V6(ip) => (V6, ip.octets().to_vec()),
+        };
+        self.family(&family);
+        expression::immediate(&mut self.0, &octets);
+        expression::source_nat(&mut self.0, family.number);
+        self
+    }
+
+    /// `counter`.
+    pub(crate) fn counted(mut self) -> Self {
+        expression::counter(&mut self.0);
+        self
+    }
+
+    /// `icmp type echo-request`.
+    pub(crate) fn echo_request4(mut self) -> Self {
+        self.family(&V4);
+        self.transport(1).bytes(Header::Transport, 0, &[8])
+    }
+
+    /// `icmpv6 type echo-request`.
+    pub(crate) fn echo_request6(mut self) -> Self {
+        self.family(&V6);
+        self.transport(58).bytes(Header::Transport, 0, &[128])
+    }
+
+    /// `meta l4proto . daddr . th dport @SET`.
+    pub(crate) fn published_at(mut self, set: Set) -> Self {
+        let family = if set == Set::Open6 { V6 } else { V4 };
+        self.family(&family);
+        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
+        let (address, port) = (Register::word(1), Register::word(1 + family.length / 4));
+        expression::payload(&mut self.0, Header::Network, family.destination, family.length, address);
+        expression::payload(&mut self.0, Header::Transport, 2, 2, port);
+        expression::lookup(&mut self.0, set.name(), Found::Member);
         self
     }
 

@@ -4,13 +4,29 @@ use super::*;
 use crate::firewall::NetworkRules;
 use crate::firewall::rules::samples::{shop, web};
 use crate::firewall::sandbox::{Sender, isolated, run};
-use crate::model::{AttachmentKey, IngressPolicy};
+use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation};
 
 /// What `nft -s list ruleset` prints, elements sorted, because the kernel keeps them in no order.
 const EXPECTED: &str = include_str!("expected.nft");
 
 fn walled() -> NetworkRules {
-    NetworkRules { ingress: IngressPolicy::SameBridge, masquerade_all: true, ..web() }
+    NetworkRules {
+        ingress: IngressPolicy::SameBridge,
+        isolation: Isolation::Strict,
+        trusted: ["eth1", "wg*", "*"].map(|text| InterfacePattern::parse(text).unwrap()).to_vec(),
+        internal: true,
+        routed: true,
+        outbound4: Some("192.0.2.1".parse().unwrap()),
+        outbound6: Some("2001:db8::1".parse().unwrap()),
+        masquerade_all: true,
+        ..web()
+    }
+}
+
+/// An attachment whose addresses are guarded too.
+fn pinned(id: &str, last: u8) -> crate::firewall::AttachmentRules {
+    let attachment = shop(id, last);
+    crate::firewall::AttachmentRules { only_ips: attachment.addresses.clone(), ..attachment }
 }
 
 /// Everything of one network and one attachment, as an ADD brings it up on a fresh host.
@@ -20,7 +36,7 @@ fn bring_up(sender: &Sender) {
     let mut messages = network(&walled());
     messages.extend(add(&network_elements(&walled())));
     sender.commit(&messages).unwrap();
-    sender.commit(&add_new(&attachment_elements(&walled(), &shop("abc", 2)))).unwrap();
+    sender.commit(&add_new(&attachment_elements(&walled(), &pinned("abc", 2)))).unwrap();
 }
 
 fn listing() -> String {
@@ -55,11 +71,53 @@ fn a_second_writer_changes_nothing() {
         }
         sender.commit(&network_replacing(&walled())).unwrap();
         sender.commit(&add(&network_elements(&walled()))).unwrap();
-        let elements = attachment_elements(&walled(), &shop("abc", 2));
+        let elements = attachment_elements(&walled(), &pinned("abc", 2));
         sender.commit(&add(&elements)).unwrap();
         assert_eq!(sender.commit(&add_new(&elements)), Err(libc::EEXIST));
         assert_eq!(listing(), EXPECTED);
     });
+}
+
+/// A table of an earlier release has other rules and fewer sets; elements and administrators' rules outlive it.
+#[test]
+fn rules_of_another_release_are_written_anew() {
+    isolated(&["nft"], || {
+        let sender = Sender::open();
+        bring_up(&sender);
+        assert_eq!(sender.ask(&probe_layout(1)).unwrap().len(), 1);
+        assert_eq!(sender.ask(&probe_layout(7)).unwrap().len(), 1);
+        for family in ["inet", "bridge"] {
+            run("nft", &["delete", "chain", family, "linkspan", "layout-2"]);
+        }
+        assert_eq!(sender.ask(&probe_layout(1)), Err(libc::ENOENT));
+        run("nft", &["flush", "chain", "inet", "linkspan", "forward"]);
+        run("nft", &["add", "rule", "inet", "linkspan", "localnet", "accept"]);
+        run("nft", &["flush", "chain", "bridge", "linkspan", "pinned"]);
+        run("nft", &["add", "rule", "inet", "linkspan", "CNI-ADMIN", "tcp", "dport", "22", "drop"]);
+        sender.commit(&base_replacing()).unwrap();
+        sender.commit(&guard_replacing()).unwrap();
+        let chain = run("nft", &["list", "chain", "inet", "linkspan", "CNI-ADMIN"]);
+        assert!(chain.contains("tcp dport 22 drop"), "{chain}");
+        run("nft", &["flush", "chain", "inet", "linkspan", "CNI-ADMIN"]);
+        assert_eq!(chains_sorted(&listing()), chains_sorted(EXPECTED));
+    });
+}
+
+/// A listing's chains and sets, each below its table's name, in an order of their own: what is made anew comes last.
+fn chains_sorted(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut table = "";
+    for line in text.lines().filter(|line| !line.is_empty() && *line != "}") {
+        if line.starts_with("table") {
+            table = line;
+        } else if line.ends_with('{') {
+            parts.push(format!("{table}{line}"));
+        } else if let Some(part) = parts.last_mut() {
+            part.push_str(line);
+        }
+    }
+    parts.sort();
+    parts
 }
 
 #[test]
@@ -83,7 +141,7 @@ fn an_attachment_leaves_nothing_behind() {
         let sender = Sender::open();
         bring_up(&sender);
         let before = listing();
-        let elements = attachment_elements(&walled(), &shop("other", 3));
+        let elements = attachment_elements(&walled(), &pinned("other", 3));
         sender.commit(&add_new(&elements)).unwrap();
         assert_ne!(listing(), before);
         sender.commit(&remove(&elements)).unwrap();
@@ -94,9 +152,9 @@ fn an_attachment_leaves_nothing_behind() {
             Err(libc::EINVAL) => println!("skipped: destroy: this kernel is older than 6.3"),
             Err(other) => panic!("errno {other}"),
         }
-        assert_eq!(sender.commit(&remove_network("web")), Err(libc::EBUSY));
-        sender.commit(&remove(&attachment_elements(&walled(), &shop("abc", 2)))).unwrap();
-        sender.commit(&remove_network("web")).unwrap();
+        assert_eq!(sender.commit(&remove_network(&walled())), Err(libc::EBUSY));
+        sender.commit(&remove(&attachment_elements(&walled(), &pinned("abc", 2)))).unwrap();
+        sender.commit(&remove_network(&walled())).unwrap();
         sender.commit(&[remove_table(), remove_guard_table()]).unwrap();
         assert_eq!(listing(), "\n");
     });
@@ -106,7 +164,7 @@ fn an_attachment_leaves_nothing_behind() {
 fn a_check_says_what_differs() {
     isolated(&[], || {
         let sender = Sender::open();
-        let elements = attachment_elements(&walled(), &shop("abc", 2));
+        let elements = attachment_elements(&walled(), &pinned("abc", 2));
         assert_eq!(sender.ask(&probe_table()), Err(libc::ENOENT));
         assert_eq!(sender.ask(&get(&elements[0])), Err(libc::ENOENT));
         assert_eq!(sender.commit(&add_new(&elements)), Err(libc::ENOENT), "no table yet");
@@ -120,7 +178,7 @@ fn a_check_says_what_differs() {
             let said = stranger.differs(&reply[0]).unwrap();
             assert!(said.contains("instead of 'xyz:eth0'"), "{said}");
         }
-        let elsewhere = attachment_elements(&walled(), &shop("abc", 3));
+        let elsewhere = attachment_elements(&walled(), &pinned("abc", 3));
         let moved = Element { data: elsewhere[0].data.clone(), ..elements[0].clone() };
         let reply = sender.ask(&get(&moved)).unwrap();
         assert_eq!(
@@ -141,10 +199,11 @@ fn thousands_of_elements_go_in_and_come_back() {
         let key = AttachmentKey::new("c".repeat(200), "eth0");
         let mut many = Vec::new();
         for last in 0..=2000u16 {
-            let mut attachment = shop("abc", 2);
+            let mut attachment = pinned("abc", 2);
             attachment.owner = key.clone();
             attachment.publications.clear();
             attachment.only_mac = None;
+            attachment.only_ips.clear();
             attachment.addresses = vec![std::net::Ipv4Addr::from(0x0a02_0000 + u32::from(last)).into()];
             many.extend(attachment_elements(&walled(), &attachment));
         }
@@ -195,16 +254,27 @@ fn rules_are_counted() {
             let replies = sender.ask(&dump_rules(1, TABLE, chain)).unwrap();
             replies.iter().filter(|reply| is_rule(reply)).count()
         };
-        assert_eq!(count("net-web"), network_rule_count(&walled()));
+        for (chain, expected) in network_rule_counts(&walled()) {
+            assert_eq!(count(&chain), expected, "{chain}");
+        }
+        for (chain, expected) in rule_counts() {
+            assert_eq!(count(chain), expected, "{chain}");
+        }
         assert_eq!(count("CNI-ADMIN"), 0);
-        assert_eq!(count("forward"), 6);
+        assert_eq!(count("forward"), 12);
     });
 }
 
 #[test]
 fn elements_speak_to_people() {
-    let isolated = NetworkRules { ingress: IngressPolicy::Isolated, ..web() };
-    let mut elements = attachment_elements(&isolated, &shop("abc", 2));
+    let isolated = NetworkRules {
+        ingress: IngressPolicy::Isolated,
+        isolation: Isolation::Strict,
+        internal: true,
+        routed: true,
+        ..web()
+    };
+    let mut elements = attachment_elements(&isolated, &pinned("abc", 2));
     elements.extend(network_elements(&isolated));
     let said: Vec<String> = elements.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -217,12 +287,23 @@ fn elements_speak_to_people() {
             "port tcp 192.0.2.1:2081 -> 10.1.0.2:80",
             "port sctp 127.0.0.1:2082 -> 10.1.0.2:80",
             "port tcp [2001:db8::1]:2083 -> [fd00::2]:80",
+            "open port tcp 10.1.0.2:80",
+            "open port udp 10.1.0.2:80",
+            "open port tcp [fd00::2]:80",
+            "open port udp [fd00::2]:80",
             "way out of 10.1.0.2 -> chain net-web",
             "way out of fd00::2 -> chain net-web",
             "source address 02:00:00:00:00:01 on lks000000000002",
             "guard of lks000000000002",
-            "wall around lks-web",
+            "source address 10.1.0.2 on lks000000000002",
+            "source address fd00::2 on lks000000000002",
+            "guard of the addresses on lks000000000002",
+            "bridge lks-web",
             "walls within lks-web",
+            "wall around lks-web",
+            "seal of lks-web",
+            "strict wall around lks-web",
+            "way into lks-web -> chain wall-lks-web",
         ]
     );
 }
@@ -230,11 +311,12 @@ fn elements_speak_to_people() {
 #[test]
 fn a_plain_network_adds_nothing_for_an_attachment() {
     let plain = NetworkRules { masquerade: false, hairpin: false, ..web() };
-    let mut attachment = shop("abc", 2);
+    let mut attachment = pinned("abc", 2);
     attachment.publications.clear();
     attachment.only_mac = None;
+    attachment.only_ips.clear();
     assert!(attachment_elements(&plain, &attachment).is_empty());
-    assert!(network_elements(&plain).is_empty());
+    assert_eq!(network_elements(&plain).len(), 1, "the bridge alone");
 }
 
 #[test]
@@ -249,7 +331,7 @@ fn long_owners_are_cut_and_still_differ() {
 #[test]
 fn torn_replies_are_no_elements() {
     let whole = {
-        let element = &attachment_elements(&web(), &shop("abc", 2))[0];
+        let element = &attachment_elements(&web(), &pinned("abc", 2))[0];
         let bytes = add(std::slice::from_ref(element))[0].attributes.clone();
         assert_eq!(parse_elements(element.set, &bytes).first(), Some(element));
         bytes

@@ -27,6 +27,8 @@ pub struct Bridge<'a> {
     pub vlan_filtering: bool,
     /// The VLAN of untagged packets on new ports, where not the kernel's 1; 0 for none.
     pub default_pvid: Option<u16>,
+    /// Whether it learns who listens to a multicast group, and keeps timers for that; else multicast goes to all ports.
+    pub multicast_snooping: bool,
     /// Whether it takes every packet.
     pub promisc: bool,
     /// Whether it is up at once.
@@ -56,16 +58,15 @@ pub fn create_bridge(bridge: &Bridge<'_>) -> Message {
     }
     attributes.nest(IFLA_LINKINFO, |info| {
         info.put_str(IFLA_INFO_KIND, "bridge");
-        if bridge.vlan_filtering || bridge.default_pvid.is_some() {
-            info.nest(IFLA_INFO_DATA, |data| {
-                if bridge.vlan_filtering {
-                    data.put_u8(IFLA_BR_VLAN_FILTERING, 1);
-                }
-                if let Some(pvid) = bridge.default_pvid {
-                    data.put_u16(IFLA_BR_VLAN_DEFAULT_PVID, pvid);
-                }
-            });
-        }
+        info.nest(IFLA_INFO_DATA, |data| {
+            data.put_u8(IFLA_BR_MCAST_SNOOPING, u8::from(bridge.multicast_snooping));
+            if bridge.vlan_filtering {
+                data.put_u8(IFLA_BR_VLAN_FILTERING, 1);
+            }
+            if let Some(pvid) = bridge.default_pvid {
+                data.put_u16(IFLA_BR_VLAN_DEFAULT_PVID, pvid);
+            }
+        });
     });
     create(attributes, "create the bridge", bridge.name)
 }

@@ -21,6 +21,10 @@ pub(super) const RTM_DELQDISC: u16 = 37;
 pub(super) const RTM_GETQDISC: u16 = 38;
 pub(super) const RTM_NEWTFILTER: u16 = 44;
 pub(super) const RTM_GETTFILTER: u16 = 46;
+pub(super) const RTM_GETNETCONF: u16 = 82;
+pub(super) const NETCONFA_IFINDEX: u16 = 1;
+pub(super) const NETCONFA_FORWARDING: u16 = 2;
+pub(super) const NETCONFA_IFINDEX_ALL: u32 = u32::MAX;
 
 pub(super) const NLM_F_REPLACE: u16 = 0x100;
 pub(super) const NLM_F_APPEND: u16 = 0x800;

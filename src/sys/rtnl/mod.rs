@@ -11,6 +11,7 @@ mod kernel;
 mod link;
 mod macvlan;
 mod neighbour;
+mod netconf;
 mod reading;
 mod route;
 mod rule;
@@ -31,6 +32,7 @@ pub use link::{
 };
 pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
+pub use netconf::forwards;
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
 };

@@ -59,6 +59,7 @@ fn bridge(name: &str, index: u32) -> Bridge<'_> {
         mtu: None,
         group: Some(7),
         vlan_filtering: false,
+        multicast_snooping: false,
         default_pvid: None,
         promisc: false,
         up: true,

@@ -33,7 +33,9 @@ pub(super) fn build(
         addresses: Vec::new(),
         publications: Vec::new(),
         walls: network.ingress != IngressPolicy::Open && way.bridge().is_empty(),
+        masqueraded: false,
         only_mac: None,
+        only_ips: Vec::new(),
     };
     let backend = provided.network.backend;
     let firewall = Firewall { backend, network, attachment, admit: true };

@@ -37,14 +37,16 @@ pub(super) fn build(
     ports::refuse_each_taken(cx, &publications, key)?;
     network::prepare(cx, call.config, &provided, |_| true)?;
     let network = crate::plan::rules(call.config, &provided.network);
-    let walls = way.bridge().is_empty() && network.masquerade_all && !publications.is_empty();
+    let masqueraded = way.bridge().is_empty() && network.masquerade_all && !publications.is_empty();
     let attachment = AttachmentRules {
         owner: key.clone(),
         host_interface: way.interface().to_owned(),
         addresses: if has_way_out { Vec::new() } else { addresses.clone() },
         publications: publications.clone(),
-        walls,
+        walls: false,
+        masqueraded,
         only_mac: None,
+        only_ips: Vec::new(),
     };
     let mut steps = vec![Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() })];
     if !publications.is_empty() {

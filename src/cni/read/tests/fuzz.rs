@@ -7,6 +7,7 @@ use proptest::prelude::*;
 fn full() -> Value {
     json!({
         "cniVersion": "1.1.0", "name": "web", "type": "linkspan", "bridge": "br0", "isGateway": true, "mtu": 1400,
+        "isolation": "strict", "icc": false, "trustedInterfaces": ["eth1", "wg*"], "outboundAddress4": "192.0.2.1",
         "vlanTrunk": [{"minID": 5, "maxID": 9}, {"id": 11}], "mac": "02:00:00:00:00:01", "backend": "iptables",
         "ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.99",
                  "gateway": "10.1.0.1", "ranges": [[{"subnet": "fd00::/64"}]], "dataDir": "/x",

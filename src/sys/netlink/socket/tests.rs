@@ -10,6 +10,7 @@ fn bridge(name: &str) -> Message {
         mtu: None,
         group: None,
         vlan_filtering: false,
+        multicast_snooping: false,
         default_pvid: None,
         promisc: false,
         up: false,

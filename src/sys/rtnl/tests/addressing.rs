@@ -46,6 +46,18 @@ fn addresses_serve_at_once_and_are_taken_again() {
 }
 
 #[test]
+fn forwarding_is_told_as_proc_tells_it() {
+    Pair::run(|mut pair| {
+        for (is_ipv6, key) in [(false, "net.ipv4.ip_forward"), (true, "net.ipv6.conf.all.forwarding")] {
+            for value in ["1", "0", "1"] {
+                crate::sys::sysctl::write(key, value).unwrap();
+                assert_eq!(forwards(&mut pair.here, is_ipv6).unwrap(), Some(value == "1"), "{key}");
+            }
+        }
+    });
+}
+
+#[test]
 fn rtnetlink_sees_the_broadcast_address() {
     Pair::run(|pair| {
         let _pair = addressed(pair);
