@@ -1,8 +1,6 @@
 //! The floor of an ADD and a DEL: the kernel messages and files of an attachment with one published port, and nothing
 //! else. No parsing, no choice, no check, no undo: every value is fixed or comes from the number on the command line.
-//!
-//! `make bench` divides linkspan's time by this program's. So the messages here have to stay those of the real plan:
-//! when the plan learns to do with fewer, this program has to learn it too, or the ratio flatters us.
+//! `make bench` divides linkspan's time by this program's: where the real plan learns to do with less, so must this.
 //!
 //! ```text
 //! floor setup          bridge floor0 and table inet floor (once per network namespace)
@@ -29,7 +27,6 @@ const CONTAINER_INDEX: u32 = 10_000;
 /// Host ends get `HOST_INDEX + N`, so no reply has to be awaited to learn an index.
 const HOST_INDEX: u32 = 2_000_000;
 const DOOMED_GROUP: u32 = 0x6c73_0001;
-
 const ACK: u16 = libc::NLM_F_ACK as u16;
 const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16 | ACK;
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
@@ -39,7 +36,6 @@ fn main() {
     let number =
         |at: usize| args.get(at).and_then(|s| s.parse().ok()).unwrap_or_else(|| die("number expected"));
     match args.get(1).map(String::as_str) {
-        // What it costs to start a program at all.
         Some("nothing") => {}
         Some("setup") => setup(),
         Some("add") if args.len() == 4 => add(&args[2], number(3)),

@@ -212,6 +212,34 @@ fn a_killed_add_leaves_nothing() {
 }
 
 #[test]
+fn many_lists_at_once() {
+    let Some(town) = Town::new(bridge(), json!({}), false) else { return };
+    let containers: Vec<Container> = (0..12).map(|n| town.lab.container(&format!("m{n}"))).collect();
+    let publishing = |n: usize| town.chain.publish(&[&format!("{}:80", 9000 + n)]);
+    let numbered = || containers.iter().enumerate();
+    let results: Vec<Value> = std::thread::scope(|scope| {
+        let start = |(n, container)| {
+            let chain = publishing(n);
+            scope.spawn(move || chain.add(container).ok())
+        };
+        let running: Vec<_> = numbered().map(start).collect();
+        running.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let _servers: Vec<_> = containers.iter().map(|c| tcp_server(c, "0.0.0.0:80", c.name())).collect();
+    for (n, container) in numbered() {
+        assert_eq!(tcp(&town.outside, &format!("192.0.2.1:{}", 9000 + n)).tag, container.name());
+    }
+    std::thread::scope(|scope| {
+        for ((n, container), result) in numbered().zip(&results) {
+            let chain = publishing(n);
+            scope.spawn(move || chain.del(container, result));
+        }
+    });
+    let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+    Snapshot::take(&town.lab).assert_without(&ids);
+}
+
+#[test]
 fn snat_off_leaves_the_inside_out() {
     let Some(town) = Town::new(bridge(), json!({"snat": false}), false) else { return };
     let a = town.lab.container("a");
