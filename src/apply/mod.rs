@@ -20,7 +20,8 @@ mod walk;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{
-    Delegation, ForeignDrop, Holder, HostSide, Kernel, PortSurvey, SandboxError, Trip, is_own_program,
+    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, PortSurvey, SandboxError, Trip,
+    is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

@@ -11,7 +11,7 @@ use super::conflist::{self, Network};
 use super::error::Error;
 use super::exec::Attachment;
 use super::request::{as_added, attachment};
-use super::{Session, mend, suggest};
+use super::{Session, install, mend, suggest};
 use crate::model::AttachmentKey;
 
 /// A network and the namespace as it was typed.
@@ -48,8 +48,8 @@ pub(super) fn describe_add() -> Command {
 
 pub(super) fn describe_status() -> Command {
     Command::new("status")
-        .about("ask each plugin of a network whether it could attach now")
-        .arg(Arg::new("NETWORK").required(true).help("the name in a configuration"))
+        .about("ask each plugin of a network whether it could attach now; without one, which plugin names are ours")
+        .arg(Arg::new("NETWORK").help("the name in a configuration"))
         // cnitool wants a namespace, so one is let pass.
         .arg(Arg::new("NETNS").hide(true))
         .after_help("Example:\n  linkspan status web && echo ready")
@@ -72,7 +72,9 @@ pub(super) fn add(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 }
 
 pub(super) fn status(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
-    let network = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
+    let Some(network) = matches.get_one::<String>("NETWORK") else {
+        return install::names(Path::new(install::DIRECTORY), session.stdout);
+    };
     let network = session.place.network(network)?;
     session.place.chain(&network).status(session.stdout)
 }

@@ -14,6 +14,14 @@ pub enum Error {
     /// The command line cannot be understood; exit code 2.
     #[error("{0}\nTry 'linkspan --help'.")]
     Usage(String),
+    /// Names in a directory of plugins are another's.
+    #[error("nothing was changed: not linkspan's: {}\n{advice}", names.join(", "))]
+    Strangers {
+        /// The paths.
+        names: Vec<String>,
+        /// What to do.
+        advice: &'static str,
+    },
     /// An environment variable cannot be used.
     #[error("the environment variable {variable} is not usable: {reason}")]
     Environment {

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod generate;
 mod inject;
+pub mod install;
 mod mend;
 mod names;
 mod network_verbs;

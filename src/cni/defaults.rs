@@ -28,12 +28,14 @@ pub struct Reads {
     pub tuning: bool,
     /// `bandwidth`.
     pub bandwidth: bool,
+    /// `sbr`.
+    pub sbr: bool,
     /// `CNI_ARGS`: whether an unknown key there is an error.
     pub arguments: bool,
 }
 
 impl Reads {
-    /// Everything in one object.
+    /// Everything in one object, as `linkspan` has it; routing by source is the face `sbr`'s alone.
     pub const ALL: Self = Self {
         bridge: true,
         ipam: true,
@@ -41,6 +43,7 @@ impl Reads {
         firewall: true,
         tuning: true,
         bandwidth: true,
+        sbr: false,
         arguments: true,
     };
 
@@ -52,8 +55,33 @@ impl Reads {
         firewall: false,
         tuning: false,
         bandwidth: false,
+        sbr: false,
         arguments: false,
     };
+}
+
+/// A place where a MAC may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacSource {
+    /// The key `mac` of the network.
+    Key,
+    /// `CNI_ARGS`.
+    Arguments,
+    /// `args.cni.mac`.
+    Args,
+    /// The capability `mac`.
+    Capability,
+}
+
+/// The kind of interface that a face makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A veth pair with its host end on a bridge.
+    Bridge,
+    /// A veth pair with its host end routed to.
+    Ptp,
+    /// A device over one of the host's (or the container's) own.
+    Macvlan,
 }
 
 /// What a face reads, and what absent keys mean to it.
@@ -63,6 +91,10 @@ pub struct Defaults {
     pub reads: Reads,
     /// The oldest version of the specification that the face speaks.
     pub since: Version,
+    /// What it makes; without meaning where it makes none.
+    pub link: LinkKind,
+    /// Where it lets a MAC be asked for, the later the stronger.
+    pub mac: &'static [MacSource],
     /// `ipam.dataDir` of `host-local`; `None` stands for the state directory.
     pub data_dir: Option<&'static str>,
     /// `bridge`; `None` stands for a name that follows from the network's.
@@ -93,6 +125,8 @@ impl Defaults {
     pub const LINKSPAN: Self = Self {
         reads: Reads::ALL,
         since: Version::V0_1_0,
+        link: LinkKind::Bridge,
+        mac: &[MacSource::Key, MacSource::Arguments, MacSource::Args, MacSource::Capability],
         data_dir: None,
         bridge: None,
         is_gateway: true,
@@ -110,6 +144,8 @@ impl Defaults {
     pub const REFERENCE: Self = Self {
         reads: Reads { bridge: true, ipam: true, arguments: true, ..Reads::NONE },
         since: Version::V0_1_0,
+        link: LinkKind::Bridge,
+        mac: &[MacSource::Arguments, MacSource::Args, MacSource::Capability],
         data_dir: Some(REFERENCE_DATA_DIR),
         bridge: Some("cni0"),
         is_gateway: false,

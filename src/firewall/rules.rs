@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -18,6 +19,9 @@ pub struct NetworkRules {
     pub bridge: String,
     /// Whether what leaves the network is masqueraded (`ipMasq`).
     pub masquerade: bool,
+    /// Subnets that a network without a bridge is of: what is sent there is not masqueraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<IpNetwork>,
     /// Whether a published port is reachable from its own network and from 127.0.0.1 (`snat`).
     pub hairpin: bool,
     /// Whether everything that reaches a published port is masqueraded (`masqAll`).
@@ -68,6 +72,7 @@ impl NetworkRules {
             network: network.to_owned(),
             bridge: String::new(),
             masquerade: false,
+            inside: Vec::new(),
             hairpin: false,
             masquerade_all: false,
             ingress: IngressPolicy::Open,
@@ -178,6 +183,7 @@ pub(crate) mod samples {
             network: "web".to_owned(),
             bridge: "lks-web".to_owned(),
             masquerade: true,
+            inside: Vec::new(),
             hairpin: true,
             masquerade_all: false,
             ingress: IngressPolicy::Open,

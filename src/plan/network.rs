@@ -2,7 +2,9 @@
 
 use serde::Deserialize as _;
 
-use crate::cni::{Backend, Ipam, NetworkConfig};
+use ipnetwork::IpNetwork;
+
+use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, Mode, Network, Range, names};
 
@@ -54,6 +56,7 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
     let addressed = config.ipam != Ipam::None;
     if reads.bridge {
         rules.masquerade = config.bridge.ip_masq && addressed;
+        rules.inside = if config.link == LinkKeys::Ptp { subnets(config) } else { Vec::new() };
     }
     if config.defaults.isolates {
         let keys = &config.isolation;
@@ -78,6 +81,23 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
         rules.admin_chain.clone_from(&config.firewall.admin_chain);
     }
     rules
+}
+
+/// The subnets that a network's addresses are of, as far as the configuration tells; as the kernel's rules have them.
+fn subnets(config: &NetworkConfig) -> Vec<IpNetwork> {
+    let mut subnets: Vec<IpNetwork> = match &config.ipam {
+        Ipam::HostLocal(host_local) => {
+            host_local.range_sets.iter().flatten().map(|range| range.subnet).collect()
+        }
+        Ipam::Static { addresses, .. } => addresses.iter().map(|a| a.address).collect(),
+        _ => Vec::new(),
+    };
+    for subnet in &mut subnets {
+        *subnet = IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(*subnet);
+    }
+    subnets.sort_unstable();
+    subnets.dedup();
+    subnets
 }
 
 /// The interface that rules name: they see packets where the host routes them, with a VLAN on its gateway's link. A part

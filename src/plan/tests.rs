@@ -62,10 +62,14 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Forwarding(_) => "forwarding",
             Step::Bridge(_) => "bridge",
             Step::Link(_) => "link",
+            Step::Routed(_) => "routed",
+            Step::Macvlan(_) => "macvlan",
             Step::Interface(_) => "interface",
             Step::Port(_) => "port",
             Step::Shape(_) => "shape",
             Step::Firewall(_) => "firewall",
+            Step::Settings(_) => "settings",
+            Step::Sources(_) => "sources",
         })
         .collect()
 }

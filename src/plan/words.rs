@@ -40,6 +40,10 @@ impl Step {
             }
             Self::Bridge(step) => bridge(step),
             Self::Link(step) => vec![link(step)],
+            // What these do needs no second set of words.
+            Self::Routed(_) | Self::Macvlan(_) | Self::Settings(_) | Self::Sources(_) => {
+                vec![format!("make {self}")]
+            }
             Self::Interface(step) => interface(step),
             Self::Port(step) => port(step),
             Self::Shape(step) => {
@@ -65,7 +69,9 @@ impl Step {
     /// What taking it away means, one line each; nothing for what belongs to the network and stays.
     pub fn undoing(&self) -> Vec<String> {
         match self {
+            Self::Macvlan(_) | Self::Settings(_) | Self::Sources(_) => vec![format!("undo {self}")],
             Self::Upon(_)
+            | Self::Routed(_)
             | Self::Forwarding(_)
             | Self::Localnet(_)
             | Self::Bridge(_)
@@ -135,9 +141,13 @@ fn bridge(step: &Bridge) -> Vec<String> {
 
 fn link(step: &Link) -> String {
     let mtu = step.mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default();
+    let place = match &step.bridge {
+        Some(bridge) => format!(" on the bridge {bridge}"),
+        None => " on the host".to_owned(),
+    };
     format!(
-        "make a veth pair: {} ({}) in {}, {} on the bridge {}{mtu}",
-        step.name, step.mac, step.sandbox.path, step.host_name, step.bridge
+        "make a veth pair: {} ({}) in {}, {}{place}{mtu}",
+        step.name, step.mac, step.sandbox.path, step.host_name
     )
 }
 

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::cni::{Defaults, Reads, Version};
+use crate::cni::{Defaults, LinkKind, MacSource, Reads, Version};
 use crate::model::Part;
 
 /// A name that the binary answers to.
@@ -93,18 +93,32 @@ impl Face {
         let none = Reads::NONE;
         let (reads, since) = match self {
             Self::Linkspan => return Defaults::LINKSPAN,
-            Self::Bridge | Self::Ptp | Self::Macvlan => return Defaults::REFERENCE,
+            Self::Bridge => return Defaults::REFERENCE,
+            Self::Ptp => {
+                let routed =
+                    Defaults { link: LinkKind::Ptp, bridge: None, is_gateway: true, ..Defaults::REFERENCE };
+                return Defaults { mac: &[], ..routed };
+            }
+            Self::Macvlan => {
+                let mac = &[MacSource::Key, MacSource::Arguments, MacSource::Capability];
+                return Defaults { link: LinkKind::Macvlan, bridge: None, mac, ..Defaults::REFERENCE };
+            }
             Self::HostLocal | Self::Static => {
                 let reads = Reads { ipam: true, arguments: true, ..none };
                 return Defaults { reads, ipam: Some(self.name()), is_ipam: true, ..Defaults::REFERENCE };
             }
             Self::Portmap => (Reads { portmap: true, ..none }, Version::V0_1_0),
             Self::Firewall => (Reads { firewall: true, ..none }, Version::V0_4_0),
-            Self::Tuning => (Reads { tuning: true, arguments: true, ..none }, Version::V0_1_0),
+            Self::Tuning => {
+                let mac = &[MacSource::Key, MacSource::Arguments, MacSource::Capability, MacSource::Args];
+                let reads = Reads { tuning: true, arguments: true, ..none };
+                return Defaults { reads, mac, ..Defaults::REFERENCE };
+            }
             Self::Bandwidth => (Reads { bandwidth: true, ..none }, Version::V0_3_0),
-            Self::Loopback | Self::Sbr => (none, Version::V0_1_0),
+            Self::Sbr => (Reads { sbr: true, ..none }, Version::V0_1_0),
+            Self::Loopback => (none, Version::V0_1_0),
         };
-        Defaults { reads, since, ..Defaults::REFERENCE }
+        Defaults { reads, since, mac: &[], ..Defaults::REFERENCE }
     }
 }
 

@@ -22,6 +22,7 @@ mod lock;
 mod network;
 mod record;
 mod records;
+mod saved;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
+pub use saved::{forget_settings, save_settings, saved_settings};
 pub use state::State;
 
 /// What an operation of this room gives.

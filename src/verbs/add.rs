@@ -5,15 +5,16 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{ApplyError, Host};
-use crate::cni::{CniResult, Ipam, LogLevel};
+use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
 
 use super::addressing::{self, Chosen};
+use super::allowlist;
 use super::network::{self, Provided};
-use super::{Call, Context, VerbError, deadline, ports, reap};
+use super::{Call, Context, VerbError, deadline, lower, ports, reap};
 
 /// Attaches a container.
 ///
@@ -25,6 +26,7 @@ use super::{Call, Context, VerbError, deadline, ports, reap};
 pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     let key = call.key();
     let previous = addressing::previous_result(call)?;
+    allowlist::require_allowed(&call.config.tuning)?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     // The state outlives the borrow of the context that the pending record would else be.
@@ -33,6 +35,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     reap::dead_attachments(cx)?;
     refuse_existing(cx, &key, &sandbox)?;
     let provided = network::provide(cx, call.config)?;
+    let lower = lower::of(cx, call, &sandbox)?;
     ports::refuse_taken(cx, call, &provided.network, &key)?;
 
     let source = addressing::source(cx, call)?;
@@ -55,7 +58,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
         Ok(ports) => ports,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
     };
-    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let plan = match (&call.config.link, &lower) {
+        (LinkKeys::Macvlan(keys), Some(lower)) => {
+            plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
+        }
+        _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
+    };
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
@@ -162,7 +170,7 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
             return Err(VerbError::Busy(key.clone()));
         }
         Some(Found { stage: Stage::Ready, record }) => {
-            let same = record.plan.link().is_some_and(|link| link.sandbox == *sandbox);
+            let same = record.plan.interface().is_some_and(|inner| inner.sandbox == *sandbox);
             if same && interface_there {
                 return Err(VerbError::Duplicate(key.clone()));
             }
@@ -188,6 +196,6 @@ fn outcome(
     chosen: Chosen,
     previous: Option<CniResult>,
 ) -> CniResult {
-    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(&link.bridge));
+    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(link.bridge.as_deref()?));
     plan::outcome(call.config, plan, bridge_mac, &chosen.addressing.routes, chosen.dns, previous)
 }

@@ -1,6 +1,7 @@
 //! CHECK: everything that ADD made is still as it made it.
 
 use crate::apply::{Drift, Host};
+use crate::model::Part;
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
 
@@ -20,16 +21,19 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         _ => return Err(VerbError::Unknown(key)),
     };
     let mut drifts = Vec::new();
-    if let Some(link) = record.plan.link()
-        && Some(&link.sandbox.path) != call.environment.netns.as_ref()
+    if let Some(inner) = record.plan.interface()
+        && Some(&inner.sandbox.path) != call.environment.netns.as_ref()
     {
         let found = call.environment.netns.clone().unwrap_or_default();
-        drifts.push(Drift::new("network namespace (CNI_NETNS)", link.sandbox.path.clone(), found));
+        drifts.push(Drift::new("network namespace (CNI_NETNS)", inner.sandbox.path.clone(), found));
     }
-    let plan = match addressing::previous_result(call)? {
+    let mut plan = match addressing::previous_result(call)? {
         Some(last) => plan::tolerating(record.plan, &last),
         None => record.plan,
     };
+    if let Some(tuning) = cx.state.find::<Plan>(&key.of_part(Part::Tuning))? {
+        plan::tuned(&mut plan, &tuning.record.plan);
+    }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(&key), "CHECK")?;
     reference::verdict(&drifts)

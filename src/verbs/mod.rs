@@ -2,6 +2,7 @@
 
 mod add;
 mod addressing;
+mod allowlist;
 mod check;
 mod del;
 mod error;
@@ -9,6 +10,7 @@ mod gc;
 pub mod ipam;
 mod journal;
 pub mod loopback;
+mod lower;
 mod network;
 pub mod parts;
 mod ports;

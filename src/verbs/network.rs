@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use crate::apply::ApplyError;
-use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
+use crate::cni::{Backend, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
 use crate::model::{FirewallBackend, Network, RangeSet};
@@ -28,6 +28,9 @@ pub(super) struct Provided {
 /// # Errors
 /// Where the bridge's name belongs to another kind of device, or no subnet is free.
 pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
+    if config.link != LinkKeys::Bridge {
+        return provide_to_part(cx, config, "");
+    }
     let recorded = cx.state.network(&config.name)?;
     if let Some(name) = &config.bridge.bridge {
         cx.kernel.require_bridge_name(name).map_err(|cause| of_network(config, cause))?;
@@ -166,6 +169,10 @@ pub(super) fn prepare(
     provided: &Provided,
     needed: impl FnOnce(&NetworkRules) -> bool,
 ) -> Result<(), VerbError> {
+    if matches!(config.link, LinkKeys::Macvlan(_)) {
+        // Nothing of the host's is changed for such a network, so there is nothing to remember.
+        return Ok(());
+    }
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
     let old: Option<NetworkRules> =

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::apply::{Drift, Host};
-use crate::cni::{CniResult, HostLocal, Ipam};
+use crate::cni::{CniResult, HostLocal, Ipam, LinkKeys};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, LeaseSource, Part, Publication};
 use crate::plan;
@@ -19,7 +19,8 @@ pub(super) fn del_interface(cx: &mut Context, call: &Call, key: &AttachmentKey) 
     let path = call.environment.netns.as_deref().unwrap_or_default();
     // A namespace that is gone has taken the link along.
     if let Ok(sandbox) = cx.kernel.open_sandbox(path, call.environment.netns_override) {
-        cx.kernel.remove_veth_in(&sandbox, &key.interface)?;
+        let kind = if matches!(call.config.link, LinkKeys::Macvlan(_)) { "macvlan" } else { "veth" };
+        cx.kernel.remove_link_in(&sandbox, &key.interface, kind)?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::apply::{ForeignDrop, Trip};
-use crate::cni::{Backend, Code, Ipam, LogLevel, NetworkConfig};
+use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 
-use super::{Call, Context, VerbError, addressing, network};
+use super::{Call, Context, VerbError, addressing, lower, network};
 
 /// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
 const BRIDGE_PORTS_MAX: usize = 1023;
@@ -18,6 +18,11 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     state_is_writable(cx)?;
+    if let LinkKeys::Macvlan(_) = &call.config.link {
+        lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
+        pool_has_room(cx, call, recorded.as_ref())?;
+        return addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()));
+    }
     let has_nftables = cx.kernel.has_nftables();
     // A reference `bridge` without masquerade needs no firewall, and leaves the FORWARD chain to others.
     let needs_firewall = call.config.defaults.is_own() || call.config.bridge.ip_masq;

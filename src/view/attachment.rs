@@ -132,7 +132,7 @@ fn of(found: &Found<Plan>, host: &Host, present: Option<&HashSet<ElementId<'_>>>
         sandbox: link.map(|link| link.sandbox.path.clone()),
         mac: link.map(|link| link.mac),
         veth: link.map(|link| link.host_name.clone()),
-        bridge: link.map(|link| link.bridge.clone()),
+        bridge: link.and_then(|link| link.bridge.clone()),
         labels: record.labels.clone(),
     }
 }
@@ -169,9 +169,10 @@ fn judge(
     match host.link(&link.host_name) {
         None => problems.push(format!("its host end {} is gone", link.host_name)),
         Some(found) => {
-            let bridge = host.link(&link.bridge);
-            if bridge.is_none_or(|bridge| found.master != Some(bridge.index)) {
-                problems.push(format!("its host end {} is not on the bridge {}", found.name, link.bridge));
+            if let Some(name) = &link.bridge
+                && host.link(name).is_none_or(|bridge| found.master != Some(bridge.index))
+            {
+                problems.push(format!("its host end {} is not on the bridge {name}", found.name));
             }
             if !found.is_up() {
                 problems.push(format!("its host end {} is down", found.name));

@@ -136,7 +136,8 @@ impl Sheet {
         self.present("host end", &link.host_name, true);
         self.compare("  state", "up", up(found.is_up()));
         let master = found.master.and_then(|index| reading.host.links.iter().find(|l| l.index == index));
-        self.compare("  bridge", &link.bridge, master.map_or("none", |bridge| &bridge.name));
+        let bridge = link.bridge.as_deref().unwrap_or("none");
+        self.compare("  bridge", bridge, master.map_or("none", |bridge| &bridge.name));
         self.compare("  MAC", link.host_mac, mac(found.mac));
         match link.mtu {
             Some(mtu) => self.compare("  MTU", mtu, found.mtu),

@@ -17,6 +17,7 @@
 pub mod backends;
 pub mod chain;
 pub mod cli;
+pub mod faces;
 pub mod frames;
 pub mod hold;
 pub mod icmp;

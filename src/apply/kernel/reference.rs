@@ -195,15 +195,15 @@ impl Kernel {
         Ok(any.then_some(drifts))
     }
 
-    /// Takes a veth away by the container's end, as their `bridge` and `ptp` do. What is no veth stays, and a namespace
-    /// that is gone has taken it along.
+    /// Takes an interface of a container away, as their `bridge`, `ptp` and `macvlan` do. What is of another kind stays,
+    /// and a namespace that is gone has taken it along.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn remove_veth_in(&mut self, sandbox: &Sandbox, name: &str) -> Result<(), ApplyError> {
+    pub fn remove_link_in(&mut self, sandbox: &Sandbox, name: &str, kind: &str) -> Result<(), ApplyError> {
         let Some(open) = self.sandbox(sandbox) else { return Ok(()) };
         let outcome = rtnl::link_by_name(&mut open.socket, name).and_then(|link| match link {
-            Some(link) if link.kind.as_deref() == Some("veth") => {
+            Some(link) if link.kind.as_deref() == Some(kind) => {
                 open.socket.transact(&[rtnl::delete_link(link.index)])
             }
             _ => Ok(()),

@@ -6,6 +6,7 @@ mod firewall;
 mod garbage;
 mod ipam;
 mod isolation;
+mod macvlan;
 mod portmap;
 mod range;
 mod route;
@@ -15,8 +16,8 @@ mod tuning;
 use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
-use super::config::{Bandwidth, Dns, Ipam, LogLevel, NetworkConfig, Tuning};
-use super::defaults::Defaults;
+use super::config::{Bandwidth, BridgeKeys, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
+use super::defaults::{Defaults, LinkKind};
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
 use super::fields::Fields;
@@ -95,11 +96,8 @@ impl NetworkConfig {
         } else {
             Arguments::default()
         };
-        let runtime = Runtime::read(&fields, &arguments, reads, &mut judge)?;
-        let mut bridge = defaults.bridge_keys();
-        if reads.bridge {
-            bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || bridge)?;
-        }
+        let runtime = Runtime::read(&fields, &arguments, defaults, &mut judge)?;
+        let (mut bridge, link) = read_link(&fields, &runtime, defaults, &mut judge)?;
         let mut ipam = Ipam::None;
         if reads.ipam {
             ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
@@ -119,11 +117,18 @@ impl NetworkConfig {
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let mut tuning = Tuning::default();
         if reads.tuning {
-            tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
+            // Only the text itself shows a key that is there twice.
+            let unique = fields.get("sysctl").map_or(Ok(()), |_| tuning::refuse_repeated(bytes));
+            let read = unique.and_then(|()| tuning::read(&fields, &runtime, &environment.interface));
+            tuning = judge.or_default(read)?;
         }
         let mut bandwidth = Bandwidth::default();
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
+        }
+        let mut table = None;
+        if reads.sbr {
+            table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
         }
         let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let valid_attachments = match garbage::read(&fields) {
@@ -135,6 +140,7 @@ impl NetworkConfig {
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
             defaults: *defaults,
+            link,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
@@ -145,6 +151,7 @@ impl NetworkConfig {
             isolation,
             tuning,
             bandwidth,
+            table,
             backend,
             log_level: judge.or_default(read_log_level(&fields))?,
             log_file: judge.or_default(fields.text("logFile"))?.map(str::to_owned),
@@ -154,13 +161,13 @@ impl NetworkConfig {
             warnings: Vec::new(),
             raw: Value::Null,
         };
-        let sensible = config.judge_whole(environment.command);
+        let sensible = config.judge_whole(environment.command, reads.ipam);
         judge.or_default(sensible)?;
         Ok(Self { raw: Value::Object(raw), warnings: judge.warnings, ..config })
     }
 
     /// What only the whole can show.
-    fn judge_whole(&self, command: Command) -> Result<(), Error> {
+    fn judge_whole(&self, command: Command, makes_addresses: bool) -> Result<(), Error> {
         let addresses = !matches!(self.ipam, Ipam::None);
         if self.bridge.disable_container_interface && addresses {
             return Err(Error::Conflict {
@@ -168,7 +175,7 @@ impl NetworkConfig {
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
             });
         }
-        if command != Command::Add {
+        if command != Command::Add || !makes_addresses {
             return Ok(());
         }
         if !addresses && self.defaults.reads.bridge && self.cni_version <= Version::V0_2_0 {
@@ -205,6 +212,25 @@ pub(super) fn parse_object(bytes: &[u8], document: &str) -> Result<Map<String, V
         Value::Array(_) => "a list",
     };
     Err(Error::NotAnObject { document: document(), found })
+}
+
+/// The keys of the interface that the face makes; the defaults where it makes none.
+fn read_link(
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    defaults: &Defaults,
+    judge: &mut Judge,
+) -> Result<(BridgeKeys, LinkKeys), Error> {
+    let none = || defaults.bridge_keys();
+    Ok(match defaults.link {
+        LinkKind::Bridge if !defaults.reads.bridge => (none(), LinkKeys::Bridge),
+        LinkKind::Bridge => (judge.rule(bridge::read(fields, runtime, defaults), none)?, LinkKeys::Bridge),
+        LinkKind::Ptp => (judge.rule(bridge::read_endpoint(fields, defaults), none)?, LinkKeys::Ptp),
+        LinkKind::Macvlan => (
+            judge.rule(bridge::read_endpoint(fields, defaults), none)?,
+            LinkKeys::Macvlan(judge.or_default(macvlan::read(fields))?),
+        ),
+    })
 }
 
 fn read_version(fields: &Fields<'_>, command: Command, since: Version) -> Result<Version, Error> {

@@ -6,7 +6,7 @@ use super::{Judge, read_dns};
 use crate::cni::Arguments;
 use crate::cni::address::parse_request;
 use crate::cni::config::{Dns, RequestedAddress};
-use crate::cni::defaults::Reads;
+use crate::cni::defaults::{Defaults, MacSource, Reads};
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::MacAddress;
@@ -25,7 +25,7 @@ pub(super) struct Runtime<'a> {
     pub(super) args_ips: Vec<RequestedAddress>,
     /// Capability `ips`.
     pub(super) capability_ips: Vec<RequestedAddress>,
-    /// The strongest of the MACs, key `mac` included.
+    /// The strongest of the MACs that the face lets be asked for.
     pub(super) mac: Option<MacAddress>,
     /// Capability `dns`, where given and not empty.
     pub(super) dns: Option<Dns>,
@@ -35,7 +35,7 @@ impl<'a> Runtime<'a> {
     pub(super) fn read(
         fields: &Fields<'a>,
         arguments: &Arguments,
-        reads: Reads,
+        defaults: &Defaults,
         judge: &mut Judge,
     ) -> Result<Self, Error> {
         let capabilities = judge.or_default(fields.object("runtimeConfig"))?;
@@ -48,8 +48,9 @@ impl<'a> Runtime<'a> {
             arguments,
             args.as_ref(),
             capabilities.as_ref(),
-            reads,
+            defaults.mac,
         ))?;
+        let reads = defaults.reads;
         let requests = |source: Option<&Fields<'_>>| read_requests(source.filter(|_| reads.ipam));
         // No reference plugin that is a face takes DNS from a capability.
         let with_dns = capabilities.as_ref().filter(|_| reads == Reads::ALL);
@@ -82,16 +83,21 @@ fn strongest_mac(
     arguments: &Arguments,
     args: Option<&Fields<'_>>,
     capabilities: Option<&Fields<'_>>,
-    reads: Reads,
+    sources: &[MacSource],
 ) -> Result<Option<MacAddress>, Error> {
-    if !reads.bridge && !reads.tuning {
-        return Ok(None);
-    }
-    // The key is the reference `tuning`'s; `bridge` knows only what comes with the call.
-    let mut mac = if reads.tuning { fields.mac("mac")? } else { None };
-    mac = arguments.mac.or(mac);
-    for source in [args, capabilities].into_iter().flatten() {
-        mac = source.mac("mac")?.or(mac);
+    let mut mac = None;
+    for source in sources {
+        let place = match source {
+            MacSource::Arguments => {
+                mac = arguments.mac.or(mac);
+                continue;
+            }
+            MacSource::Key => Some(fields),
+            MacSource::Args => args,
+            MacSource::Capability => capabilities,
+        };
+        let Some(place) = place else { continue };
+        mac = place.mac("mac")?.or(mac);
     }
     Ok(mac)
 }

@@ -115,6 +115,8 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
         all.push(nat(format!("-o {bridge} -j RETURN")));
     }
     if rules.masquerade {
+        let of_family = rules.inside.iter().filter(|subnet| subnet.is_ipv4() == (family == Family::V4));
+        all.extend(of_family.map(|subnet| nat(format!("-d {subnet} -j RETURN"))));
         let kept: &[&str] = match family {
             Family::V4 => &["224.0.0.0/4", "255.255.255.255/32"],
             Family::V6 => &["ff00::/8", "fe80::/10"],

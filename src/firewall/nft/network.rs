@@ -1,5 +1,7 @@
 //! What is written once for a network: its chain, and its bridge's place in the shared sets.
 
+use ipnetwork::IpNetwork;
+
 use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::nft::NftMessage;
 use std::net::IpAddr;
@@ -76,6 +78,7 @@ fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
         chain.push(back(Statements::new().to(&rules.bridge)));
     }
     if rules.masquerade {
+        chain.extend(rules.inside.iter().map(|subnet| back(to_subnet(*subnet))));
         let link_local = [&[0xfe, 0x80][..], &[0; 14]].concat();
         let ten_bits = [&[0xff, 0xc0][..], &[0; 14]].concat();
         chain.extend([
@@ -89,6 +92,15 @@ fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
         chain.push(Statements::new().masquerade());
     }
     chain
+}
+
+fn to_subnet(subnet: IpNetwork) -> Statements {
+    match subnet {
+        IpNetwork::V4(v4) => Statements::new().destination4(v4.network().octets(), Some(v4.mask().octets())),
+        IpNetwork::V6(v6) => {
+            Statements::new().destination6(&v6.network().octets(), Some(&v6.mask().octets()))
+        }
+    }
 }
 
 /// The bridge's elements of the shared sets. They stay when attachments go, and networks on one bridge share them.

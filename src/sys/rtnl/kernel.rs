@@ -57,6 +57,9 @@ pub(super) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 pub(super) const VETH_INFO_PEER: u16 = 1;
 pub(super) const IFLA_VLAN_ID: u16 = 1;
 
+pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(super) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
+
 pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
 pub(super) const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 pub(super) const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
@@ -94,6 +97,7 @@ pub(super) const IFA_BROADCAST: u16 = 4;
 pub(super) const IFA_FLAGS: u16 = 8;
 pub(super) const IFA_F_NODAD: u32 = 0x02;
 pub(super) const IFA_F_DADFAILED: u32 = 0x08;
+pub(super) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 pub(super) const IFA_F_TENTATIVE: u32 = 0x40;
 
 pub(super) const RTA_DST: u16 = 1;

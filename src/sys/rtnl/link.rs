@@ -49,6 +49,8 @@ pub struct Link {
     pub port: Option<BridgePort>,
     /// What it is as a bridge.
     pub bridge: Option<BridgeInfo>,
+    /// Its mode (`enum macvlan_mode`), where it is a macvlan device.
+    pub macvlan_mode: Option<u32>,
     /// Its VLAN, where it is a VLAN device.
     pub vlan_id: Option<u16>,
     /// What has passed.
@@ -232,6 +234,7 @@ fn parse_info(link: &mut Link, info: &[u8]) {
     if let Some(data) = find(info, IFLA_INFO_DATA) {
         match link.kind.as_deref() {
             Some("bridge") => link.bridge = Some(parse_bridge(data)),
+            Some("macvlan") => link.macvlan_mode = find(data, IFLA_MACVLAN_MODE).and_then(u32_of),
             Some("vlan") => link.vlan_id = find(data, IFLA_VLAN_ID).and_then(u16_of),
             _ => {}
         }

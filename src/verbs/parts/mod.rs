@@ -30,17 +30,7 @@ use super::{
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbError> {
     let key = call.key().of_part(part);
-    let previous = addressing::previous_result(call)?.ok_or_else(|| {
-        VerbError::Config(format!(
-            "{}: {} adds to what an earlier plugin of the list made (prevResult)",
-            if part == Part::Firewall {
-                "missing prevResult from earlier plugin"
-            } else {
-                "must be called as chained plugin"
-            },
-            part.word()
-        ))
-    })?;
+    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(part))?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     let state = cx.state.clone();
@@ -96,8 +86,67 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
-        Doom::Unknown => reference::del_part(cx, call, &key),
+        Doom::Unknown => match part {
+            Part::Tuning | Part::Bandwidth | Part::Sbr => {
+                let plan = left_by_reference(cx, call, &key)?;
+                let errors: Vec<String> =
+                    cx.kernel.absent(&[&plan.steps]).into_iter().flatten().map(|e| e.to_string()).collect();
+                if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
+            }
+            Part::Portmap | Part::Firewall | Part::Interface => reference::del_part(cx, call, &key),
+        },
     }
+}
+
+/// What the reference plugin of a part's name left of an attachment, as steps that can be taken away.
+fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Plan, VerbError> {
+    let path = call.environment.netns.as_deref().unwrap_or_default();
+    cx.kernel.refuse_own_sandbox(path, call.environment.netns_override)?;
+    let open = cx.kernel.open_sandbox(path, call.environment.netns_override).ok();
+    // One that is gone is like no other, so that no step finds it.
+    let gone = || Sandbox { path: path.to_owned(), device: 0, inode: 0 };
+    match (key.part, open) {
+        (Part::Tuning, open) => tuning::left_by_reference(call, key, &open.unwrap_or_else(gone)),
+        (Part::Bandwidth, open) => bandwidth::left_by_reference(cx, call, key, open.as_ref()),
+        (Part::Sbr, Some(sandbox)) => sbr::left_by_reference(cx, call, key, &sandbox),
+        _ => Ok(Plan::default()),
+    }
+}
+
+/// What CHECK may expect where the reference plugin of that name added the part; `None` where its own traces say more.
+fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option<Plan>, VerbError> {
+    if matches!(key.part, Part::Portmap | Part::Firewall | Part::Interface) {
+        return Ok(None);
+    }
+    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(key.part))?;
+    let path = call.environment.netns.as_deref().unwrap_or_default();
+    let sandbox = cx.kernel.open_sandbox(path, call.environment.netns_override)?;
+    Ok(match key.part {
+        Part::Tuning => Some(tuning::expected(call, key, &sandbox)),
+        Part::Bandwidth => Some(bandwidth::expected(cx, call, key, &sandbox, &previous)?),
+        Part::Sbr => Some(sbr::expected(cx, call, key, &sandbox, &previous)?),
+        _ => None,
+    })
+}
+
+/// Refuses a part without an interface, in the words that callers know from the plugin of that name.
+fn no_previous(part: Part) -> VerbError {
+    let words = match part {
+        Part::Firewall => "missing prevResult from earlier plugin",
+        Part::Tuning => "Required prevResult missing",
+        _ => "must be called as chained plugin",
+    };
+    VerbError::Config(format!(
+        "{words}: {} adds to what an earlier plugin of the list made (prevResult)",
+        part.word()
+    ))
+}
+
+/// The container lacks the interface that a part is about.
+fn no_interface(name: &str) -> VerbError {
+    VerbError::Config(format!(
+        "the container has no interface {name}: the plugin that makes it must come earlier in the list"
+    ))
 }
 
 /// Compares the host with a part's record.
@@ -107,12 +156,15 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
 pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     let key = call.key().of_part(part);
     let found: Option<Found<Plan>> = cx.state.find(&key)?;
-    let record = match found {
-        Some(Found { stage: Stage::Ready, record }) => record,
+    let plan = match found {
+        Some(Found { stage: Stage::Ready, record }) => record.plan,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
-        _ => return reference::check_part(cx, call, &key),
+        _ => match expected(cx, call, &key)? {
+            Some(plan) => plan,
+            None => return reference::check_part(cx, call, &key),
+        },
     };
-    reference::verdict(&cx.kernel.probe(&record.plan.steps)?)
+    reference::verdict(&cx.kernel.probe(&plan.steps)?)
 }
 
 /// Takes the parts of attachments away that are not valid any more.
@@ -121,11 +173,14 @@ pub fn check(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError>
 /// As GC of a whole attachment.
 pub fn gc(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     whole::gc(cx, call)?;
-    if part == Part::Portmap {
-        let valid = whole::valid_attachments(call)?.iter().collect();
-        reference::gc(cx, call, Kind::Published, &valid)?;
+    match part {
+        Part::Portmap => {
+            let valid = whole::valid_attachments(call)?.iter().collect();
+            reference::gc(cx, call, Kind::Published, &valid)
+        }
+        Part::Bandwidth => bandwidth::gc(cx),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Says whether a part could be added.

@@ -28,7 +28,9 @@ impl Way {
         let found: Option<Found<Plan>> = cx.state.find(attachment)?;
         let main = found.map(|found| found.record.plan);
         if let Some(link) = main.as_ref().and_then(Plan::link) {
-            let side = HostSide { interface: link.bridge.clone(), is_bridge: true };
+            let is_bridge = link.bridge.is_some();
+            let interface = link.bridge.as_ref().unwrap_or(&link.host_name).clone();
+            let side = HostSide { interface, is_bridge };
             return Ok(Self { side: Some(side), main });
         }
         let on_host = || previous.interfaces.iter().filter(|i| i.sandbox.is_empty()).map(|i| i.name.as_str());
