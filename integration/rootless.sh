@@ -15,7 +15,6 @@ inside() {
     host_ip=10.0.2.100
     local list
     for list in nerdctl podman; do
-        cni() { "$client" -conf "$root/tests/conflists/$list.conflist" -bin "$bin_dir" "$@"; }
         ip netns add warm-up
         check "rootless $list: ADD and DEL of a first container" first
         ip netns del warm-up
@@ -35,6 +34,7 @@ inside() {
         nothing_left "rootless $list: nothing is left" warm-up 18079
     done
 }
+cni() { "$client" -conf "$root/tests/conflists/$list.conflist" -bin "$bin_dir" "$@"; }
 first() { cni add warm-up /run/netns/warm-up 18079:80 && cni del warm-up /run/netns/warm-up 18079:80; }
 
 if [[ ${1:-} == inside ]]; then
