@@ -14,9 +14,14 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod kernel;
+mod loopback;
 mod walk;
 
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{Delegation, ForeignDrop, Holder, Kernel, PortSurvey, SandboxError, Trip};
+pub use kernel::{
+    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, PortSurvey, SandboxError, Trip,
+    is_own_program,
+};
+pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

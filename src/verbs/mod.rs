@@ -2,14 +2,22 @@
 
 mod add;
 mod addressing;
+mod allowlist;
 mod check;
 mod del;
 mod error;
 mod gc;
+pub mod ipam;
 mod journal;
+pub mod loopback;
+mod lower;
 mod network;
+pub mod parts;
 mod ports;
+mod preview;
 mod reap;
+mod recorded;
+mod reference;
 pub mod resolver;
 mod status;
 
@@ -19,6 +27,8 @@ pub use del::del;
 pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
+pub use preview::{Preview, preview};
+pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
 
 use std::rc::Rc;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::apply::{ForeignDrop, Trip};
-use crate::cni::{Backend, Code, Ipam, LogLevel, NetworkConfig};
+use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 
-use super::{Call, Context, VerbError, addressing, network};
+use super::{Call, Context, VerbError, addressing, lower, network};
 
 /// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
 const BRIDGE_PORTS_MAX: usize = 1023;
@@ -18,9 +18,20 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     state_is_writable(cx)?;
+    if let LinkKeys::Macvlan(_) = &call.config.link {
+        lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
+        pool_has_room(cx, call, recorded.as_ref())?;
+        return addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()));
+    }
     let has_nftables = cx.kernel.has_nftables();
-    let backend = firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?;
-    if let Some(network) = &recorded {
+    // A reference `bridge` without masquerade needs no firewall, and leaves the FORWARD chain to others.
+    let needs_firewall = call.config.defaults.is_own() || call.config.bridge.ip_masq;
+    let backend = if needs_firewall {
+        Some(firewall_is_there(cx, call, recorded.as_ref(), has_nftables)?)
+    } else {
+        None
+    };
+    if let Some(network) = recorded.as_ref().filter(|network| !network.bridge.is_empty()) {
         bridge_has_room(cx, network)?;
     } else if let Some(bridge) = &call.config.bridge.bridge {
         cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;
@@ -29,7 +40,21 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     network::warn_of_absent_sources(cx, call.config)?;
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
-    if has_nftables { forwarding_is_open(cx, call.config, backend, recorded.as_ref()) } else { Ok(()) }
+    match backend {
+        Some(backend) if has_nftables => forwarding_is_open(cx, call.config, backend, recorded.as_ref()),
+        _ => Ok(()),
+    }
+}
+
+/// Says whether a part that is made of firewall rules could be added.
+///
+/// # Errors
+/// [`VerbError::NotReady`] with code 50.
+pub(super) fn status_of_part(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    let recorded = cx.state.network(&call.config.name)?;
+    state_is_writable(cx)?;
+    let has_nftables = cx.kernel.has_nftables();
+    firewall_is_there(cx, call, recorded.as_ref(), has_nftables).map(drop)
 }
 
 fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
@@ -74,7 +99,11 @@ fn bridge_has_room(cx: &mut Context, network: &Network) -> Result<(), VerbError>
     }
 }
 
-fn pool_has_room(cx: &mut Context, call: &Call, recorded: Option<&Network>) -> Result<(), VerbError> {
+pub(super) fn pool_has_room(
+    cx: &mut Context,
+    call: &Call,
+    recorded: Option<&Network>,
+) -> Result<(), VerbError> {
     let Ipam::HostLocal(host_local) = &call.config.ipam else { return Ok(()) };
     let LeaseSource::Files { directory } = addressing::source(cx, call)? else { return Ok(()) };
     let Some(directory) = cx.state.existing_lease_directory(Path::new(&directory))? else { return Ok(()) };

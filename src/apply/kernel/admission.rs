@@ -5,17 +5,20 @@
 //! chain's own head. The exception is written once a network, and only where it is needed; any other chain is told of
 //! by STATUS.
 
-use crate::firewall::iptables::{Family, LegacyFilter};
+use crate::firewall::iptables::{self, Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
 use crate::plan::Firewall;
 use crate::sys::xtables;
 
 use super::chains::Chains;
-use super::iptables::Variant;
+use super::iptables::{Variant, restore, save};
 use super::{Cause, Kernel};
 
 /// The chain of our exceptions, and where it is.
 pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
+/// Tables of legacy iptables that are in use; the file is not there where none is.
+pub(super) const LEGACY_TABLES: [(Family, &str); 2] =
+    [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
@@ -51,12 +54,60 @@ impl Kernel {
     pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
         let (network, addresses) = (&step.network, &step.attachment.addresses);
         for family in Family::BOTH {
-            let has_family = addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
+            // A part of the face `firewall` names none: its network's are of either family.
+            let has_family = addresses.is_empty()
+                || addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
             if has_family && !network.internal && legacy_drops(family, &network.bridge)? {
                 Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
         Ok(())
+    }
+
+    /// Lets one container's host interface through, where it has no bridge: of either iptables that drops.
+    pub(super) fn admit_interface(&mut self, network: &NetworkRules, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        let rules = NetworkRules { bridge: interface.to_owned(), ..network.clone() };
+        for (family, number) in NF_FAMILIES {
+            let forward =
+                self.ask_chain(number, "FORWARD")?.and_then(|reply| nft::parse_chain(number, &reply));
+            if forward.is_some_and(|chain| chain.drops_forwarded()) {
+                Self::admit_by_iptables(family, Variant::Nft, &rules)?;
+            }
+        }
+        for family in Family::BOTH {
+            if legacy_drops(family, interface)? {
+                Self::admit_by_iptables(family, Variant::Legacy, &rules)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes that back: unlike a bridge, the interface goes with its container.
+    pub(super) fn retract_interface(&mut self, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        let mut places = Vec::new();
+        for (family, number) in NF_FAMILIES {
+            if self.ask_chain(number, ADMIT)?.is_some() {
+                places.push((family, Variant::Nft));
+            }
+        }
+        let legacy = LEGACY_TABLES.into_iter().filter(|(_, file)| uses_filter(file));
+        places.extend(legacy.map(|(family, _)| (family, Variant::Legacy)));
+        for (family, variant) in places {
+            if let Some(text) = iptables::retraction(&save(family, variant)?, interface) {
+                restore(family, variant, &text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_chain(&mut self, family: u8, chain: &str) -> Result<Option<Vec<u8>>, Cause> {
+        Ok(self.nft()?.get(&nft::chain_policy(family, "filter", chain))?)
     }
 }
 
@@ -65,4 +116,8 @@ pub(super) fn legacy_drops(family: Family, bridge: &str) -> Result<bool, Cause> 
     let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
     let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
     Ok(filter.drops_forwarded() && !filter.admits(bridge))
+}
+
+fn uses_filter(file: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::model::names;
+use crate::sys::SysError;
+use crate::sys::netlink::Socket;
 use crate::sys::rtnl::{self, RouteFilter};
 
 use super::{Cause, Kernel};
@@ -62,17 +64,7 @@ impl Kernel {
 
     /// The interface that the host's default route leaves by.
     pub(super) fn uplink(&mut self) -> Result<Option<rtnl::Link>, Cause> {
-        let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
-        let mut defaults = rtnl::routes(self.host()?, &filter)?;
-        defaults.retain(|route| route.dst.prefix() == 0);
-        defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
-        for route in defaults {
-            let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
-            if let Some(link) = rtnl::link_by_index(self.host()?, index)? {
-                return Ok(Some(link));
-            }
-        }
-        Ok(None)
+        Ok(uplink(self.host()?)?)
     }
 
     /// Whether an interface of the host has an address.
@@ -91,4 +83,19 @@ impl Kernel {
         let Some(bridge) = self.bridge(name)? else { return Ok(None) };
         Ok(Some(rtnl::links_with_master(self.host()?, bridge.index)?.len()))
     }
+}
+
+/// The interface that the default route of a namespace leaves by.
+pub(super) fn uplink(socket: &mut Socket) -> Result<Option<rtnl::Link>, SysError> {
+    let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
+    let mut defaults = rtnl::routes(socket, &filter)?;
+    defaults.retain(|route| route.dst.prefix() == 0);
+    defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
+    for route in defaults {
+        let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
+        if let Some(link) = rtnl::link_by_index(socket, index)? {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
 }

@@ -8,7 +8,7 @@ use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend};
-use crate::plan::{Firewall, Step};
+use crate::plan::{self, Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
 use super::{ApplyError, Cause, Drift, Kernel};
@@ -34,8 +34,12 @@ impl Kernel {
                 if !chains.short.is_empty() {
                     self.rebuild_nftables()?;
                 }
-                self.admit_through_drop(&step.network, &chains)?;
-                Self::admit_through_legacy_drop(step)?;
+                if step.admit && !step.network.bridge.is_empty() {
+                    self.admit_through_drop(&step.network, &chains)?;
+                    Self::admit_through_legacy_drop(step)?;
+                } else if step.admit {
+                    self.admit_interface(&step.network, &step.attachment.host_interface)?;
+                }
             }
         }
         self.forget_stale_flows(&step.attachment)
@@ -260,17 +264,28 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
             }
         }
+        for (plan, step, firewall) in &steps {
+            let own = firewall.admit && firewall.network.bridge.is_empty();
+            if own && let Err(cause) = self.retract_interface(&firewall.attachment.host_interface) {
+                errors[*plan].push(ApplyError::new(step, cause));
+            }
+        }
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
+        // Another plugin of the list, or a changed configuration, may have written the network's rules since.
+        let recorded = self.state.network(&step.network.network)?;
+        let current =
+            recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
+        let current = current.as_ref().unwrap_or(&step.network);
         for short in self.look_at_chains()?.short {
             let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
             drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
         }
-        let mut chains = nft::network_rule_counts(&step.network);
+        let mut chains = nft::network_rule_counts(current);
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
             let (chain, count) = nft::SHIFT_RULES;
@@ -278,7 +293,7 @@ impl Kernel {
         }
         self.probe_chains((INET, "inet"), &chains, drifts)?;
         self.probe_guard(&step.attachment, drifts)?;
-        elements.extend(nft::network_elements(&step.network));
+        elements.extend(nft::network_elements(current));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
             let Some(reply) = found else {

@@ -50,6 +50,11 @@ fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
     names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
 }
 
+/// Whether a host has a variant at all.
+pub(super) fn is_installed(family: Family, variant: Variant) -> bool {
+    find(family, variant, "-save").is_some()
+}
+
 fn call(
     family: Family,
     variant: Variant,
@@ -78,11 +83,11 @@ fn call(
     Err(Cause::Firewall(format!("{name} failed: {complaint}")))
 }
 
-fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
+pub(super) fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
     call(family, variant, "-save", &[], "").map(|text| Saved::parse(&text))
 }
 
-fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
+pub(super) fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
     call(family, variant, "-restore", &["--noflush", "-w", "30"], text).map(drop)
 }
 
@@ -161,13 +166,13 @@ impl Kernel {
         also: &[&NetworkRules],
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
+        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
         let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for rules in self.recorded_networks(FirewallBackend::Iptables)? {
+        for rules in self.networks_on(FirewallBackend::Iptables, &ready)? {
             if !networks.iter().any(|known| known.network == rules.network) {
                 networks.push(rules);
             }
         }
-        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
         let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
         let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> = ready
             .iter()

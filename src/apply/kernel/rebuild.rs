@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::firewall::NetworkRules;
 use crate::firewall::nft::{self, Element};
 use crate::model::FirewallBackend;
-use crate::plan::{Firewall, Plan, Step};
+use crate::plan::{self, Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
 
 use super::firewall::{INET, refused};
@@ -15,7 +15,8 @@ impl Kernel {
     /// Writes base chains, every recorded network's chain and every ready attachment's elements, where they are
     /// missing.
     pub(super) fn rebuild_nftables(&mut self) -> Result<(), Cause> {
-        for rules in self.recorded_networks(FirewallBackend::Nftables)? {
+        let firewalls = self.recorded_firewalls(FirewallBackend::Nftables)?;
+        for rules in self.networks_on(FirewallBackend::Nftables, &firewalls)? {
             self.make_nftables_base(&rules)?;
             let elements = nft::add(&nft::network_elements(&rules));
             let mut messages = nft::network(&rules);
@@ -38,7 +39,7 @@ impl Kernel {
             .map_err(|error| refused("write a network's chain", &error))?;
         }
         let mut missing: Vec<Element> = Vec::new();
-        for firewall in self.recorded_firewalls(FirewallBackend::Nftables)? {
+        for firewall in firewalls {
             for element in nft::attachment_elements(&firewall.network, &firewall.attachment) {
                 if self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?.is_none() {
                     missing.push(element);
@@ -54,6 +55,24 @@ impl Kernel {
         self.nft()?
             .commit(&nft::add(&missing))
             .map_err(|error| refused("add the elements of the recorded attachments", &error))
+    }
+
+    /// The static rules of the networks on one backend. A plugin of a list may have asked for another backend than
+    /// the one before it: what its attachments have there needs the network's rules as well.
+    pub(super) fn networks_on(
+        &self,
+        backend: FirewallBackend,
+        firewalls: &[Firewall],
+    ) -> Result<Vec<NetworkRules>, Cause> {
+        let (networks, _) = self.state.networks()?;
+        let on_backend = networks.iter().filter(|network| network.backend == backend);
+        let mut all: Vec<NetworkRules> = on_backend.filter_map(plan::written).collect();
+        for firewall in firewalls {
+            if !all.iter().any(|known| known.network == firewall.network.network) {
+                all.push(firewall.network.clone());
+            }
+        }
+        Ok(all)
     }
 
     /// How many rules a chain of ours has; none where it is not there.

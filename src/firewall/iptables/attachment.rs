@@ -70,10 +70,15 @@ fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> 
     let port = format!("-p {protocol} -m {protocol} --dport {ports}");
     let mut rules = Vec::new();
     if let Some(mark) = &network.mark_chain {
+        let inside = if network.bridge.is_empty() {
+            format!("-s {} ", whole(publication.target.ip()))
+        } else {
+            format!("-i {} ", network.bridge)
+        };
         let sources = match (network.masquerade_all, network.hairpin, host.is_ipv4()) {
             (true, _, _) => vec![String::new()],
-            (false, true, true) => vec![format!("-i {} ", network.bridge), "-s 127.0.0.1/32 ".to_owned()],
-            (false, true, false) => vec![format!("-i {} ", network.bridge)],
+            (false, true, true) => vec![inside, "-s 127.0.0.1/32 ".to_owned()],
+            (false, true, false) => vec![inside],
             (false, false, _) => Vec::new(),
         };
         for source in sources {

@@ -30,7 +30,8 @@ pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
 pub use legacy::LegacyFilter;
 pub use rule::Family;
-pub use saved::Saved;
+pub(in crate::firewall) use rule::Text;
+pub use saved::{Saved, SavedRule};
 pub use whole::{base_checks, checks, detach_from, rebuild, remove_all};
 
 /// Whether a chain's name says that it is ours.

@@ -248,9 +248,26 @@ pub fn dump_rules(family: u8, table: &str, name: &str) -> NftMessage {
 
 /// Deletes all rules of a chain of ours.
 pub(crate) fn flush_chain(family: u8, name: &str) -> NftMessage {
+    flush_chain_of(family, TABLE, name)
+}
+
+/// Deletes all rules of any chain.
+pub(in crate::firewall) fn flush_chain_of(family: u8, table: &str, name: &str) -> NftMessage {
     let mut attributes = Attributes::new();
-    attributes.put_str(rule::TABLE, TABLE).put_str(rule::CHAIN, name);
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name);
     NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// Deletes one rule of any chain by the kernel's number for it. `ENOENT` where it is gone.
+pub(in crate::firewall) fn remove_rule(family: u8, table: &str, name: &str, handle: u64) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name).put_be64(rule::HANDLE, handle);
+    NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// Deletes any chain, which must be empty and not jumped to.
+pub(in crate::firewall) fn remove_chain(family: u8, table: &str, name: &str) -> NftMessage {
+    about_chain(family, table, name, msg::DELCHAIN, 0)
 }
 
 /// Makes a chain of ours that others jump to.

@@ -29,6 +29,7 @@ pub use base::{
     dump_rules, probe_guard_table, probe_layout, probe_table, remove_guard_table, remove_table, shift_base,
     short_chains,
 };
+pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use machine::{ForeignElement, Packet, parse_foreign_elements};
@@ -37,7 +38,9 @@ pub use network::{
 };
 pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
+pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -107,6 +107,16 @@ pub fn is_rule(attributes: &[u8]) -> bool {
     find(attributes, rule::HANDLE).is_some()
 }
 
+/// The kernel's number for a rule.
+pub(in crate::firewall) fn handle_of_rule(attributes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(find(attributes, rule::HANDLE)?.try_into().ok()?))
+}
+
+/// A rule's comment (`NFTNL_UDATA_RULE_COMMENT`, which has the number of an element's).
+pub(in crate::firewall) fn comment_of_rule(attributes: &[u8]) -> Option<String> {
+    find(attributes, rule::USERDATA).and_then(comment)
+}
+
 /// Reads one reply to [`super::get`] or [`super::dump`]: the elements in it, their owners as their comments say.
 pub fn parse_elements(set: Set, attributes: &[u8]) -> Vec<Element> {
     let list = find(attributes, element::ELEMENTS).unwrap_or_default();

@@ -30,6 +30,7 @@ fn record(id: &str) -> Record {
         network: "web".to_owned(),
         created: 1_700_000_000,
         naming: None,
+        labels: std::collections::BTreeMap::new(),
         plan: json!([{"step": "veth"}]),
     }
 }
@@ -53,6 +54,8 @@ fn network(name: &str, bridge: &str) -> Network {
         name: name.to_owned(),
         bridge: bridge.to_owned(),
         automatic: vec![vec![set("10.1.0.0/24").remove(0)]],
+        ranges: Vec::new(),
+        leases: None,
         mtu: None,
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),
