@@ -2,6 +2,8 @@
 
 DESTDIR ?=
 CNI_BIN ?= /opt/cni/bin
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
 
 .PHONY: all build demo test check bench install clean
 
@@ -22,11 +24,17 @@ check: ## format, lints, licences, documentation, shell scripts
 bench: ## side by side with the reference plugins and with the kernel's floor
 	@scripts/bench $(BENCH)
 
-install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten
+install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten; man pages, completions
 	@install -d "$(DESTDIR)$(CNI_BIN)"
 	@install -m 0755 target/linkspan "$(DESTDIR)$(CNI_BIN)/.linkspan.new"
 	@mv -f "$(DESTDIR)$(CNI_BIN)/.linkspan.new" "$(DESTDIR)$(CNI_BIN)/linkspan"
 	@echo "installed $(DESTDIR)$(CNI_BIN)/linkspan"
+	@target/linkspan man "$(SHARE)/man/man1" >/dev/null
+	@install -d "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
+	@target/linkspan completions bash >"$(SHARE)/bash-completion/completions/linkspan"
+	@target/linkspan completions zsh >"$(SHARE)/zsh/site-functions/_linkspan"
+	@target/linkspan completions fish >"$(SHARE)/fish/vendor_completions.d/linkspan.fish"
+	@echo "installed man pages and completions below $(SHARE)"
 
 clean:
 	@cargo clean --quiet

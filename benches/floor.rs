@@ -1,6 +1,5 @@
 //! The floor of an ADD and a DEL: the kernel messages and files of an attachment with one published port, and nothing
 //! else. No parsing, no choice, no check, no undo: every value is fixed or comes from the number on the command line.
-//!
 //! `make bench` divides linkspan's time by this program's. So the messages here have to stay those of the real plan:
 //! when the plan learns to do with fewer, this program has to learn it too, or the ratio flatters us.
 //!
@@ -59,8 +58,7 @@ fn setup() {
     batch.text(libc::IFLA_IFNAME, BRIDGE);
     batch.nest(libc::IFLA_LINKINFO, |b| {
         b.text(libc::IFLA_INFO_KIND, "bridge");
-        let [data, multicast_snooping] = [2, 23]; // IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING
-        b.nest(data, |b| b.attribute(multicast_snooping, &[0]));
+        b.nest(2, |b| b.attribute(23, &[0])); // IFLA_INFO_DATA, IFLA_BR_MCAST_SNOOPING
     });
     send(route, batch, 1);
     let bridge = index_of(route, BRIDGE);

@@ -84,7 +84,7 @@ fn options() -> Options {
         match word.as_str() {
             "--linkspan" => options.linkspan = value(),
             "--seconds" => {
-                options.seconds = value().parse().unwrap_or_else(|_| die("--seconds needs a number"))
+                options.seconds = value().parse().unwrap_or_else(|_| die("--seconds needs a number"));
             }
             "--rounds" => options.rounds = value().parse().unwrap_or_else(|_| die("--rounds needs a number")),
             "--check" => options.check = true,

@@ -63,7 +63,7 @@ fn main() {
         if Path::new(STRACE).exists() {
             times.traced = Some(contender.traced(STRACE, 0));
         }
-        if contender.kind != Kind::Chain {
+        if matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup) {
             crowds(contender, times);
         }
     }
@@ -111,15 +111,21 @@ fn field(options: &Options) -> Vec<Contender> {
     let absolute = |path: &str| Path::new(path).canonicalize().ok().map(|p| p.to_string_lossy().into_owned());
     let mut field = Vec::new();
     match absolute(&options.linkspan) {
-        Some(path) => field.push(Contender::new(Kind::Linkspan, "linkspan", &path)),
+        Some(path) => {
+            field.push(Contender::new(Kind::Linkspan, "linkspan", &path));
+            field.push(Contender::new(Kind::Faces, "faces", &path));
+            field.push(Contender::new(Kind::Loopback, "loopback", &path));
+        }
         None => eprintln!("bench: skipped linkspan: no {}", options.linkspan),
     }
     let floor =
         absolute(&options.floor).unwrap_or_else(|| die(&format!("no floor program: {}", options.floor)));
     field.push(Contender::new(Kind::Floor, "floor", &floor));
     field.push(Contender::new(Kind::FloorGroup, "floor by group", &floor));
+    field.push(Contender::new(Kind::Bare, "exec", &floor));
     if Path::new(&options.plugins).join("firewall").exists() {
         field.push(Contender::new(Kind::Chain, "chain", &options.plugins));
+        field.push(Contender::new(Kind::LoopbackChain, "their loopback", &options.plugins));
     } else {
         eprintln!("bench: skipped chain: no plugins in {}", options.plugins);
     }
@@ -129,7 +135,8 @@ fn field(options: &Options) -> Vec<Contender> {
 /// One ADD and DEL each, so that bridges and base rules exist and files are in the page cache.
 fn warm_up(field: &mut [Contender], count: u32) {
     for contender in field {
-        contender.prepare(if contender.kind == Kind::Chain { count } else { count.max(CROWD) });
+        let crowded = matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup);
+        contender.prepare(if crowded { count.max(CROWD) } else { count });
         contender.add(0);
         contender.del(0);
     }
@@ -251,6 +258,16 @@ fn bars(field: &[Contender], times: &[Times]) -> bool {
         ("ADD: chain / linkspan", ratio(of(chain, add), of(ours, add)), Some(60.0), true),
         ("ADD: linkspan / floor", ratio(of(ours, add), of(floor, add)), Some(2.0), false),
         ("ADD: beside many / the first", ratio(of(ours, add_many), of(ours, add)), Some(1.2), false),
+        ("ADD: chain / faces", ratio(of(chain, add), of(Kind::Faces, add)), Some(20.0), true),
+        (
+            "ADD: their loopback / loopback",
+            ratio(of(Kind::LoopbackChain, add), of(Kind::Loopback, add)),
+            Some(3.0),
+            true,
+        ),
+        ("ADD: loopback / exec", ratio(of(Kind::Loopback, add), of(Kind::Bare, add)), None, false),
+        ("ADD: faces / linkspan", ratio(of(Kind::Faces, add), of(ours, add)), None, false),
+        ("DEL: chain / faces", ratio(of(chain, del), of(Kind::Faces, del)), None, true),
         ("DEL: chain / linkspan", ratio(of(chain, del), of(ours, del)), Some(6.0), true),
         ("DEL: linkspan / floor", ratio(of(ours, del), of(floor, del)), Some(1.2), false),
         ("DEL: a crowd / one", ratio(of(ours, crowd), of(ours, del)), Some(4.0), false),

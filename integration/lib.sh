@@ -120,7 +120,7 @@ make_host() {
 install_plugins() {
     local name
     if [[ $IT_FLAVOUR != linkspan ]]; then
-        for name in bridge host-local portmap firewall tuning loopback; do
+        for name in bridge host-local static portmap firewall tuning bandwidth loopback ptp macvlan sbr; do
             if [[ $IT_FLAVOUR == reference ]]; then
                 cp "$REFERENCE/$name" "$bin_dir/$name"
             else
@@ -174,7 +174,8 @@ serve() { # NETNS TEXT: a web server on port 80 there
 snapshot() {
     ip -o link | sed -E 's/^[0-9]+: ([^:@]+).*link\/([a-z]+) ([^ ]*).*/link \1 \2 \3/' | sort
     ip -o addr | awk '{ print "addr", $2, $4 }' | sort
-    ip route show table all | grep -Ev 'fe80::|ff00::|^multicast' | sed -E 's/ linkdown//' | sort
+    # IPv6 shows a bridge's own address only while a port has a carrier, or has had one long enough.
+    ip route show table all | grep -Ev 'fe80::|ff00::|^multicast|^anycast|^local [0-9a-f]*:' | sed -E 's/ linkdown//' | sort
     nft --stateless list ruleset 2>/dev/null || true
     local save
     for save in {iptables,ip6tables}-{nft,legacy}-save; do

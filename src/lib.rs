@@ -15,6 +15,7 @@
 //! | [`apply`] | walking steps over a host |
 //! | [`verbs`] | add, del, check, gc, status |
 //! | [`agent`] | what stays: names, and what else outlives a call |
+//! | [`view`] | records and kernel read together, as plain values to be shown |
 //! | [`plugins`] | the faces the binary answers as |
 //! | [`cli`] | what a person types |
 
@@ -30,3 +31,4 @@ pub mod plugins;
 pub mod store;
 pub mod sys;
 pub mod verbs;
+pub mod view;

@@ -298,6 +298,28 @@ fn a_missing_wall_is_seen(backend: &'static str) {
     assert!(said.contains("way into lks-net1"), "{said}");
 }
 
+/// A packet passes the same rules however many networks there are, and an attachment adds none.
+#[test]
+fn walls_are_looked_up_and_not_walked() {
+    let Some(town) = town("nftables") else { return };
+    let rules = || {
+        let chains = ["localnet", "publish", "prerouting", "postrouting", "forward", "apart"];
+        chains.map(|chain| town.lab.host.must(&["nft", "list", "chain", "inet", "linkspan", chain]))
+    };
+    let network = town.network(1, json!({}));
+    town.attach(&network, "a1", &[]);
+    let few = rules();
+    let elements = || inspect::ruleset(&town.lab.host).matches("wall-lks-net").count();
+    let before = elements();
+    town.attach(&network, "b1", &[]);
+    assert_eq!(elements(), before);
+    for n in 2..7 {
+        let keys = [json!({"isolation": "strict"}), json!({"internal": true}), json!({"icc": false})];
+        town.attach(&town.network(n, keys[usize::from(n) % 3].clone()), &format!("a{n}"), &[]);
+    }
+    assert_eq!(rules(), few);
+}
+
 /// A host whose rules an earlier release wrote gets this one's with the first ADD; administrators' stay.
 #[test]
 fn rules_of_an_earlier_release_are_replaced() {

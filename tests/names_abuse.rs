@@ -43,7 +43,11 @@ impl Scene {
     /// The well-behaved container is served, by both transports.
     fn all_is_well(&self) {
         for question in ["good A", "+tcp good A"] {
-            assert_eq!(dig(&self.good, &self.gw, question).data, [self.target.clone()], "{question}");
+            assert_eq!(
+                dig(&self.good, &self.gw, question).data,
+                std::slice::from_ref(&self.target),
+                "{question}"
+            );
         }
         let (own, _) = self.agent.resident();
         assert!(own < MEMORY, "{own} KiB");
@@ -144,7 +148,7 @@ fn a_flood_of_names_harms_nobody_and_costs_little_memory() {
         }
         sent += 1;
         let answer = dig(&scene.good, &scene.gw, "good A");
-        assert_eq!(answer.data, [scene.target.clone()], "{}", answer.text);
+        assert_eq!(answer.data, std::slice::from_ref(&scene.target), "{}", answer.text);
     }
     let _ = evil.send(&junk);
     scene.all_is_well();

@@ -190,6 +190,27 @@ fn ranges_of_sctp_are_loaded(backend: &str) {
     Snapshot::take(&lab).assert_same(&clean, "SCTP unpublished");
 }
 
+/// In a routed network neighbours reach a published range at the container's own address, and nothing beside it.
+fn a_routed_network_opens_its_ranges(backend: &str) {
+    let Some((lab, outside, network)) = town(backend) else { return };
+    let a = lab.container("a");
+    let routed = network.with(json!({"name": "routed", "ipam": dual_stack(3), "mode": "routed"}));
+    let plugin = routed.on(&a).publish(&["8000-8010:80-90", "9000-9010:85-95", "7000:96", "7001:99"]);
+    let result = plugin.add().ok();
+    let _servers = serve(&a, &result, &[79, 80, 90, 95, 96, 97, 99]);
+    for at in [address(&result, 4), format!("[{}]", address(&result, 6))] {
+        for port in [80, 90, 95, 96, 99] {
+            assert_eq!(tcp(&outside, &format!("{at}:{port}")).tag, format!("p{port}"), "{at}");
+        }
+        for port in [79, 97] {
+            assert!(!tcp_answers(&outside, &format!("{at}:{port}")), "{at}:{port} is not published");
+        }
+    }
+    assert_eq!(tcp(&outside, "192.0.2.1:8010").tag, "p90");
+    plugin.prev(&result).check().ok();
+    plugin.prev(&result).del().ok();
+}
+
 macro_rules! on_each_backend {
     ($($case:ident),+ $(,)?) => {
         mod nftables { $(#[test] fn $case() { super::$case(super::BACKENDS[0]); })+ }
@@ -204,4 +225,5 @@ on_each_backend! {
     ranges_have_one_owner,
     stale_flows_of_a_range_are_forgotten,
     ranges_of_sctp_are_loaded,
+    a_routed_network_opens_its_ranges,
 }

@@ -19,6 +19,14 @@ pub(crate) enum Kind {
     FloorGroup,
     /// Debian's bridge, portmap and firewall, one after the other, as a runtime runs a chain.
     Chain,
+    /// The same chain by linkspan's faces of these names.
+    Faces,
+    /// `loopback`, which a kubelet runs for every pod: linkspan's face.
+    Loopback,
+    /// Debian's.
+    LoopbackChain,
+    /// A program that ends at once: what an exec costs.
+    Bare,
 }
 
 pub(crate) struct Contender {
@@ -42,10 +50,10 @@ impl Contender {
         };
         match kind {
             Kind::Linkspan => {
+                let names = ["linkspan", "host-local", "bridge", "portmap", "firewall", "loopback"];
                 let link = |name: &str| symlink(path, format!("{OWN_PLUGINS}/{name}"));
                 if fs::create_dir_all(OWN_PLUGINS)
-                    .and_then(|()| link("linkspan"))
-                    .and_then(|()| link("host-local"))
+                    .and_then(|()| names.into_iter().try_for_each(link))
                     .is_err()
                 {
                     die(OWN_PLUGINS);
@@ -54,7 +62,7 @@ impl Contender {
             Kind::Floor => {
                 Call::new(path, &["floor", "setup"]).run();
             }
-            Kind::FloorGroup | Kind::Chain => {}
+            _ => {}
         }
         contender
     }
@@ -110,7 +118,8 @@ impl Contender {
 
     fn plugins(&self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Chain => &["bridge", "portmap", "firewall"],
+            Kind::Chain | Kind::Faces => &["bridge", "portmap", "firewall"],
+            Kind::Loopback | Kind::LoopbackChain => &["loopback"],
             _ => &["linkspan"],
         }
     }
@@ -121,15 +130,20 @@ impl Contender {
         let configuration = configuration(self.kind, plugin, n, previous);
         let number = n.to_string();
         let (program, arguments, plugins) = match (self.kind, verb) {
-            (Kind::Chain, _) => (format!("{}/{plugin}", self.path), vec![plugin], self.path.as_str()),
-            (Kind::Linkspan, _) => (format!("{OWN_PLUGINS}/linkspan"), vec![plugin], OWN_PLUGINS),
+            (Kind::Chain | Kind::LoopbackChain, _) => {
+                (format!("{}/{plugin}", self.path), vec![plugin], self.path.as_str())
+            }
+            (Kind::Linkspan | Kind::Faces | Kind::Loopback, _) => {
+                (format!("{OWN_PLUGINS}/{plugin}"), vec![plugin], OWN_PLUGINS)
+            }
+            (Kind::Bare, _) => (self.path.clone(), vec!["floor", "nothing"], ""),
             (_, "ADD") => (self.path.clone(), vec!["floor", "add", netns, &number], ""),
             (Kind::Floor, _) => (self.path.clone(), vec!["floor", "del", &number], ""),
             (Kind::FloorGroup, _) => (self.path.clone(), vec!["floor", "del-group", &number], ""),
         };
         Call::new(&program, &arguments)
             .variable("CNI_COMMAND", verb)
-            .variable("CNI_CONTAINERID", &format!("bench-{n}"))
+            .variable("CNI_CONTAINERID", &container_id(self.kind, n))
             .variable("CNI_NETNS", netns)
             .variable("CNI_IFNAME", "eth0")
             .variable("CNI_PATH", plugins)
@@ -137,10 +151,16 @@ impl Contender {
     }
 }
 
+/// linkspan is there under two names: their containers are not the same ones.
+fn container_id(kind: Kind, n: u32) -> String {
+    if kind == Kind::Faces { format!("faces-{n}") } else { format!("bench-{n}") }
+}
+
 /// What a runtime writes on stdin: the configuration with its own additions, the port mapping and the previous result.
 fn configuration(kind: Kind, plugin: &str, n: u32, previous: Option<&str>) -> String {
     let (bridge, subnet, port) = match kind {
         Kind::Chain => ("chain0", "10.98.0.0/16", 10_000 + n),
+        Kind::Faces => ("faces0", "10.96.0.0/16", 50_000 + n),
         _ => ("bench0", "10.97.0.0/16", 30_000 + n),
     };
     let network = format!(
@@ -152,7 +172,7 @@ fn configuration(kind: Kind, plugin: &str, n: u32, previous: Option<&str>) -> St
     let body = match plugin {
         "bridge" => format!(",{network}"),
         "portmap" => format!(",{ports}"),
-        "firewall" => String::new(),
+        "firewall" | "loopback" => String::new(),
         _ => format!(",{network},{ports}"),
     };
     let previous = previous.map_or(String::new(), |p| format!(r#","prevResult":{p}"#));

@@ -47,7 +47,7 @@ pub enum Cause {
     },
     /// The bridge has another address of the gateway's family.
     #[error(
-        "{bridge} has the address {found}, and the network wants {wanted}; set forceAddress to replace it, or choose another bridge"
+        "failed to set bridge addr: {bridge:?} already has an IP address different from {wanted}: {found}; set forceAddress to replace it, or choose another bridge"
     )]
     GatewayClash {
         /// The bridge.

@@ -14,10 +14,15 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod kernel;
+mod loopback;
 mod walk;
 
 pub use crate::sys::rtnl::Traffic;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
-pub use kernel::{ChainDropping, Delegation, Holder, Kernel, Mending, PortSurvey, SandboxError};
+pub use kernel::{
+    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, Mending, PortSurvey, SandboxError, Trip,
+    is_own_program,
+};
+pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

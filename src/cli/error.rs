@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::exec::{Refusal, Verb};
+use crate::cni::CniError;
+use crate::verbs::VerbError;
+use crate::view::ViewError;
 
 /// Why a command failed, as a sentence that says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -11,12 +14,17 @@ pub enum Error {
     /// The command line cannot be understood; exit code 2.
     #[error("{0}\nTry 'linkspan --help'.")]
     Usage(String),
-    /// An option or a word that the command line parser does not take; exit code 2.
-    #[error("{0}\nTry 'linkspan --help'.")]
-    Arguments(#[from] lexopt::Error),
     /// The agent could not start, or had to end.
     #[error(transparent)]
     Agent(#[from] crate::agent::AgentError),
+    /// Names in a directory of plugins are another's.
+    #[error("nothing was changed: not linkspan's: {}\n{advice}", names.join(", "))]
+    Strangers {
+        /// The paths.
+        names: Vec<String>,
+        /// What to do.
+        advice: &'static str,
+    },
     /// An environment variable cannot be used.
     #[error("the environment variable {variable} is not usable: {reason}")]
     Environment {
@@ -209,22 +217,55 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// What the records say could not be read, compared or put back.
-    #[error("{0}")]
-    Reconcile(#[from] crate::verbs::VerbError),
     /// Several failures of a walk that goes on after the first.
     #[error("{}", lines(.0))]
     Several(Vec<Error>),
+    /// The host could not be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A verb of the protocol failed.
+    #[error("{}: {}", .0.msg, .0.details)]
+    Verb(CniError),
+    /// No network, or no container, of this name.
+    #[error("there is no {what} '{name}'{hint}")]
+    Nothing {
+        /// What was looked for: `network`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What was probably meant, or where to look.
+        hint: String,
+    },
+    /// The beginning of more than one container's ID.
+    #[error("'{prefix}' may be {}: say more of it", candidates.join(", "))]
+    Ambiguous {
+        /// What was typed.
+        prefix: String,
+        /// The containers that it may be.
+        candidates: Vec<String>,
+    },
+    /// What was looked at is not as it should be; each finding has been told.
+    #[error("{0}")]
+    Found(String),
+    /// A value that could not be written as JSON.
+    #[error("cannot write the answer as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
+}
+
+impl From<VerbError> for Error {
+    fn from(error: VerbError) -> Self {
+        Self::Verb(error.into())
+    }
 }
 
 impl Error {
     /// The process's exit code: 2 where the command line is at fault, else 1.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Usage(_) | Self::Arguments(_) => 2,
+            Self::Usage(_) => 2,
             _ => 1,
         }
     }

@@ -95,7 +95,7 @@ impl SearchPath {
             .ok_or_else(|| Error::PluginNotFound { kind: kind.to_owned(), searched: self.joined(", ") })
     }
 
-    fn joined(&self, separator: &str) -> String {
+    pub(super) fn joined(&self, separator: &str) -> String {
         self.0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(separator)
     }
 }

@@ -1,177 +1,106 @@
-//! What a person types: `linkspan add|check|del|gc|status`, which walks a whole network configuration through its
-//! plugins, ours and others', as a runtime does. It reads what `cnitool` reads and keeps what libcni keeps.
+//! What a person types.
+//!
+//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc|reconcile` mend
+//! it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
+//! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
+//! what it sees. [`commands`] is the table of all of them.
 
-mod arguments;
+mod about;
+mod agent;
+mod by_hand;
 mod cache;
 mod chain;
+mod commands;
 mod conflist;
+mod draw;
 mod error;
 mod exec;
+mod generate;
 mod inject;
+pub mod install;
+mod mend;
 mod names;
 mod network_verbs;
+mod progress;
 mod reconcile;
 mod request;
+mod see;
 mod suggest;
 mod survey;
+mod table;
+mod usage;
 mod version;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::Value;
-
-use arguments::{Command, Target};
 use cache::Cache;
 use chain::Chain;
 use conflist::{Directory, Network};
 pub use error::Error;
-use exec::{Attachment, SearchPath};
+use exec::SearchPath;
 pub use exec::{Refusal, Verb};
-use request::{Environment, as_added, attachment};
-
-use crate::agent;
+use request::Environment;
 
 /// Where network configurations are when `NETCONFPATH` is not set.
 const NETWORK_DIRECTORY: &str = "/etc/cni/net.d";
 
-const INTRODUCTION: &str = "\
-linkspan gives containers their network: a CNI plugin, run by container runtimes.
-To have them use it, copy it to /opt/cni/bin and a configuration to /etc/cni/net.d.
-To try a configuration without a runtime:
-    ip netns add blue
-    linkspan add NETWORK blue
-'linkspan --help' lists the commands.
-";
-
-const HELP: &str = "\
-Run a CNI network configuration, all its plugins, by hand.
-
-Usage:
-  linkspan add    NETWORK NETNS    attach a namespace and print the result
-  linkspan check  NETWORK NETNS    verify the attachment
-  linkspan del    NETWORK NETNS    detach it
-  linkspan gc     NETWORK          delete what belongs to no living attachment; --dry-run only says what
-  linkspan status NETWORK          ask each plugin whether it could attach now
-  linkspan reconcile               put back what somebody took away of all networks; --dry-run only says what,
-                                   --collect also deletes what containers left that died without DEL
-  linkspan status                  what there is: networks, addresses, containers, and what the agent does
-  linkspan events                  follow what happens, one JSON object a line; needs the agent
-  linkspan agent                   serve names to containers, until SIGTERM; --metrics 127.0.0.1:PORT
-                                   serves numbers there too, besides /run/linkspan/metrics.sock
-
-NETWORK is the name in a configuration, NETNS a path or a name of 'ip netns'.
-
-Options:
-  -h, --help       this text
-  -V, --version    the version
-
-Environment:
-  NETCONFPATH      directory of configurations (/etc/cni/net.d)
-  CNI_PATH         directories of plugins (/opt/cni/bin); linkspan's own is searched last
-  CNI_IFNAME       interface in the namespace (eth0)
-  CNI_CONTAINERID  container ID (made from the namespace's path, as cnitool does)
-  CNI_ARGS         KEY=VALUE;... for all plugins
-  CAP_ARGS         JSON object: values for the capabilities that plugins declare
-  LINKSPAN_CACHE_DIR  where attachments are remembered, in libcni's format (/var/lib/cni)
-
-Exit codes: 0 done, 1 failed, 2 the command line is wrong.
-";
+/// What of the outputs is a terminal: colour, redrawing and progress are for people who look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Standard output is one.
+    pub stdout: bool,
+    /// Standard error is one.
+    pub stderr: bool,
+}
 
 /// Runs one command and gives back the process's exit code: 0, 1 for a failure, 2 for a wrong command line.
 ///
 /// `args` are the words after the program's name. Results go to `stdout`, sentences about failures to `stderr`. The
 /// plugins inherit this process's environment and standard error.
 pub fn run(args: Vec<OsString>, env: Environment<'_>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> i32 {
-    match dispatch(args, env, stdout, stderr) {
+    run_at(Terminal::default(), args, env, stdout, stderr)
+}
+
+/// As [`run`], with what is known of the outputs.
+pub fn run_at(
+    terminal: Terminal,
+    args: Vec<OsString>,
+    env: Environment<'_>,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> i32 {
+    let mut session = Session { place: Place::new(env), env, terminal, stdout, stderr };
+    let outcome = commands::dispatch(&mut session, args).and_then(|()| Ok(session.stdout.flush()?));
+    match outcome {
         Ok(()) => 0,
         // A reader who closed the pipe has seen enough.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             // There is nobody left to tell.
-            let _ = writeln!(stderr, "linkspan: {error}");
+            let _ = writeln!(session.stderr, "linkspan: {error}");
             error.exit_code()
         }
     }
 }
 
-fn dispatch(
-    args: Vec<OsString>,
-    env: Environment<'_>,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> Result<(), Error> {
-    let command = arguments::parse(args)?;
-    let place = Place::new(env);
-    match command {
-        Command::Introduce => stdout.write_all(INTRODUCTION.as_bytes())?,
-        Command::Help => stdout.write_all(HELP.as_bytes())?,
-        Command::Version => writeln!(stdout, "linkspan {}", env!("CARGO_PKG_VERSION"))?,
-        Command::Add(target) => add(&place, &target, env, stdout, stderr)?,
-        Command::Check(target) => check(&place, &target, env, stderr)?,
-        Command::Del(target) => del(&place, &target, env, stderr)?,
-        Command::Gc { network, dry_run } => {
-            let network = place.network(&network)?;
-            place.chain(&network).gc(dry_run, stdout)?;
-        }
-        Command::Status { network } => {
-            let network = place.network(&network)?;
-            place.chain(&network).status(stdout)?;
-        }
-        Command::Reconcile(how) => reconcile::reconcile(how, stdout)?,
-        Command::Agent { on_demand, metrics } => agent::run(on_demand, metrics)?,
-        Command::Survey => survey::print(stdout)?,
-        Command::Events => survey::follow(stdout)?,
-    }
-    Ok(())
+/// One run of the program by a person.
+pub(crate) struct Session<'a> {
+    place: Place,
+    env: Environment<'a>,
+    terminal: Terminal,
+    stdout: &'a mut dyn Write,
+    stderr: &'a mut dyn Write,
 }
 
-fn add(
-    place: &Place,
-    target: &Target,
-    env: Environment<'_>,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> Result<(), Error> {
-    let network = place.network(&target.network)?;
-    let attachment = attachment(target, env)?;
-    warn_unused(&network, &attachment, stderr)?;
-    if !Path::new(&attachment.netns).try_exists().unwrap_or(true) {
-        return Err(Error::NoNamespace { path: attachment.netns });
+impl Session<'_> {
+    /// Whether to colour: only at a terminal, and not where `NO_COLOR` (no-color.org) or `TERM=dumb` says no.
+    fn has_colour(&self) -> bool {
+        let set = |key: &str| (self.env)(key).filter(|value| !value.is_empty());
+        self.terminal.stdout && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
     }
-    let result = place.chain(&network).add(&attachment)?;
-    stdout.write_all(&pretty(&result)?)?;
-    Ok(())
-}
-
-fn check(place: &Place, target: &Target, env: Environment<'_>, stderr: &mut dyn Write) -> Result<(), Error> {
-    let network = place.network(&target.network)?;
-    let attachment = attachment(target, env)?;
-    if network.disable_check {
-        writeln!(stderr, "linkspan: disableCheck is set in {}: nothing was checked", network.path.display())?;
-        return Ok(());
-    }
-    let known = place.cache.get(&network.name, &attachment)?;
-    place.chain(&network).check(&as_added(attachment, known.as_ref(), env))
-}
-
-/// DEL works from the configuration on disk, as libcni does, and from the one that ADD used where that is gone.
-fn del(place: &Place, target: &Target, env: Environment<'_>, stderr: &mut dyn Write) -> Result<(), Error> {
-    let attachment = attachment(target, env)?;
-    // An entry that cannot be read is of no use, and DEL has to work without one.
-    let known = place.cache.get(&target.network, &attachment).unwrap_or_default();
-    let network = match (place.network(&target.network), known.as_ref().filter(|k| !k.config.is_empty())) {
-        (Err(Error::UnknownNetwork { directory, .. }), Some(entry)) => {
-            let path = place.cache.path(&entry.network_name, &entry.container_id, &entry.if_name);
-            let (name, directory) = (&entry.network_name, directory.display());
-            writeln!(stderr, "linkspan: {name} is gone from {directory}: deleting by what ADD was given")?;
-            conflist::list(&entry.config, &path)?
-        }
-        (found, _) => found?,
-    };
-    place.chain(&network).del(&as_added(attachment, known.as_ref(), env), known.as_ref())
 }
 
 /// Where things are on this host.
@@ -201,31 +130,4 @@ impl Place {
     fn chain<'a>(&'a self, network: &'a Network) -> Chain<'a> {
         Chain { network, path: &self.path, cache: &self.cache }
     }
-}
-
-/// A capability that no plugin declares reaches nobody, which is easily taken for a fault of the plugin.
-fn warn_unused(network: &Network, attachment: &Attachment, stderr: &mut dyn Write) -> Result<(), Error> {
-    let declared: Vec<&str> =
-        network.plugins.iter().flat_map(|plugin| &plugin.capabilities).map(String::as_str).collect();
-    for given in attachment.capabilities.keys().filter(|key| !declared.contains(&key.as_str())) {
-        let name = &network.name;
-        let hint = suggest::nearest(given, declared.iter().copied())
-            .map(|found| format!(": did you mean '{found}'?"))
-            .unwrap_or_default();
-        writeln!(
-            stderr,
-            "linkspan: no plugin of {name} declares the capability '{given}' of CAP_ARGS{hint}"
-        )?;
-    }
-    Ok(())
-}
-
-/// Four spaces, as the Go plugins indent.
-fn pretty(value: &Value) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    value.serialize(&mut serializer).map_err(io::Error::from)?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }

@@ -7,27 +7,29 @@ use serde_json::{Value, json};
 
 use super::cache::{Entry, Known};
 use super::chain::Chain;
+use super::conflist::Network;
 use super::error::Error;
 use super::exec::{self, Verb};
 use super::inject;
 use super::version::SpecVersion;
+use crate::model::AttachmentKey;
 
 impl Chain<'_> {
     /// GC: deletes the remembered attachments whose namespace is gone, then tells each plugin which are left.
     ///
-    /// With `dry_run` it only says so. An attachment counts as alive where its namespace exists or is not known.
+    /// With `dry_run` it only says so. Gives those that are alive; nothing where nobody was asked. An attachment counts as alive where its namespace exists or is not known.
     ///
     /// # Errors
     /// All failures together; nothing is done where a file of the cache may be an attachment that cannot be read.
-    pub(super) fn gc(&self, dry_run: bool, out: &mut dyn Write) -> Result<(), Error> {
+    pub(super) fn gc(&self, dry_run: bool, out: &mut dyn Write) -> Result<Option<Vec<AttachmentKey>>, Error> {
         let name = &self.network.name;
         if self.network.disable_gc {
             writeln!(out, "{name}: disableGC is set in {}: nothing was done", self.network.path.display())?;
-            return Ok(());
+            return Ok(None);
         }
         let Some(known) = self.cache.all()? else {
             writeln!(out, "{name}: no attachment was ever recorded: nothing was done")?;
-            return Ok(());
+            return Ok(None);
         };
         let entries = self.own(known)?;
         let (alive, stale): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_alive);
@@ -53,7 +55,8 @@ impl Chain<'_> {
         } else {
             errors.extend(self.gc_plugins(&alive, out)?);
         }
-        Error::of(errors)
+        Error::of(errors)?;
+        Ok(Some(alive.iter().map(|entry| AttachmentKey::new(&entry.container_id, &entry.if_name)).collect()))
     }
 
     /// The entries of this network. A file that may be one and cannot be read stops everything: its container would
@@ -122,6 +125,11 @@ impl Chain<'_> {
         }
         Err(Error::NotReady { network: name.clone(), unready, asked: self.network.plugins.len() })
     }
+}
+
+/// Whether the network's version has GC, so that its plugins are asked.
+pub(super) fn has_gc(network: &Network) -> bool {
+    network.version >= SpecVersion::GC
 }
 
 /// A namespace that cannot be looked at, or is not known, may be alive.

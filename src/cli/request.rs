@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::arguments::Target;
+use super::by_hand::Target;
 use super::cache::Entry;
 use super::error::Error;
 use super::exec::Attachment;

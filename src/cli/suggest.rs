@@ -11,6 +11,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// `: did you mean 'del'?`, or nothing where no candidate is near.
+pub(super) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, dashes: &str) -> String {
+    nearest(word, candidates).map(|found| format!(": did you mean '{dashes}{found}'?")).unwrap_or_default()
+}
+
 /// How many insertions, deletions, substitutions and swaps of neighbours lead from one word to the other.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());

@@ -5,6 +5,9 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use clap::{ArgMatches, Command};
+
+use super::Session;
 use super::error::Error;
 use crate::agent::client::{self, Contact};
 use crate::apply::Kernel;
@@ -52,7 +55,7 @@ fn attachments(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
         match each.traffic {
             // What the host receives is what the container sends.
             Some(traffic) => {
-                let (received, sent) = (size(traffic.sent.1), size(traffic.received.1));
+                let (received, sent) = (size(traffic.tx_bytes), size(traffic.rx_bytes));
                 writeln!(out, "container {key} on {network}: received {received}, sent {sent}")?;
             }
             None => writeln!(out, "container {key} on {network}: its link is gone")?,
@@ -111,11 +114,18 @@ fn size(bytes: u64) -> String {
     unit.map_or_else(|| format!("{bytes} B"), |unit| format!("{rest}.{tenths} {unit}"))
 }
 
+pub(super) fn describe_events() -> Command {
+    Command::new("events")
+        .about("follow what happens, one JSON object a line; needs the agent")
+        .after_help("Example:\n  linkspan events | jq .")
+}
+
 /// Prints what happens until one of the two sides ends.
 ///
 /// # Errors
 /// Where there is no agent.
-pub(super) fn follow(out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn events(session: &mut Session<'_>, _: &ArgMatches) -> Result<(), Error> {
+    let out = &mut *session.stdout;
     let mut printed = Ok(());
     let followed = client::follow(&State::default_root(), |line| {
         printed = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -8,10 +8,10 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Arguments;
+use super::{Arguments, Defaults};
 use crate::model::{
-    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Mode, Naming, PortMapping,
-    RangeSet, Route, Shaping,
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, MacvlanMode, Mode, Naming,
+    PortMapping, RangeSet, Route, Shaping,
 };
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
@@ -23,7 +23,11 @@ pub struct NetworkConfig {
     pub name: String,
     /// `type` as written.
     pub kind: String,
-    /// Keys of the reference `bridge`.
+    /// What the face that read it reads, and what absent keys mean to it.
+    pub defaults: Defaults,
+    /// What kind of interface is made.
+    pub link: LinkKeys,
+    /// Keys of the reference `bridge`, and what `ptp` and `macvlan` share with it.
     pub bridge: BridgeKeys,
     /// Keys under `ipam`.
     pub ipam: Ipam,
@@ -47,6 +51,8 @@ pub struct NetworkConfig {
     pub tuning: Tuning,
     /// Keys of the reference `bandwidth` (static keys win over the capability).
     pub bandwidth: Bandwidth,
+    /// Key `table` of the reference `sbr`.
+    pub table: Option<u32>,
     /// `backend`.
     pub backend: Backend,
     /// `gcAfter`, in seconds (300): how long what a container left that died without DEL stays; `None` for 0, for ever.
@@ -101,6 +107,30 @@ pub struct BridgeKeys {
     pub disable_container_interface: bool,
     /// `portIsolation` (false).
     pub port_isolation: bool,
+}
+
+/// The kind of interface that is made, with the keys that only it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkKeys {
+    /// A veth pair with its host end on a bridge: `linkspan`, `bridge`.
+    Bridge,
+    /// A veth pair with its host end routed to: `ptp`.
+    Ptp,
+    /// `macvlan`.
+    Macvlan(MacvlanKeys),
+}
+
+/// Keys of the reference `macvlan`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MacvlanKeys {
+    /// `master`; the interface of the default route where it is missing.
+    pub master: Option<String>,
+    /// `mode`.
+    pub mode: MacvlanMode,
+    /// `linkInContainer`: the master is in the container's namespace.
+    pub link_in_container: bool,
+    /// `bcqueuelen`.
+    pub broadcast_queue: Option<u32>,
 }
 
 /// One entry of `vlanTrunk`: a single VLAN where both ends are equal. 1 to 4094, in order.
@@ -251,13 +281,18 @@ pub struct IsolationKeys {
     pub ip_spoof_check: bool,
 }
 
-/// Keys of the reference `tuning` (those under `args.cni` win). The MAC is [`NetworkConfig::mac`], the MTU
-/// [`BridgeKeys::mtu`].
+/// Keys of the reference `tuning` (those under `args.cni` win). The MAC is [`NetworkConfig::mac`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// `sysctl`: paths below `/proc/sys`, all under `net/`, with `/` as separator (so that the dot in `eth0.100` is
     /// safe) and the token `IFNAME` replaced.
     pub sysctl: BTreeMap<String, String>,
+    /// The keys of `sysctl` as they are written, which is what an allowlist is about.
+    pub sysctl_keys: Vec<String>,
+    /// `mtu`, of the container's end alone. For `linkspan` it is [`BridgeKeys::mtu`].
+    pub mtu: Option<u32>,
+    /// `dataDir` (/run/cni/tuning): where the face `tuning` saves what it changes.
+    pub data_dir: Option<String>,
     /// `promisc`.
     pub promisc: bool,
     /// `allmulti`; `None` leaves the interface as it is.

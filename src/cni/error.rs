@@ -170,6 +170,14 @@ pub enum Error {
         /// The version as written.
         found: String,
     },
+    /// A version that the face does not speak, though others do.
+    #[error("cniVersion {found} is not supported by this plugin, which speaks {since} and newer")]
+    VersionForFace {
+        /// The configuration's version.
+        found: Version,
+        /// The oldest that is spoken.
+        since: Version,
+    },
     /// A version in which the command does not exist.
     #[error("{command} needs cniVersion {} or newer, not {found}", command.since())]
     VersionForCommand {
@@ -244,7 +252,9 @@ impl Error {
             Self::TooLong { .. } | Self::Empty { .. } | Self::Json { .. } | Self::NotAnObject { .. } => {
                 Code::Decoding
             }
-            Self::Version { .. } | Self::VersionForCommand { .. } => Code::IncompatibleVersion,
+            Self::Version { .. } | Self::VersionForFace { .. } | Self::VersionForCommand { .. } => {
+                Code::IncompatibleVersion
+            }
             Self::Unsupported { .. } => Code::UnsupportedField,
             Self::Invalid { .. } | Self::Missing { .. } | Self::Conflict { .. } | Self::NoAddress { .. } => {
                 Code::InvalidConfig
@@ -263,7 +273,9 @@ impl Error {
             | Self::Empty { document }
             | Self::Json { document, .. }
             | Self::NotAnObject { document, .. } => format!("cannot decode the {document}"),
-            Self::Version { .. } | Self::VersionForCommand { .. } => "incompatible cniVersion".to_owned(),
+            Self::Version { .. } | Self::VersionForFace { .. } | Self::VersionForCommand { .. } => {
+                "incompatible cniVersion".to_owned()
+            }
             Self::Unsupported { key, .. } => format!("unsupported field {key}"),
             Self::Invalid { key, .. } => format!("invalid configuration: {key}"),
             Self::Missing { key, .. } => format!("invalid configuration: {key} is missing"),

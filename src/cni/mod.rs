@@ -19,10 +19,10 @@ mod version;
 pub use about::{ABOUT, version_of_input, versions};
 pub use arguments::Arguments;
 pub use config::{
-    Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, IsolationKeys, LogLevel,
-    NetworkConfig, PortmapKeys, RequestedAddress, StaticAddress, Tuning, VlanTrunk,
+    Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, IsolationKeys, LinkKeys, LogLevel,
+    MacvlanKeys, NetworkConfig, PortmapKeys, RequestedAddress, StaticAddress, Tuning, VlanTrunk,
 };
-pub use defaults::Defaults;
+pub use defaults::{Defaults, LinkKind, MacSource, Reads};
 pub use environment::{CONTAINER_ID_MAX, Command, Environment};
 pub use error::{CniError, Code, Error, VariableProblem};
 pub use fields::Fields;

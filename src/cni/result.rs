@@ -58,6 +58,16 @@ pub struct Ip {
 }
 
 impl CniResult {
+    /// The addresses of the container's interface of a name. One that no interface is named for counts, as in the
+    /// reference: the plugin that gave it made but one.
+    pub fn addresses_on(&self, name: &str) -> Vec<IpAddr> {
+        let is_on = |ip: &&Ip| {
+            let interface = ip.interface.and_then(|index| self.interfaces.get(index));
+            interface.is_none_or(|interface| interface.name == name && !interface.sandbox.is_empty())
+        };
+        self.ips.iter().filter(is_on).map(|ip| ip.address.ip()).collect()
+    }
+
     /// Tells which host ports were chosen, under the key `linkspan`, in the words of the capability `portMappings`.
     /// Runtimes that do not know the key pass over it.
     pub fn tell_ports(&mut self, chosen: &[PortMapping]) {

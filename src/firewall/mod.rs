@@ -2,6 +2,7 @@
 
 pub mod iptables;
 pub mod nft;
+pub mod reference;
 mod rules;
 #[cfg(test)]
 pub(crate) mod sandbox;

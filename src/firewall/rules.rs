@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -13,10 +14,14 @@ use crate::model::{
 pub struct NetworkRules {
     /// The network's name.
     pub network: String,
-    /// Its bridge, by name: rules match names, which survive a bridge being made again.
+    /// Its bridge, by name: rules match names, which survive a bridge being made again. Empty where it has none, and
+    /// each attachment a host interface of its own ([`AttachmentRules::host_interface`]).
     pub bridge: String,
     /// Whether what leaves the network is masqueraded (`ipMasq`).
     pub masquerade: bool,
+    /// Subnets that a network without a bridge is of: what is sent there is not masqueraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<IpNetwork>,
     /// Whether a published port is reachable from its own network and from 127.0.0.1 (`snat`).
     pub hairpin: bool,
     /// Whether everything that reaches a published port is masqueraded (`masqAll`).
@@ -61,6 +66,36 @@ pub struct NetworkRules {
 }
 
 impl NetworkRules {
+    /// A network that asks for nothing.
+    pub fn bare(network: &str, admin_chain: &str) -> Self {
+        Self {
+            network: network.to_owned(),
+            bridge: String::new(),
+            masquerade: false,
+            inside: Vec::new(),
+            hairpin: false,
+            masquerade_all: false,
+            ingress: IngressPolicy::Open,
+            isolation: Isolation::None,
+            trusted: Vec::new(),
+            internal: false,
+            apart: false,
+            routed: false,
+            outbound4: None,
+            outbound6: None,
+            admin_chain: admin_chain.to_owned(),
+            mark_bit: 0,
+            mark_chain: None,
+            conditions_v4: Vec::new(),
+            conditions_v6: Vec::new(),
+        }
+    }
+
+    /// Whether any packet is treated otherwise than without these rules.
+    pub fn acts(&self) -> bool {
+        self.masquerade || self.hairpin || self.masquerade_all || self.knows_siblings()
+    }
+
     /// Whether its containers may not open connections to each other.
     pub fn keeps_apart(&self) -> bool {
         self.apart || self.ingress == IngressPolicy::Isolated
@@ -83,6 +118,12 @@ pub struct AttachmentRules {
     pub addresses: Vec<IpAddr>,
     /// Its published ports; no two collide.
     pub publications: Vec<Publication>,
+    /// Whether the walls around its host interface are its own, where the network has no bridge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub walls: bool,
+    /// Whether what reaches its published ports is masqueraded by its host interface, where the network has no bridge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masqueraded: bool,
     /// The one source MAC it may send with, where spoofing is guarded against (`macspoofchk`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_mac: Option<MacAddress>,
@@ -142,6 +183,7 @@ pub(crate) mod samples {
             network: "web".to_owned(),
             bridge: "lks-web".to_owned(),
             masquerade: true,
+            inside: Vec::new(),
             hairpin: true,
             masquerade_all: false,
             ingress: IngressPolicy::Open,
@@ -196,6 +238,8 @@ pub(crate) mod samples {
             host_interface: format!("lks0000000000{last:02x}"),
             addresses,
             publications,
+            walls: false,
+            masqueraded: false,
             only_mac: Some("02:00:00:00:00:01".parse().unwrap()),
             only_ips: Vec::new(),
         }

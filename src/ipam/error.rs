@@ -6,7 +6,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IpamError {
     /// The address lies in no range.
-    #[error("the requested address {address} is in none of the network's ranges ({ranges})")]
+    #[error("failed to allocate all requested IPs: {address} is in none of the network's ranges ({ranges})")]
     InNoRange {
         /// The address asked for.
         address: IpAddr,
@@ -14,7 +14,7 @@ pub enum IpamError {
         ranges: String,
     },
     /// The address is a gateway.
-    #[error("the requested address {address} is the network's gateway")]
+    #[error("requested ip {address} is subnet's gateway")]
     IsGateway {
         /// The address asked for.
         address: IpAddr,

@@ -1,5 +1,7 @@
 //! Names that follow from other names: links have 15 bytes, networks and containers have many.
 
+use sha2::{Digest, Sha512};
+
 use super::AttachmentKey;
 
 /// The longest name of a network interface: `IFNAMSIZ` (`linux/if.h`) less its NUL.
@@ -57,6 +59,17 @@ pub fn shaping_interface(key: &AttachmentKey) -> String {
     format!("{LINK_PREFIX}i{:011x}", hash(key.to_string().as_bytes()) & 0xfff_ffff_ffff)
 }
 
+/// What the names of the reference `bandwidth`'s devices start with.
+pub const REFERENCE_SHAPING_PREFIX: &str = "bwp";
+
+/// The IFB device that the reference `bandwidth` shapes with: `bwp` and twelve digits of the SHA-512 of the network's
+/// name and the owner's, which is the container ID.
+pub fn reference_shaping_interface(network: &str, owner: &str) -> String {
+    let digest = Sha512::new().chain_update(network).chain_update(owner).finalize();
+    let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("{REFERENCE_SHAPING_PREFIX}{digits}")
+}
+
 /// The nf_tables chain of a network's own rules, and the iptables chain's stem. Network names are not limited in
 /// length, chain names are (`NFT_NAME_MAXLEN` 256, `XT_EXTENSION_MAXNAMELEN` 29), so long ones end in a hash.
 pub fn chain(network: &str) -> String {
@@ -77,6 +90,7 @@ mod tests {
         fn every_link_name_fits_the_kernel(network in "[A-Za-z0-9][A-Za-z0-9_.-]{0,80}", id in "[A-Za-z0-9][A-Za-z0-9_.-]{0,120}",
                                            interface in "[a-z0-9]{1,15}", attempt in 0u32..40) {
             let key = AttachmentKey::new(id, interface);
+            prop_assert_eq!(reference_shaping_interface(&network, &key.container_id).len(), INTERFACE_NAME_MAX);
             for name in [bridge(&network, attempt), host_interface(&key), shaping_interface(&key)] {
                 prop_assert!(name.len() <= INTERFACE_NAME_MAX, "{name}");
                 prop_assert!(name.starts_with(LINK_PREFIX));

@@ -17,12 +17,13 @@ pub struct Network {
     /// The subnet that was chosen where the configuration names none, else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub automatic: Vec<RangeSet>,
-    /// The ranges that its addresses come from, where linkspan gives them, one set for each address of an attachment.
+    /// The ranges that it hands out addresses from, as the configuration of its last ADD had them: for those who look
+    /// at the network without its configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<RangeSet>,
-    /// The directory of its leases, where linkspan gives the addresses.
+    /// The directory of its leases, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease_directory: Option<String>,
+    pub leases: Option<String>,
     /// The MTU of its links where the configuration names none: that of the host's way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,

@@ -4,14 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
+use super::endpoint::{Macvlan, Routed};
 use super::step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
 };
 use super::{network, routes};
-use crate::cni::{Ipam, NetworkConfig};
+use crate::cni::{Ipam, LinkKeys, MacvlanKeys, NetworkConfig};
 use crate::firewall::AttachmentRules;
 use crate::model::{
-    AttachmentKey, Lease, LeaseSource, MacAddress, Network, Publication, Range, RangeSet, Route, names,
+    AttachmentKey, Lease, LeaseSource, MacAddress, MacvlanMode, Network, Publication, Range, RangeSet, Route,
+    names,
 };
 
 /// What the IPAM part gave.
@@ -44,13 +46,7 @@ pub fn build(
     let translated = translated(config, &publications);
     let link = link(config, network, key, sandbox, &addresses);
     let mut steps = Vec::with_capacity(9);
-    if addressing.source != LeaseSource::None {
-        steps.push(Step::Leases(Leases {
-            owner: key.clone(),
-            source: addressing.source.clone(),
-            leases: addressing.leases.clone(),
-        }));
-    }
+    steps.extend(leases(key, addressing));
     if !publications.is_empty() {
         steps.push(Step::Claims(Claims {
             owner: key.clone(),
@@ -62,16 +58,20 @@ pub fn build(
     if let Some(forwarding) = forwarding(config, &addresses) {
         steps.push(Step::Forwarding(forwarding));
     }
-    steps.push(Step::Bridge(bridge(config, network, &addressing.leases)));
-    let interface = interface(config, &link, addressing);
-    let port = port(config, &link, &addressing.leases);
-    steps.push(Step::Link(link));
-    steps.push(Step::Interface(interface));
-    steps.push(Step::Port(port));
+    let interface = interface(config, sandbox, key, link.mac, link.mtu, addressing);
+    if config.link == LinkKeys::Ptp {
+        let routed = routed(&link, &addressing.leases);
+        steps.extend([Step::Link(link), Step::Routed(routed), Step::Interface(interface)]);
+    } else {
+        let port = port(config, &link, &addressing.leases);
+        steps.push(Step::Bridge(bridge(config, network, &addressing.leases)));
+        steps.extend([Step::Link(link), Step::Interface(interface), Step::Port(port)]);
+    }
     if !config.bandwidth.is_empty() {
         steps.push(Step::Shape(Shape {
             host_name: names::host_interface(key),
             ifb_name: names::shaping_interface(key),
+            ifb_mac: None,
             mtu: config.bridge.mtu.or(network.mtu),
             shaping: config.bandwidth,
         }));
@@ -85,7 +85,7 @@ pub fn build(
 
 /// What the firewall translates: the publications, and where the agent is to serve 127.0.0.1, which packets from there
 /// cannot leave without `snat`, a translation of that to itself, which comes before that of every address.
-fn translated(config: &NetworkConfig, publications: &[Publication]) -> Vec<Publication> {
+pub fn translated(config: &NetworkConfig, publications: &[Publication]) -> Vec<Publication> {
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     let mut all = publications.to_vec();
     if !config.portmap.proxy || config.portmap.snat {
@@ -100,6 +100,61 @@ fn translated(config: &NetworkConfig, publications: &[Publication]) -> Vec<Publi
     }
     all.sort_unstable();
     all
+}
+
+/// The lower device of a macvlan device, as the host has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lower {
+    /// Its name.
+    pub name: String,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its hardware address.
+    pub mac: Option<MacAddress>,
+}
+
+/// The plan of an attachment by a macvlan device, which needs nothing of the host but the device below.
+pub fn macvlan(
+    config: &NetworkConfig,
+    keys: &MacvlanKeys,
+    key: &AttachmentKey,
+    sandbox: &Sandbox,
+    addressing: &Addressing,
+    lower: &Lower,
+) -> Plan {
+    let addresses: Vec<IpAddr> = addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+    // A device that passes everything through is the lower one, and another address would become that one's.
+    let inherited = lower.mac.filter(|_| keys.mode == MacvlanMode::Passthru && config.mac.is_none());
+    let mac = inherited.unwrap_or_else(|| container_mac(config, key, &addresses));
+    let device = Macvlan {
+        sandbox: sandbox.clone(),
+        first_name: names::host_interface(key),
+        name: key.interface.clone(),
+        mac,
+        master: lower.name.clone(),
+        in_container: keys.link_in_container,
+        mode: keys.mode,
+        mtu: config.bridge.mtu,
+        broadcast_queue: keys.broadcast_queue,
+    };
+    let interface = interface(config, sandbox, key, mac, config.bridge.mtu, addressing);
+    let mut steps: Vec<Step> = leases(key, addressing).into_iter().collect();
+    steps.extend([Step::Macvlan(device), Step::Interface(interface)]);
+    Plan { steps }
+}
+
+fn leases(key: &AttachmentKey, addressing: &Addressing) -> Option<Step> {
+    let leases =
+        Leases { owner: key.clone(), source: addressing.source.clone(), leases: addressing.leases.clone() };
+    (addressing.source != LeaseSource::None).then_some(Step::Leases(leases))
+}
+
+fn routed(link: &Link, leases: &[Lease]) -> Routed {
+    let mut gateways: Vec<IpNetwork> =
+        leases.iter().filter_map(|lease| lease.gateway).map(IpNetwork::from).collect();
+    gateways.dedup();
+    let destinations = leases.iter().map(|lease| IpNetwork::from(lease.address.ip())).collect();
+    Routed { host_name: link.host_name.clone(), gateways, destinations }
 }
 
 fn forwarding(config: &NetworkConfig, addresses: &[IpAddr]) -> Option<Forwarding> {
@@ -138,7 +193,10 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
         vlan_filtering: keys.vlan.is_some() || !keys.vlan_trunk.is_empty(),
         gateway_vlan: keys.vlan.filter(|_| keys.is_gateway),
         // For ports published by containers of this network, now or later: packets from 127.0.0.1 are routed to it.
-        route_localnet: config.portmap.snat && has_v4 && !config.isolation.internal,
+        route_localnet: config.defaults.reads.portmap
+            && config.portmap.snat
+            && has_v4
+            && !config.isolation.internal,
     }
 }
 
@@ -165,7 +223,7 @@ fn link(
         host_name,
         name: key.interface.clone(),
         mac: container_mac(config, key, addresses),
-        bridge: network.bridge.clone(),
+        bridge: (config.link == LinkKeys::Bridge).then(|| network.bridge.clone()),
         mtu: config.bridge.mtu.or(network.mtu),
         tx_queue_len: config.tuning.tx_queue_len,
     }
@@ -179,18 +237,31 @@ fn container_mac(config: &NetworkConfig, key: &AttachmentKey, addresses: &[IpAdd
     })
 }
 
-fn interface(config: &NetworkConfig, link: &Link, addressing: &Addressing) -> Interface {
+fn interface(
+    config: &NetworkConfig,
+    sandbox: &Sandbox,
+    key: &AttachmentKey,
+    mac: MacAddress,
+    mtu: Option<u32>,
+    addressing: &Addressing,
+) -> Interface {
+    let on_foreign_link = matches!(config.link, LinkKeys::Macvlan(_));
+    let by_gateway = || addressing.leases.iter().filter(|lease| lease.gateway.is_some()).cloned().collect();
     Interface {
-        sandbox: link.sandbox.clone(),
-        name: link.name.clone(),
-        mac: link.mac,
-        mtu: link.mtu,
+        sandbox: sandbox.clone(),
+        name: key.interface.clone(),
+        mac,
+        mtu,
+        by_gateway: if config.link == LinkKeys::Ptp { by_gateway() } else { Vec::new() },
         addresses: addressing.leases.iter().map(|lease| lease.address).collect(),
         routes: routes::with_next_hops(&addressing.routes, &addressing.leases),
         dad: config.bridge.enable_dad,
+        advertisements: on_foreign_link,
         // Without an IPv6 address it would only be a way around the network's rules, and its making is multicast to
         // every container of the bridge. A layer-2 attachment is the container's own business.
-        link_local: addressing.leases.is_empty() || addressing.leases.iter().any(|l| l.address.is_ipv6()),
+        link_local: on_foreign_link
+            || addressing.leases.is_empty()
+            || addressing.leases.iter().any(|l| l.address.is_ipv6()),
         up: !config.bridge.disable_container_interface,
         promisc: config.tuning.promisc,
         allmulti: config.tuning.allmulti,
@@ -237,9 +308,13 @@ fn firewall(
             host_interface: names::host_interface(key),
             addresses,
             publications,
+            walls: false,
+            masqueraded: false,
             only_mac: config.bridge.mac_spoof_check.then_some(mac),
             only_ips,
         },
+        // The reference leaves that to its plugin `firewall`.
+        admit: config.defaults.reads.firewall,
     }
 }
 
@@ -256,6 +331,8 @@ impl Firewall {
     /// Whether there is anything to write: a layer-2 attachment without a guard needs no rule at all.
     fn has_effect(&self, config: &NetworkConfig) -> bool {
         let addressed = config.ipam != Ipam::None && !self.attachment.addresses.is_empty();
-        addressed || self.attachment.only_mac.is_some()
+        // The base chains are there for linkspan's own networks, whatever they ask for.
+        let needed = config.defaults.is_own() || self.network.acts();
+        (addressed && needed) || self.attachment.only_mac.is_some()
     }
 }

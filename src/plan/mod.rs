@@ -3,17 +3,25 @@
 //! A plan is a value: it is walked by `apply`, written into the attachment's record, and walked again from there.
 
 mod build;
+mod endpoint;
 mod network;
 mod outcome;
+mod parts;
 mod routes;
+mod sources;
 mod step;
 #[cfg(test)]
 mod tests;
+mod words;
 
-pub use build::{Addressing, build};
-pub use network::{NetworkFacts, network, rules};
-pub use outcome::{outcome, tolerating};
+pub use build::{Addressing, Lower, build, macvlan, translated};
+pub use endpoint::{Macvlan, Routed};
+pub use network::{NetworkFacts, network, rules, written};
+pub use outcome::{hold, of_result, outcome, tolerating, tuned};
+pub use parts::{Settings, SourceRoute, SourceTable, Sources};
 pub use routes::{effective_routes, first_address};
+pub use sources::{RoutingFacts, sources};
 pub use step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
+    Step, Upon, Vlans,
 };

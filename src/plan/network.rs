@@ -1,6 +1,10 @@
 //! What belongs to a network rather than to one attachment of it.
 
-use crate::cni::{Backend, Ipam, NetworkConfig};
+use serde::Deserialize as _;
+
+use ipnetwork::IpNetwork;
+
+use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, MacAddress, Mode, Network, Range, names};
 
@@ -13,7 +17,7 @@ pub struct NetworkFacts {
     /// A bridge name that no foreign interface has.
     pub bridge: String,
     /// A hardware address for it, where it has to be made.
-    pub mac: MacAddress,
+    pub mac: Option<MacAddress>,
     /// MTU of the interface of the default route.
     pub uplink_mtu: Option<u32>,
     /// Whether the kernel has nf_tables.
@@ -27,11 +31,12 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
     Network {
         name: config.name.clone(),
         bridge: facts.bridge,
-        mac: Some(facts.mac),
+        mac: facts.mac,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
         ranges: Vec::new(),
-        lease_directory: None,
-        mtu: Some(facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
+        leases: None,
+        // The reference leaves it to the kernel.
+        mtu: config.defaults.is_own().then(|| facts.uplink_mtu.unwrap_or(ETHERNET_MTU)),
         backend: match config.backend {
             Backend::Nftables => FirewallBackend::Nftables,
             Backend::Iptables => FirewallBackend::Iptables,
@@ -44,31 +49,72 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
     }
 }
 
-/// The static rules that a configuration asks for.
+/// The static rules that a configuration asks for. A face knows some of them; the others are as the other plugins of
+/// the list have left them.
 pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
-    let keys = &config.isolation;
-    NetworkRules {
-        network: config.name.clone(),
-        // Rules see packets where the host routes them: with a VLAN, on its gateway's link.
-        bridge: match config.bridge.vlan.filter(|_| config.bridge.is_gateway) {
-            Some(vlan) => names::gateway_link(&network.bridge, vlan),
-            None => network.bridge.clone(),
-        },
-        masquerade: config.bridge.ip_masq && config.ipam != Ipam::None,
-        hairpin: config.portmap.snat && config.ipam != Ipam::None,
-        masquerade_all: config.portmap.masq_all,
-        ingress: config.firewall.ingress,
-        isolation: keys.isolation,
-        trusted: keys.trusted.clone(),
-        internal: keys.internal,
-        apart: !keys.icc,
-        routed: keys.mode == Mode::Routed,
-        outbound4: keys.outbound4,
-        outbound6: keys.outbound6,
-        admin_chain: config.firewall.admin_chain.clone(),
-        mark_bit: config.portmap.mark_masq_bit,
-        mark_chain: config.portmap.external_set_mark_chain.clone(),
-        conditions_v4: config.portmap.conditions_v4.clone(),
-        conditions_v6: config.portmap.conditions_v6.clone(),
+    let reads = config.defaults.reads;
+    let recorded = if config.defaults.is_own() { None } else { written(network) };
+    let mut rules = recorded
+        .unwrap_or_else(|| NetworkRules::bare(&config.name, &config.defaults.firewall_keys().admin_chain));
+    rules.bridge = bridge(config, network, &rules.bridge);
+    let addressed = config.ipam != Ipam::None;
+    if reads.bridge {
+        rules.masquerade = config.bridge.ip_masq && addressed;
+        rules.inside = if config.link == LinkKeys::Ptp { subnets(config) } else { Vec::new() };
     }
+    if config.defaults.isolates {
+        let keys = &config.isolation;
+        rules.isolation = keys.isolation;
+        rules.trusted.clone_from(&keys.trusted);
+        rules.internal = keys.internal;
+        rules.apart = !keys.icc;
+        rules.routed = keys.mode == Mode::Routed;
+        rules.outbound4 = keys.outbound4;
+        rules.outbound6 = keys.outbound6;
+    }
+    if reads.portmap {
+        rules.hairpin = config.portmap.snat && (addressed || !reads.ipam);
+        rules.masquerade_all = config.portmap.masq_all;
+        rules.mark_bit = config.portmap.mark_masq_bit;
+        rules.mark_chain.clone_from(&config.portmap.external_set_mark_chain);
+        rules.conditions_v4.clone_from(&config.portmap.conditions_v4);
+        rules.conditions_v6.clone_from(&config.portmap.conditions_v6);
+    }
+    if reads.firewall {
+        rules.ingress = config.firewall.ingress;
+        rules.admin_chain.clone_from(&config.firewall.admin_chain);
+    }
+    rules
+}
+
+/// The subnets that a network's addresses are of, as far as the configuration tells; as the kernel's rules have them.
+fn subnets(config: &NetworkConfig) -> Vec<IpNetwork> {
+    let mut subnets: Vec<IpNetwork> = match &config.ipam {
+        Ipam::HostLocal(host_local) => {
+            host_local.range_sets.iter().flatten().map(|range| range.subnet).collect()
+        }
+        Ipam::Static { addresses, .. } => addresses.iter().map(|a| a.address).collect(),
+        _ => Vec::new(),
+    };
+    for subnet in &mut subnets {
+        *subnet = IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(*subnet);
+    }
+    subnets.sort_unstable();
+    subnets.dedup();
+    subnets
+}
+
+/// The interface that rules name: they see packets where the host routes them, with a VLAN on its gateway's link. A part
+/// does not know of VLANs, and leaves a link of the network's bridge that is written already.
+fn bridge(config: &NetworkConfig, network: &Network, written: &str) -> String {
+    if let Some(vlan) = config.bridge.vlan.filter(|_| config.bridge.is_gateway) {
+        return names::gateway_link(&network.bridge, vlan);
+    }
+    let is_its_link = written.strip_prefix(&network.bridge).is_some_and(|rest| rest.starts_with('.'));
+    if is_its_link && !config.defaults.reads.bridge { written.to_owned() } else { network.bridge.clone() }
+}
+
+/// The static rules as last written; `None` where none were.
+pub fn written(network: &Network) -> Option<NetworkRules> {
+    NetworkRules::deserialize(&network.rules).ok()
 }

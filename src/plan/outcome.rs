@@ -1,9 +1,10 @@
 //! The result of an attachment, which follows from its plan, and what of a plan later plugins may change.
 
 use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
-use crate::model::{Lease, MacAddress, Route};
+use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route};
 
-use super::step::{Plan, Step};
+use super::routes::with_next_hops;
+use super::step::{self, Leases, Plan, Sandbox, Step};
 
 /// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end.
 ///
@@ -17,8 +18,8 @@ pub fn outcome(
     previous: Option<CniResult>,
 ) -> CniResult {
     let mut result = previous.unwrap_or_default();
-    let Some(link) = plan.link() else { return result };
-    let mtu = config.bridge.mtu;
+    let Some(inner) = plan.interface() else { return result };
+    let mtu = config.bridge.mtu.filter(|_| config.defaults.is_own());
     let mut interface = |name: &str, mac: Option<MacAddress>, sandbox: Option<&str>| {
         result.interfaces.push(Interface {
             name: name.to_owned(),
@@ -28,9 +29,13 @@ pub fn outcome(
             ..Interface::default()
         });
     };
-    interface(&link.bridge, bridge_mac, None);
-    interface(&link.host_name, Some(link.host_mac), None);
-    interface(&link.name, Some(link.mac), Some(&link.sandbox.path));
+    if let Some(link) = plan.link() {
+        if let Some(bridge) = &link.bridge {
+            interface(bridge, bridge_mac, None);
+        }
+        interface(&link.host_name, Some(link.host_mac), None);
+    }
+    interface(&inner.name, Some(inner.mac), Some(&inner.sandbox.path));
     let container = result.interfaces.len() - 1;
     let leases: &[Lease] = plan.leases().map_or(&[], |step| &step.leases);
     result.ips.extend(leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, Some(container))));
@@ -44,8 +49,8 @@ pub fn outcome(
 /// The plan as CHECK may expect it, given the final result of the chain: a later plugin may have set another
 /// hardware address or MTU on the interface, and may have taken addresses away or moved routes elsewhere.
 pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
-    let Some((index, seen)) = plan.link().and_then(|link| {
-        let of_us = |i: &&Interface| i.name == link.name && i.sandbox == link.sandbox.path;
+    let Some((index, seen)) = plan.interface().and_then(|inner| {
+        let of_us = |i: &&Interface| i.name == inner.name && i.sandbox == inner.sandbox.path;
         let index = last.interfaces.iter().position(|i| of_us(&i))?;
         Some((index, last.interfaces[index].clone()))
     }) else {
@@ -55,8 +60,8 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
     for step in &mut plan.steps {
         match step {
             Step::Link(link) => {
+                // The MTU of the host's end is its own: what a result says is the container's.
                 link.mac = mac.unwrap_or(link.mac);
-                link.mtu = seen.mtu.or(link.mtu);
             }
             Step::Interface(interface) => {
                 // Another MAC shows that a later plugin has tuned the interface. Not all of them say to which MTU.
@@ -71,9 +76,64 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
                         .any(|ip| ip.address == *address && ip.interface.is_none_or(|i| i == index))
                 };
                 interface.addresses.retain(kept);
+                interface.by_gateway.retain(|lease| kept(&lease.address));
             }
             _ => {}
         }
     }
     plan
+}
+
+/// The plan as CHECK may expect it where the plugin `tuning` has its part in the same attachment, which not every
+/// result tells.
+pub fn tuned(plan: &mut Plan, part: &Plan) {
+    let settings = part.steps.iter().find_map(|step| match step {
+        Step::Settings(settings) => Some(settings),
+        _ => None,
+    });
+    let Some(settings) = settings else { return };
+    for step in &mut plan.steps {
+        if let Step::Interface(interface) = step {
+            interface.mac = settings.wanted.mac.unwrap_or(interface.mac);
+            interface.mtu = settings.wanted.mtu.or(interface.mtu);
+        }
+    }
+}
+
+/// What a result says of an interface, as a plan to be probed: for CHECK of what another program attached. `None` where
+/// the result does not name it.
+pub fn of_result(result: &CniResult, sandbox: &Sandbox, name: &str) -> Option<Plan> {
+    let of_us = |i: &Interface| i.name == name && i.sandbox == sandbox.path;
+    let index = result.interfaces.iter().position(of_us)?;
+    let of_interface = |ip: &&Ip| ip.interface.is_none_or(|interface| interface == index);
+    let leases: Vec<Lease> = result
+        .ips
+        .iter()
+        .filter(of_interface)
+        .map(|ip| Lease { address: ip.address, gateway: ip.gateway })
+        .collect();
+    let interface = step::Interface {
+        sandbox: sandbox.clone(),
+        name: name.to_owned(),
+        mac: result.interfaces[index].mac.parse().ok()?,
+        mtu: None,
+        addresses: leases.iter().map(|lease| lease.address).collect(),
+        routes: with_next_hops(&result.routes, &leases),
+        by_gateway: Vec::new(),
+        advertisements: false,
+        dad: false,
+        link_local: false,
+        up: true,
+        promisc: false,
+        allmulti: None,
+        sysctl: std::collections::BTreeMap::new(),
+    };
+    Some(Plan { steps: vec![Step::Interface(interface)] })
+}
+
+/// The same with its addresses held by lease files.
+pub fn hold(plan: &mut Plan, owner: &AttachmentKey, source: LeaseSource) {
+    let addresses = plan.interface().map(|interface| interface.addresses.clone()).unwrap_or_default();
+    let leases = addresses.into_iter().map(|address| Lease { address, gateway: None }).collect();
+    plan.steps.push(Step::Leases(Leases { owner: owner.clone(), source, leases }));
 }

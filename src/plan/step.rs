@@ -8,6 +8,8 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::endpoint::{Macvlan, Routed};
+use super::parts::{Settings, Sources};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::{
     AttachmentKey, FirewallBackend, Lease, LeaseSource, MacAddress, Publication, Route, Shaping,
@@ -36,16 +38,24 @@ pub struct Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "step")]
 pub enum Step {
+    /// The interface that a part is added to is there. Another plugin's: `absent` leaves it.
+    Upon(Upon),
     /// The addresses are held.
     Leases(Leases),
     /// The host ports are held.
     Claims(Claims),
     /// The host forwards packets. Shared: `absent` leaves it.
     Forwarding(Forwarding),
+    /// Packets from 127.0.0.1 may be routed to a host interface. Shared: `absent` leaves it.
+    Localnet(Localnet),
     /// The bridge is there. Shared: `absent` leaves it.
     Bridge(Bridge),
     /// The veth pair is there, one end in the container, the other on the bridge.
     Link(Link),
+    /// The host end of a veth pair without a bridge has the gateways' addresses and routes to the container.
+    Routed(Routed),
+    /// The container has a device over one of the host's.
+    Macvlan(Macvlan),
     /// The container's end has its addresses, routes and settings, and is up.
     Interface(Interface),
     /// The bridge port forwards, with its flags, and the neighbours have been told.
@@ -54,6 +64,26 @@ pub enum Step {
     Shape(Shape),
     /// Published ports, masquerade and walls.
     Firewall(Box<Firewall>),
+    /// An interface that another plugin made has other settings.
+    Settings(Box<Settings>),
+    /// What is sent from an address is routed by a table of its own.
+    Sources(Box<Sources>),
+}
+
+/// See [`Step::Upon`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upon {
+    /// The container's namespace. Where its path means another by now, the container is gone.
+    pub sandbox: Sandbox,
+    /// Interface name in it.
+    pub name: String,
+}
+
+/// See [`Step::Localnet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Localnet {
+    /// The host interface, or bridge, that leads to the container.
+    pub interface: String,
 }
 
 /// See [`Step::Leases`].
@@ -150,8 +180,8 @@ pub struct Link {
     pub name: String,
     /// Hardware address of the container's end.
     pub mac: MacAddress,
-    /// The bridge that the host end joins.
-    pub bridge: String,
+    /// The bridge that the host end joins; `None` where it is routed to.
+    pub bridge: Option<String>,
     /// MTU of both ends; the kernel's default where it is missing.
     pub mtu: Option<u32>,
     /// Transmit queue length of the container's end.
@@ -171,10 +201,16 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Addresses with prefix lengths.
     pub addresses: Vec<IpNetwork>,
+    /// The addresses whose whole subnet is reached by way of their gateway, which alone is on the link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_gateway: Vec<Lease>,
     /// Routes with next hops filled in.
     pub routes: Vec<Route>,
     /// Whether IPv6 addresses are probed for duplicates (`enabledad`).
     pub dad: bool,
+    /// Whether it listens to router advertisements: where its network is not ours, a router may give it addresses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advertisements: bool,
     /// Whether it makes itself an IPv6 link-local address.
     pub link_local: bool,
     /// Whether it is brought up (`disableContainerInterface` leaves it down).
@@ -218,6 +254,9 @@ pub struct Shape {
     pub host_name: String,
     /// The IFB device that limits what it sends.
     pub ifb_name: String,
+    /// Hardware address of the IFB device; the kernel's choice where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifb_mac: Option<MacAddress>,
     /// MTU of the IFB device.
     pub mtu: Option<u32>,
     /// The rates.
@@ -233,12 +272,19 @@ pub struct Firewall {
     pub network: NetworkRules,
     /// The attachment's part.
     pub attachment: AttachmentRules,
+    /// Whether the network is let through a FORWARD chain of iptables that drops.
+    #[serde(default = "always", skip_serializing_if = "Clone::clone")]
+    pub admit: bool,
+}
+
+const fn always() -> bool {
+    true
 }
 
 impl Step {
     /// Whether the step belongs to the network, so that the end of an attachment leaves it.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Forwarding(_) | Self::Bridge(_))
+        matches!(self, Self::Forwarding(_) | Self::Localnet(_) | Self::Bridge(_) | Self::Upon(_))
     }
 }
 
@@ -246,16 +292,24 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Upon(step) => write!(f, "the interface {} in {}", step.name, step.sandbox.path),
+            Self::Localnet(step) => write!(f, "route_localnet of {}", step.interface),
             Self::Leases(step) => write!(f, "the addresses of {}", step.owner),
             Self::Claims(step) => write!(f, "the host ports of {}", step.owner),
             Self::Forwarding(_) => f.write_str("IP forwarding on the host"),
             Self::Bridge(step) => write!(f, "the bridge {}", step.name),
             Self::Link(step) => write!(f, "the veth pair {} - {}", step.host_name, step.name),
+            Self::Routed(step) => write!(f, "the host end {}", step.host_name),
+            Self::Macvlan(step) => write!(f, "the macvlan device {} over {}", step.name, step.master),
             Self::Interface(step) => write!(f, "the interface {} in {}", step.name, step.sandbox.path),
             Self::Port(step) => write!(f, "the bridge port {}", step.host_name),
             Self::Shape(step) => write!(f, "the rate limits of {}", step.host_name),
             Self::Firewall(step) => {
                 write!(f, "the {} rules of {}", step.backend, step.attachment.owner)
+            }
+            Self::Settings(step) => write!(f, "the settings of {} in {}", step.name, step.sandbox.path),
+            Self::Sources(step) => {
+                write!(f, "the routing by source of {} in {}", step.name, step.sandbox.path)
             }
         }
     }
@@ -274,6 +328,14 @@ impl Plan {
     pub fn bridge(&self) -> Option<&Bridge> {
         self.steps.iter().find_map(|step| match step {
             Step::Bridge(bridge) => Some(bridge),
+            _ => None,
+        })
+    }
+
+    /// The interface of another plugin that the plan adds to, where it does.
+    pub fn upon(&self) -> Option<&Upon> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Upon(upon) => Some(upon),
             _ => None,
         })
     }

@@ -30,11 +30,11 @@ fn network() -> Network {
     Network {
         mac: None,
         gc_after: None,
-        ranges: Vec::new(),
-        lease_directory: None,
         name: "web".into(),
         bridge: "lks-web".into(),
         automatic: Vec::new(),
+        ranges: Vec::new(),
+        leases: None,
         mtu: Some(1450),
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),
@@ -57,15 +57,21 @@ fn words(plan: &Plan) -> Vec<&'static str> {
     plan.steps
         .iter()
         .map(|step| match step {
+            Step::Upon(_) => "upon",
+            Step::Localnet(_) => "localnet",
             Step::Leases(_) => "leases",
             Step::Claims(_) => "claims",
             Step::Forwarding(_) => "forwarding",
             Step::Bridge(_) => "bridge",
             Step::Link(_) => "link",
+            Step::Routed(_) => "routed",
+            Step::Macvlan(_) => "macvlan",
             Step::Interface(_) => "interface",
             Step::Port(_) => "port",
             Step::Shape(_) => "shape",
             Step::Firewall(_) => "firewall",
+            Step::Settings(_) => "settings",
+            Step::Sources(_) => "sources",
         })
         .collect()
 }

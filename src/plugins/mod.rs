@@ -1,12 +1,14 @@
 //! The faces that the binary answers runtimes as: a thin reading of one call, and one document on standard output.
 
 mod agent;
-mod linkspan;
+mod call;
+mod face;
 mod log;
 
 use std::ffi::OsString;
 
-pub use linkspan::run;
+pub use call::run;
+pub use face::Face;
 
 /// What a call printed, and how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -67,7 +67,7 @@ pub enum StoreError {
         owner: String,
     },
     /// A requested address is held by another attachment.
-    #[error("the requested address {address} is held by {owner}")]
+    #[error("requested IP address {address} is not available in range set: it is held by {owner}")]
     AddressTaken {
         /// The address.
         address: IpAddr,
@@ -75,8 +75,14 @@ pub enum StoreError {
         owner: String,
     },
     /// A range set has no free address.
-    #[error("no free address in {ranges}: all {capacity} are held by lease files in {}", .directory.display())]
+    #[error(
+        "failed to allocate for range {index}: no IP addresses available in range set: {ranges}: all {capacity} are \
+         held by lease files in {}",
+        .directory.display()
+    )]
     Exhausted {
+        /// Which of the network's range sets, counted from 0.
+        index: usize,
         /// The ranges of the set.
         ranges: String,
         /// How many addresses it has.

@@ -25,6 +25,7 @@ mod lock;
 mod network;
 mod record;
 mod records;
+mod saved;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -32,10 +33,11 @@ mod tests;
 pub use agent::{Agency, AgentLock};
 pub use claims::Claim;
 pub use error::StoreError;
-pub use lease::{HeldLease, LeaseDirectory, Owner};
+pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
+pub use saved::{forget_settings, save_settings, saved_settings};
 pub use state::State;
 
 /// What an operation of this room gives.

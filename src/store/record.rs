@@ -1,5 +1,6 @@
 //! Records of attachments, as values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub struct Record<P = Value> {
     /// What the container is called, where its network has a name service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub naming: Option<Naming>,
+    /// What the runtime said of the container: the pairs of `CNI_ARGS` that name it (`K8S_POD_NAME`), and the labels in
+    /// `args.cni.labels`. Nothing follows from them but what is shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The steps of its plan.
     pub plan: P,
 }

@@ -99,12 +99,10 @@ impl std::fmt::Debug for Batch {
 impl Batch {
     /// Room for `count` datagrams of up to `longest` bytes; longer ones arrive cut off at that.
     pub fn new(count: usize, longest: usize) -> Self {
-        // SAFETY: all zeros is a value of this plain structure, of no family.
-        let nobody: libc::sockaddr_storage = unsafe { mem::zeroed() };
         Self {
             bytes: vec![0; count * longest].into_boxed_slice(),
             longest,
-            peers: vec![nobody; count].into_boxed_slice(),
+            peers: vec![nobody(); count].into_boxed_slice(),
             received: Vec::with_capacity(count),
         }
     }
@@ -157,23 +155,77 @@ impl Batch {
     }
 }
 
-/// Sends datagrams, each to its peer. What cannot be sent is lost, as datagrams are.
+/// Datagrams in a row that the kernel takes as one (`UDP_MAX_SEGMENTS` of older kernels), and their bytes.
+const SEGMENTS: usize = 64;
+const SEGMENTS_BYTES: usize = 60_000;
+
+/// `UDP_SEGMENT` as control data (udp(7)): the kernel cuts the bytes into datagrams of this length, after they have
+/// passed bridge and firewall once.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Cut {
+    header: libc::cmsghdr,
+    length: u16,
+    /// Up to the alignment of a next one.
+    rest: [u16; 3],
+}
+
+/// Sends datagrams, each to its peer; those in a row that have one peer and one length pass through the kernel as
+/// one. What cannot be sent is lost, as datagrams are.
 pub fn send(socket: &impl AsFd, datagrams: &[(Vec<u8>, SocketAddr)]) {
-    let mut peers: Vec<libc::sockaddr_storage> = datagrams.iter().map(|(_, peer)| storage(*peer)).collect();
-    let mut parts: Vec<libc::iovec> = datagrams
+    let runs: Vec<&[(Vec<u8>, SocketAddr)]> = datagrams
+        .chunk_by(|(one, to), (other, peer)| one.len() == other.len() && to == peer)
+        .flat_map(|run| {
+            let bytes = run.first().map_or(1, |(bytes, _)| bytes.len().max(1));
+            run.chunks(SEGMENTS.min(SEGMENTS_BYTES / bytes).max(1))
+        })
+        .collect();
+    let mut unsent = send_runs(socket, &runs);
+    // A kernel or a device that does not cut: one by one.
+    unsent.retain(|run| run.len() > 1);
+    let single: Vec<&[(Vec<u8>, SocketAddr)]> = unsent.into_iter().flat_map(|run| run.chunks(1)).collect();
+    send_runs(socket, &single);
+}
+
+/// Sends each run as one message; gives back those that were refused.
+fn send_runs<'a>(
+    socket: &impl AsFd,
+    runs: &[&'a [(Vec<u8>, SocketAddr)]],
+) -> Vec<&'a [(Vec<u8>, SocketAddr)]> {
+    let mut parts: Vec<libc::iovec> = runs
         .iter()
+        .flat_map(|run| run.iter())
         .map(|(bytes, _)| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() })
         .collect();
-    let mut headers: Vec<libc::mmsghdr> =
-        parts.iter_mut().zip(&mut peers).map(|(part, peer)| header(peer, part)).collect();
-    for (header, (_, peer)) in headers.iter_mut().zip(datagrams) {
-        header.msg_hdr.msg_namelen =
-            if peer.is_ipv4() { socklen::<libc::sockaddr_in>() } else { socklen::<libc::sockaddr_in6>() };
+    let first =
+        |run: &&[(Vec<u8>, SocketAddr)]| run.first().map_or((0, None), |(b, peer)| (b.len(), Some(*peer)));
+    let mut peers: Vec<libc::sockaddr_storage> =
+        runs.iter().map(|run| first(run).1.map_or_else(nobody, storage)).collect();
+    let mut cuts: Vec<Cut> = runs.iter().map(|run| cut(first(run).0)).collect();
+    let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(runs.len());
+    let mut rest = parts.as_mut_slice();
+    for ((run, peer), cut) in runs.iter().zip(&mut peers).zip(&mut cuts) {
+        let (own, others) = rest.split_at_mut(run.len());
+        rest = others;
+        let Some(part) = own.first_mut() else { continue };
+        let mut header = header(peer, part);
+        let v4 = first(run).1.is_some_and(|peer| peer.is_ipv4());
+        let length = if v4 { socklen::<libc::sockaddr_in>() } else { socklen::<libc::sockaddr_in6>() };
+        header.msg_hdr.msg_namelen = length;
+        header.msg_hdr.msg_iovlen = run.len() as _;
+        if run.len() > 1 {
+            header.msg_hdr.msg_control = (&raw mut *cut).cast();
+            header.msg_hdr.msg_controllen = size_of::<Cut>() as _;
+        }
+        headers.push(header);
     }
-    let mut left = headers.as_mut_slice();
-    while !left.is_empty() {
+    let mut refused = Vec::new();
+    let mut at = 0;
+    while at < headers.len() {
+        let left = &mut headers[at..];
         let sent = call(|| {
-            // SAFETY: as in `receive`; the kernel reads the parts and writes to the headers only.
+            // SAFETY: each header points to its parts, peer and control data, which live until the call has returned,
+            // with their sizes; the kernel reads those and writes to the headers only.
             unsafe {
                 libc::sendmmsg(
                     socket.as_fd().as_raw_fd(),
@@ -183,10 +235,31 @@ pub fn send(socket: &impl AsFd, datagrams: &[(Vec<u8>, SocketAddr)]) {
                 )
             }
         });
-        // An error is the first one's, whose peer may be gone: the others have their turn.
-        let done = sent.unwrap_or(1).clamp(1, left.len());
-        left = left.split_at_mut(done).1;
+        at += match sent {
+            Ok(count) => count.max(1),
+            // An error is the first one's: the others have their turn.
+            Err(_) => {
+                refused.push(runs[at]);
+                1
+            }
+        };
     }
+    refused
+}
+
+fn cut(length: usize) -> Cut {
+    // SAFETY: all zeros is a value of this plain structure.
+    let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+    header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
+    header.cmsg_level = libc::SOL_UDP;
+    header.cmsg_type = libc::UDP_SEGMENT;
+    Cut { header, length: u16::try_from(length).unwrap_or(u16::MAX), rest: [0; 3] }
+}
+
+/// An address of no family.
+fn nobody() -> libc::sockaddr_storage {
+    // SAFETY: all zeros is a value of this plain structure.
+    unsafe { mem::zeroed() }
 }
 
 fn header(peer: &mut libc::sockaddr_storage, part: &mut libc::iovec) -> libc::mmsghdr {
@@ -233,8 +306,7 @@ fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
 }
 
 fn storage(address: SocketAddr) -> libc::sockaddr_storage {
-    // SAFETY: all zeros is a value of this plain structure.
-    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut storage = nobody();
     let family = |family: libc::c_int| libc::sa_family_t::try_from(family).unwrap_or(0);
     match (address.ip(), address) {
         (IpAddr::V4(ip), _) => {
@@ -284,6 +356,34 @@ mod tests {
                 batch.iter().map(|(bytes, peer)| (bytes.to_vec(), peer)).collect();
             // The third one is cut off.
             assert_eq!(got, [(vec![1; 4], from), (vec![2; 8], from), (vec![3; 8], from)]);
+        }
+    }
+
+    #[test]
+    fn runs_of_one_length_and_peer_arrive_as_they_were() {
+        for ip in ["127.0.0.1", "::1"] {
+            let any = SocketAddr::new(ip.parse().unwrap(), 0);
+            let (Ok(one), Ok(other), Ok(client)) = (udp(any, 1 << 20), udp(any, 1 << 20), udp(any, 1 << 20))
+            else {
+                println!("skipped: no {ip}");
+                continue;
+            };
+            let servers = [one, other].map(std::net::UdpSocket::from);
+            let to = servers.each_ref().map(|server| server.local_addr().unwrap());
+            // Runs longer than the kernel takes, runs of one, changes of length and of peer in the middle.
+            let wanted: Vec<(Vec<u8>, SocketAddr)> = (0..300_usize)
+                .map(|n| (vec![n.to_le_bytes()[0]; if n < 200 { 40 } else { 30 + n % 3 }], to[n / 250]))
+                .collect();
+            send(&client, &wanted);
+            for server in &servers {
+                let at = server.local_addr().unwrap();
+                let mut batch = Batch::new(400, 100);
+                batch.receive(server).unwrap();
+                let got: Vec<Vec<u8>> = batch.iter().map(|(bytes, _)| bytes.to_vec()).collect();
+                let sent: Vec<Vec<u8>> =
+                    wanted.iter().filter(|(_, peer)| *peer == at).map(|(bytes, _)| bytes.clone()).collect();
+                assert_eq!(got, sent);
+            }
         }
     }
 

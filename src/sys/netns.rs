@@ -123,6 +123,18 @@ impl Netns {
         }
     }
 
+    /// Device and inode of what is at `path` now, without opening it; `None` where nothing is.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at.
+    pub fn identity_at(path: impl AsRef<Path>) -> Result<Option<NetnsId>, NetnsError> {
+        match nix::sys::stat::stat(path.as_ref()) {
+            Ok(status) => Ok(Some(NetnsId { device: status.st_dev, inode: status.st_ino })),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(NetnsError::Unusable { path: path.as_ref().display().to_string(), errno }),
+        }
+    }
+
     /// The path that it was opened by, for messages.
     pub fn path(&self) -> &str {
         &self.path

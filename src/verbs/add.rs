@@ -1,17 +1,20 @@
 //! ADD: the container gets its network, or nothing has happened.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::apply::{ApplyError, Host, ensure_or_undo};
-use crate::cni::{CniResult, Ipam, LogLevel};
+use crate::apply::{ApplyError, Host};
+use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
+use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
 
 use super::addressing::{self, Chosen};
+use super::allowlist;
 use super::network::{self, Provided};
-use super::{Call, Context, VerbError, deadline, ports, reap};
+use super::{Call, Context, VerbError, deadline, lower, ports, reap};
 
 /// What came of an ADD.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let begun = SystemTime::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;
+    allowlist::require_allowed(&call.config.tuning)?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     // The state outlives the borrow of the context that the pending record would else be.
@@ -42,6 +46,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     reap::dead_attachments(cx)?;
     refuse_existing(cx, &key, &sandbox)?;
     let provided = network::provide(cx, call.config)?;
+    let lower = lower::of(cx, call, &sandbox)?;
     ports::refuse_taken(cx, call, &provided.network, &key)?;
 
     let source = addressing::source(cx, call)?;
@@ -64,7 +69,12 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         Ok(ports) => ports,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
     };
-    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let plan = match (&call.config.link, &lower) {
+        (LinkKeys::Macvlan(keys), Some(lower)) => {
+            plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
+        }
+        _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
+    };
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
@@ -107,15 +117,15 @@ fn attach(
 ) -> Result<Record<Plan>, VerbError> {
     let prepared = match pending.rewrite(&record) {
         Ok(()) => {
-            let source = record.plan.leases().map_or(&LeaseSource::None, |step| &step.source);
-            network::prepare(cx, call.config, provided, source)
+            let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
+            network::prepare(cx, call.config, provided, needed)
         }
         Err(error) => Err(error.into()),
     };
     if let Err(error) = prepared {
         return Err(abandon(cx, pending, &record.plan, error));
     }
-    if let Err(error) = ensure_or_undo(&mut cx.kernel, &record.plan) {
+    if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         close(pending, &error)?;
         return Err(error.into());
     }
@@ -138,8 +148,27 @@ fn record(key: &AttachmentKey, call: &Call, begun: SystemTime, plan: Plan) -> Re
         created: since.as_secs(),
         begun: u64::try_from(since.as_micros()).unwrap_or_default(),
         naming: None,
+        labels: labels(call),
         plan,
     }
+}
+
+/// What the runtime said of the container, for people to know it by: what `CNI_ARGS` holds besides requests, and the
+/// labels of `args.cni.labels` (CONVENTIONS.md of the specification).
+fn labels(call: &Call) -> BTreeMap<String, String> {
+    const REQUESTS: [&str; 4] = ["IgnoreUnknown", "IP", "GATEWAY", "MAC"];
+    let pairs = call.config.arguments.pairs.iter();
+    let mut labels: BTreeMap<String, String> = pairs
+        .filter(|(key, value)| !REQUESTS.contains(&key.as_str()) && !value.is_empty())
+        .cloned()
+        .collect();
+    let listed = call.config.raw.pointer("/args/cni/labels").and_then(serde_json::Value::as_array);
+    for entry in listed.into_iter().flatten() {
+        if let (Some(key), Some(value)) = (entry["key"].as_str(), entry["value"].as_str()) {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    labels
 }
 
 /// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.
@@ -174,7 +203,7 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
             return Err(VerbError::Busy(key.clone()));
         }
         Some(Found { stage: Stage::Ready, record }) => {
-            let same = record.plan.link().is_some_and(|link| link.sandbox == *sandbox);
+            let same = record.plan.interface().is_some_and(|inner| inner.sandbox == *sandbox);
             if same && interface_there {
                 return Err(VerbError::Duplicate(key.clone()));
             }
@@ -200,6 +229,6 @@ fn outcome(
     chosen: Chosen,
     previous: Option<CniResult>,
 ) -> CniResult {
-    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(&link.bridge));
+    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(link.bridge.as_deref()?));
     plan::outcome(call.config, plan, bridge_mac, &chosen.addressing.routes, chosen.dns, previous)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::apply::{ApplyError, Cause, Delegation};
-use crate::cni::{CniResult, Dns, Error, HostLocal, Ipam};
+use crate::cni::{CniResult, Dns, Error, HostLocal, Ipam, StaticAddress};
 use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
 use crate::plan::{self, Addressing};
 use crate::store::HeldLease;
@@ -57,9 +57,7 @@ pub(super) fn take(
 ) -> Result<Chosen, VerbError> {
     match (&call.config.ipam, &source) {
         (Ipam::Static { addresses, routes, dns }, _) => {
-            let lease = |a: &crate::cni::StaticAddress| Lease { address: a.address, gateway: a.gateway };
-            let leases = addresses.iter().map(lease).collect();
-            Ok(chosen(call, source, leases, routes, dns.clone()))
+            Ok(of_configuration(call, source, addresses, routes, dns))
         }
         (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
             let directory = cx.state.lease_directory(Path::new(directory))?;
@@ -90,7 +88,26 @@ pub(super) fn take(
     }
 }
 
-fn chosen(call: &Call, source: LeaseSource, mut leases: Vec<Lease>, routes: &[Route], dns: Dns) -> Chosen {
+/// Addresses that the configuration names.
+pub(super) fn of_configuration(
+    call: &Call,
+    source: LeaseSource,
+    addresses: &[StaticAddress],
+    routes: &[Route],
+    dns: &Dns,
+) -> Chosen {
+    let lease = |a: &StaticAddress| Lease { address: a.address, gateway: a.gateway };
+    chosen(call, source, addresses.iter().map(lease).collect(), routes, dns.clone())
+}
+
+/// What follows from the addresses: gateways, routes, DNS.
+pub(super) fn chosen(
+    call: &Call,
+    source: LeaseSource,
+    mut leases: Vec<Lease>,
+    routes: &[Route],
+    dns: Dns,
+) -> Chosen {
     let keys = &call.config.bridge;
     if keys.is_gateway {
         for lease in &mut leases {

@@ -1,10 +1,11 @@
 //! CHECK: everything that ADD made is still as it made it.
 
 use crate::apply::{Drift, Host};
+use crate::model::Part;
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
 
-use super::{Call, Context, VerbError, addressing};
+use super::{Call, Context, VerbError, addressing, reference};
 
 /// Compares the host with the record, tolerating what later plugins of the chain may change.
 ///
@@ -16,24 +17,24 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let record = match found {
         Some(Found { stage: Stage::Ready, record }) => record,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => return Err(VerbError::Busy(key)),
+        _ if !call.config.defaults.is_own() => return reference::check_interface(cx, call, &key),
         _ => return Err(VerbError::Unknown(key)),
     };
     let mut drifts = Vec::new();
-    if let Some(link) = record.plan.link()
-        && Some(&link.sandbox.path) != call.environment.netns.as_ref()
+    if let Some(inner) = record.plan.interface()
+        && Some(&inner.sandbox.path) != call.environment.netns.as_ref()
     {
         let found = call.environment.netns.clone().unwrap_or_default();
-        drifts.push(Drift::new("network namespace (CNI_NETNS)", link.sandbox.path.clone(), found));
+        drifts.push(Drift::new("network namespace (CNI_NETNS)", inner.sandbox.path.clone(), found));
     }
-    let plan = match addressing::previous_result(call)? {
+    let mut plan = match addressing::previous_result(call)? {
         Some(last) => plan::tolerating(record.plan, &last),
         None => record.plan,
     };
+    if let Some(tuning) = cx.state.find::<Plan>(&key.of_part(Part::Tuning))? {
+        plan::tuned(&mut plan, &tuning.record.plan);
+    }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(&key), "CHECK")?;
-    if drifts.is_empty() {
-        return Ok(());
-    }
-    let text: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Err(VerbError::Drifted(text.join("; ")))
+    reference::verdict(&drifts)
 }

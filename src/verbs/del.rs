@@ -3,7 +3,7 @@
 use crate::cni::LogLevel;
 use crate::store::Doom;
 
-use super::{Call, Context, VerbError, addressing, deadline, reap};
+use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
 
 /// Detaches a container: from the record, not from the configuration, which may have changed, and not from the
 /// namespace, which may be gone. What was never attached is detached already.
@@ -28,6 +28,9 @@ pub fn del(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
             }
             cx.journal.note(LogLevel::Info, || format!("{key} has no record"));
             cx.kernel.remove_stray(&key)?;
+            if !call.config.defaults.is_own() {
+                reference::del_interface(cx, call, &key)?;
+            }
             addressing::release_without_record(cx, call, &key)
         }
     }

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::apply::{ApplyError, Cause, SandboxError};
+use crate::apply::{ApplyError, Cause, LoopbackError, SandboxError};
 use crate::cni::{CniError, Code};
 use crate::model::{AttachmentKey, Publication};
 use crate::store::StoreError;
@@ -20,11 +20,22 @@ pub enum VerbError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An interface of that name is in the container already.
-    #[error("the container has an interface {0} already")]
+    #[error("container veth name provided ({0}) already exists: the container has an interface {0} already")]
     InterfaceExists(String),
     /// This attachment is there already.
     #[error("{0} is attached already")]
     Duplicate(AttachmentKey),
+    /// The attachment holds an address already.
+    #[error(
+        "failed to allocate for range 0: {address} has been allocated to {}, duplicate allocation is not allowed",
+        .key.container_id
+    )]
+    LeaseExists {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The attachment.
+        key: AttachmentKey,
+    },
     /// A host port belongs to somebody else.
     #[error("host port {publication} is taken by {owner}")]
     PortTaken {
@@ -64,6 +75,15 @@ pub enum VerbError {
     Cni(CniError),
 }
 
+impl From<LoopbackError> for VerbError {
+    fn from(error: LoopbackError) -> Self {
+        match error {
+            LoopbackError::Sandbox(error) => error.into(),
+            LoopbackError::Sys(error) => ApplyError::new("the loopback interface", error).into(),
+        }
+    }
+}
+
 impl From<VerbError> for CniError {
     fn from(error: VerbError) -> Self {
         let details = |text: &str| text.to_owned();
@@ -89,7 +109,14 @@ impl From<VerbError> for CniError {
             VerbError::Duplicate(_) => Self::new(
                 Code::DuplicateAttachment,
                 msg,
-                details("nothing was changed; run DEL first, or give another CNI_CONTAINERID or CNI_IFNAME"),
+                details(
+                    "container veth name provided already exists; nothing was changed; run DEL first, or give another CNI_CONTAINERID or CNI_IFNAME",
+                ),
+            ),
+            VerbError::LeaseExists { .. } => Self::new(
+                Code::DuplicateAttachment,
+                msg,
+                details("nothing was changed; run DEL for this container and interface first"),
             ),
             VerbError::PortTaken { .. } => Self::new(
                 Code::PortTaken,

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use crate::cni::LogLevel;
+use crate::firewall::reference::Kind;
 use crate::model::AttachmentKey;
 use crate::plan::Plan;
 use crate::store::{Doom, Listed};
 
-use super::{Call, Context, VerbError, addressing, deadline, reap};
+use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
 
 /// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
 /// links, shaping devices, addresses, host ports, firewall elements.
@@ -16,14 +17,7 @@ use super::{Call, Context, VerbError, addressing, deadline, reap};
 /// [`VerbError::Config`] where the configuration does not say which attachments are valid: nothing is touched then.
 /// [`VerbError::Several`] with all that could not be taken away.
 pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
-    let Some(valid) = &call.config.valid_attachments else {
-        return Err(VerbError::Config(
-            "GC without the key 'cni.dev/valid-attachments' is refused: it would take every container's network \
-             away; an empty list says that none is valid"
-                .to_owned(),
-        ));
-    };
-    let valid: HashSet<&AttachmentKey> = valid.iter().collect();
+    let valid: HashSet<&AttachmentKey> = valid_attachments(call)?.iter().collect();
     let mut failures = Vec::new();
     let wanted = doom_stale(cx, call, &valid)?;
     match reap::reap(cx, &wanted) {
@@ -39,10 +33,30 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
             failures.push(error.to_string());
         }
     }
+    if call.config.defaults.reads.bridge
+        && !call.config.defaults.is_own()
+        && let Err(error) = reference::gc(cx, call, Kind::Masquerade, &valid)
+    {
+        failures.push(error.to_string());
+    }
     if let Err(error) = addressing::forward(call, None, "GC") {
         failures.push(error.to_string());
     }
     if failures.is_empty() { Ok(()) } else { Err(VerbError::Several(failures)) }
+}
+
+/// The attachments that are valid.
+///
+/// # Errors
+/// [`VerbError::Config`] where the configuration does not say.
+pub(super) fn valid_attachments<'a>(call: &'a Call) -> Result<&'a [AttachmentKey], VerbError> {
+    call.config.valid_attachments.as_deref().ok_or_else(|| {
+        VerbError::Config(
+            "GC without the key 'cni.dev/valid-attachments' is refused: it would take every container's network \
+             away; an empty list says that none is valid"
+                .to_owned(),
+        )
+    })
 }
 
 /// Marks the network's attachments that are not valid, and all ADDs that were killed.
@@ -55,7 +69,7 @@ fn doom_stale(
     let Listed { found, broken }: Listed<Plan> = cx.state.all()?;
     let stale = found
         .into_iter()
-        .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key))
+        .filter(|f| f.record.network == call.config.name && !valid.contains(&f.record.key.attachment()))
         .map(|f| f.record.key);
     for record in broken {
         // Whose network it is cannot be told: another's container must not lose its network over it.

@@ -2,15 +2,23 @@
 
 mod add;
 mod addressing;
+mod allowlist;
 mod check;
 mod del;
 mod error;
 mod gc;
+pub mod ipam;
 mod journal;
+pub mod loopback;
+mod lower;
 mod network;
+pub mod parts;
 mod ports;
+mod preview;
 mod reap;
 mod reconcile;
+mod recorded;
+mod reference;
 pub mod resolver;
 mod status;
 mod survey;
@@ -21,7 +29,9 @@ pub use del::del;
 pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
+pub use preview::{Preview, preview};
 pub use reconcile::{Collect, Dead, Reconciled, reconcile};
+pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
 pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, Survey, survey};
 

@@ -1,15 +1,17 @@
 //! The network of a call: what was chosen when it was first used, or the choice.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
+use serde_json::Value;
 
 use crate::apply::ApplyError;
-use crate::cni::{Backend, Ipam, LogLevel, NetworkConfig};
+use crate::cni::{Backend, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, LeaseSource, MacAddress, Network};
+use crate::model::{FirewallBackend, MacAddress, Network, RangeSet};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
 use super::{Context, VerbError, addressing};
@@ -27,6 +29,9 @@ pub(super) struct Provided {
 /// # Errors
 /// Where the bridge's name belongs to another kind of device, or no subnet is free.
 pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
+    if config.link != LinkKeys::Bridge {
+        return provide_to_part(cx, config, "");
+    }
     let recorded = cx.state.network(&config.name)?;
     if let Some(name) = &config.bridge.bridge {
         cx.kernel.require_bridge_name(name).map_err(|cause| of_network(config, cause))?;
@@ -51,16 +56,54 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
         network.bridge.clone_from(bridge);
     }
     network.gc_after = config.gc_after;
-    match config.backend {
-        Backend::Nftables => network.backend = FirewallBackend::Nftables,
-        Backend::Iptables => network.backend = FirewallBackend::Iptables,
-        Backend::Auto => {}
+    if network.bridge.is_empty() {
+        // Until now its interfaces were another plugin's.
+        let (others, _) = cx.state.networks()?;
+        let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
+        network.bridge =
+            cx.kernel.free_bridge_name(&config.name, &used).map_err(|cause| of_network(config, cause))?;
+        network.mac = Some(bridge_mac(&network.bridge));
     }
+    network.backend = backend_of(config, network.backend);
     if needs_subnet(config) && network.automatic.is_empty() {
         let range = automatic(cx, config, &network.bridge)?;
         network.automatic = vec![vec![range]];
     }
     Ok(Provided { network, recorded })
+}
+
+/// The network of a part, whose interface another plugin has made on `bridge` (empty: on none). Called under the main
+/// lock.
+///
+/// # Errors
+/// Where its record cannot be read.
+pub(super) fn provide_to_part(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<Provided, VerbError> {
+    let recorded = cx.state.network(&config.name)?;
+    let mut network = match recorded.clone() {
+        Some(network) => network,
+        None => {
+            let has_nftables = cx.kernel.has_nftables();
+            let bridge = bridge.to_owned();
+            let facts = NetworkFacts { bridge, mac: None, uplink_mtu: None, has_nftables, automatic: None };
+            plan::network(config, facts)
+        }
+    };
+    bridge.clone_into(&mut network.bridge);
+    network.backend = backend_of(config, network.backend);
+    Ok(Provided { network, recorded })
+}
+
+/// The backend that is written, or else the one that was chosen.
+fn backend_of(config: &NetworkConfig, chosen: FirewallBackend) -> FirewallBackend {
+    match config.backend {
+        Backend::Nftables => FirewallBackend::Nftables,
+        Backend::Iptables => FirewallBackend::Iptables,
+        Backend::Auto => chosen,
+    }
 }
 
 fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbError> {
@@ -72,7 +115,7 @@ fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbE
     };
     let automatic = if needs_subnet(config) { Some(automatic(cx, config, &bridge)?) } else { None };
     let uplink_mtu = cx.kernel.uplink_mtu().map_err(|cause| of_network(config, cause))?;
-    let mac = bridge_mac(&bridge);
+    let mac = Some(bridge_mac(&bridge));
     Ok(NetworkFacts { bridge, mac, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
 }
 
@@ -121,8 +164,13 @@ pub(super) fn refuse_clash(cx: &mut Context, provided: &Provided, plan: &Plan) -
     Ok(())
 }
 
-/// Writes down the network's choices and, where they changed, its static rules. Called under the main lock, before
-/// the attachment's own steps; costs nothing where nothing changed.
+/// Whether an attachment of the network needs the network's static rules.
+pub(super) fn needs_rules(config: &NetworkConfig, rules: &NetworkRules) -> bool {
+    if config.defaults.is_own() { config.ipam != Ipam::None } else { rules.acts() }
+}
+
+/// Writes down the network's choices and, where they changed and `needed` says that somebody uses them, its static
+/// rules. Called under the main lock, before the attachment's own steps; costs nothing where nothing changed.
 ///
 /// # Errors
 /// Where the state directory or the firewall refuses.
@@ -130,36 +178,43 @@ pub(super) fn prepare(
     cx: &mut Context,
     config: &NetworkConfig,
     provided: &Provided,
-    source: &LeaseSource,
+    needed: impl FnOnce(&NetworkRules) -> bool,
 ) -> Result<(), VerbError> {
+    if matches!(config.link, LinkKeys::Macvlan(_)) {
+        // Nothing of the host's is changed for such a network, so there is nothing to remember.
+        return Ok(());
+    }
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
-    // What a layer-2 network would need is not written, and so not to be put back.
-    let written = match config.ipam {
-        Ipam::None => serde_json::Value::Null,
-        _ => serde_json::to_value(&rules).unwrap_or_default(),
-    };
-    let (ranges, lease_directory) = match (&config.ipam, source) {
-        (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
-            (addressing::range_sets(host_local, network).to_vec(), Some(directory.clone()))
-        }
-        _ => (Vec::new(), None),
-    };
-    let mut wanted = Network { rules: written, ranges, lease_directory, ..network.clone() };
+    let old: Option<NetworkRules> =
+        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
+    // What was written once is kept up to date; what nobody needs is not written.
+    let is_needed = old.is_some() || needed(&rules);
+    let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
+    let (ranges, leases) = pool(cx, config, network)?;
+    let mut wanted = Network { rules: written, ranges, leases, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let old: Option<NetworkRules> = recorded
-        .as_ref()
-        .filter(|old| old.backend == network.backend)
-        .and_then(|old| serde_json::from_value(old.rules.clone()).ok());
-    if old.as_ref() != Some(&rules) && config.ipam != Ipam::None {
+    if is_needed && old.as_ref() != Some(&rules) {
         cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
         warn_of_absent_sources(cx, config)?;
         // Other rules may need another exception in a FORWARD chain that drops.
         wanted.admitted.clear();
     }
     Ok(cx.state.put_network(&wanted)?)
+}
+
+/// The ranges that the network hands out, and where its leases are.
+fn pool(
+    cx: &Context,
+    config: &NetworkConfig,
+    network: &Network,
+) -> Result<(Vec<RangeSet>, Option<String>), VerbError> {
+    let Ipam::HostLocal(host_local) = &config.ipam else { return Ok((Vec::new(), None)) };
+    let path = cx.state.lease_path(&config.name, host_local.data_dir.as_deref().map(Path::new))?;
+    let ranges = addressing::range_sets(host_local, network).to_vec();
+    Ok((ranges, Some(path.display().to_string())))
 }
 
 /// Says where the host lacks an address that the network is to leave with: answers would not find their way back.

@@ -38,6 +38,29 @@ pub(super) fn refuse_taken(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<(), VerbError> {
+    refuse(cx, call, network, key, gives_way)
+}
+
+/// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_held(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
+}
+
+fn refuse(
+    cx: &mut Context,
+    call: &Call,
+    network: &Network,
+    key: &AttachmentKey,
+    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
+) -> Result<(), VerbError> {
     let keys = &call.config.portmap;
     if keys.mappings.is_empty() {
         return Ok(());
@@ -45,12 +68,33 @@ pub(super) fn refuse_taken(
     let addresses = expected(call, network);
     refuse_missing_family(keys, &addresses)?;
     let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
-    for (publication, owner) in cx.state.owners(&publications)? {
+    refuse_each(cx, &publications, key, gives_way)
+}
+
+/// The same, where the targets are known.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_each_taken(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
+    refuse_each(cx, publications, key, gives_way)
+}
+
+fn refuse_each(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
+) -> Result<(), VerbError> {
+    for (publication, owner) in cx.state.owners(publications)? {
         if !gives_way(cx, &owner, key)? {
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
     }
-    let survey = cx.kernel.survey_ports(&publications, key).map_err(sys)?;
+    let survey = cx.kernel.survey_ports(publications, key).map_err(sys)?;
     if let Some(holder) = survey.holder {
         return Err(VerbError::PortTaken { publication: holder.publication, owner: holder.words });
     }
@@ -200,13 +244,16 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
     if known.contains(&owner) {
         // A container that died without DEL took its end of the link with it.
         let gone = match cx.state.find::<Plan>(&owner)? {
-            Some(Found { stage: Stage::Ready, record }) => cx.kernel.has_lost_its_link(&record.plan)?,
+            Some(Found { stage: Stage::Ready, record }) => {
+                cx.kernel.has_lost_its_link(&record.plan)?
+                    || cx.kernel.has_lost_its_container(&record.plan)?
+            }
             _ => false,
         };
         if gone {
             cx.journal
                 .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
-            reap::evict(cx, &owner)?;
+            reap::evict(cx, &owner.attachment())?;
         }
         return Ok(gone);
     }

@@ -4,11 +4,11 @@
 //! is only marked (its record moves to `doomed/`); whoever gets the reaping lock takes away all that are marked by
 //! then, in one batch, and those that waited find their work done (group commit).
 
-use crate::apply::Host;
+use crate::apply::{ApplyError, Cause, Host, ensure_or_undo};
 use crate::cni::LogLevel;
-use crate::model::AttachmentKey;
+use crate::model::{AttachmentKey, Part};
 use crate::plan::{Plan, Step};
-use crate::store::{Doom, Listed};
+use crate::store::{Doom, Found, Listed, Stage};
 
 use super::{Context, VerbError, deadline};
 
@@ -68,14 +68,58 @@ pub(super) fn dead_attachments(cx: &mut Context) -> Result<(), VerbError> {
     reap(cx, &[])
 }
 
-/// Takes one attachment away now, under the main lock. `false` where it has no record.
+/// Takes one attachment away now, under the main lock, and with an interface all the parts that were added to it.
+/// `false` where it has no record.
 ///
 /// # Errors
 /// [`VerbError::Busy`] where its ADD is still at work, and as [`reap`].
 pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbError> {
-    match cx.state.doom(key)? {
-        Doom::Alive => Err(VerbError::Busy(key.clone())),
-        Doom::Unknown => Ok(false),
-        Doom::Doomed => reap(cx, std::slice::from_ref(key)).map(|()| true),
+    let parts = Part::ALL.into_iter().map(|part| key.of_part(part));
+    let keys: Vec<AttachmentKey> = if key.part.is_interface() { parts.collect() } else { vec![key.clone()] };
+    let mut doomed = Vec::new();
+    for key in keys {
+        match cx.state.doom(&key)? {
+            Doom::Alive => return Err(VerbError::Busy(key)),
+            Doom::Unknown => {}
+            Doom::Doomed => doomed.push(key),
+        }
     }
+    if doomed.is_empty() {
+        return Ok(false);
+    }
+    reap(cx, &doomed).map(|()| true)
+}
+
+/// Makes a plan so. Where the firewall has what a container left that died without a DEL, that goes first.
+///
+/// # Errors
+/// The inner one is the plan's: nothing of it is left then but what it says. The outer one is the eviction's.
+pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<Result<(), ApplyError>, VerbError> {
+    let first = ensure_or_undo(&mut cx.kernel, plan);
+    match &first {
+        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost(cx)? => {
+            Ok(ensure_or_undo(&mut cx.kernel, plan))
+        }
+        _ => Ok(first),
+    }
+}
+
+/// Takes away the attachments whose containers are gone without a DEL, or were detached by another program: where an
+/// ADD meets what they have left. Under the main lock. `false` where there was none.
+///
+/// # Errors
+/// As [`reap`].
+fn evict_lost(cx: &mut Context) -> Result<bool, VerbError> {
+    let Listed { found, .. }: Listed<Plan> = cx.state.all()?;
+    let mut lost = Vec::new();
+    for Found { record, .. } in found.into_iter().filter(|found| found.stage == Stage::Ready) {
+        if cx.kernel.has_lost_its_link(&record.plan)? || cx.kernel.has_lost_its_container(&record.plan)? {
+            lost.push(record.key);
+        }
+    }
+    for key in &lost {
+        cx.journal.note(LogLevel::Warning, || format!("{key} is gone without a DEL; taking what it held"));
+        evict(cx, key)?;
+    }
+    Ok(!lost.is_empty())
 }

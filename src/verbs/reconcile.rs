@@ -33,6 +33,8 @@ pub struct Dead {
 pub struct Reconciled {
     /// What differed from the records; put back, unless it was only looked.
     pub drifts: Vec<Drift>,
+    /// What differs and is left as it is: the container's, or another plugin's.
+    pub left: Vec<Drift>,
     /// What could not be read, or put back, in words.
     pub failures: Vec<String>,
     /// Attachments of dead containers that are still there.
@@ -45,6 +47,7 @@ impl Reconciled {
     /// Whether nothing was found.
     pub fn is_clean(&self) -> bool {
         self.drifts.is_empty()
+            && self.left.is_empty()
             && self.failures.is_empty()
             && self.dead.is_empty()
             && self.collected.is_empty()
@@ -132,7 +135,7 @@ impl Records {
     }
 
     fn report(&self, mending: Mending) -> Reconciled {
-        let Mending { drifts, failures, dead } = mending;
+        let Mending { drifts, left, failures, dead } = mending;
         let network = |key: &AttachmentKey| {
             let at = self.attached.iter().position(|(known, _)| known == key);
             at.and_then(|at| self.of.get(at)).cloned().unwrap_or_default()
@@ -140,6 +143,6 @@ impl Records {
         let mut failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
         failures.extend(self.broken.iter().cloned());
         let dead = dead.into_iter().map(|key| Dead { network: network(&key), key }).collect();
-        Reconciled { drifts, failures, dead, collected: Vec::new() }
+        Reconciled { drifts, left, failures, dead, collected: Vec::new() }
     }
 }

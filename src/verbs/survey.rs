@@ -82,7 +82,7 @@ pub fn survey(state: &State, kernel: &mut Kernel) -> Result<Survey, VerbError> {
 
 /// One listing of the network's leases; no file is read.
 fn pools(state: &State, network: &Network) -> Result<Vec<Pool>, VerbError> {
-    let Some(directory) = &network.lease_directory else { return Ok(Vec::new()) };
+    let Some(directory) = &network.leases else { return Ok(Vec::new()) };
     let held = match state.existing_lease_directory(Path::new(directory))? {
         Some(directory) => directory.held()?,
         None => Default::default(),

@@ -51,7 +51,7 @@ pub fn dig(space: &Space, server: &str, question: &str) -> Heard {
     let mut data: Vec<String> = answers
         .lines()
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| Some(line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ")))
+        .map(|line| line.split_whitespace().skip(4).collect::<Vec<_>>().join(" "))
         .collect();
     data.sort();
     Heard { status: status.unwrap_or_default().to_owned(), data, text: said.stdout + &said.stderr }

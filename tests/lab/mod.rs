@@ -16,8 +16,11 @@
 
 pub mod agent;
 pub mod backends;
+pub mod chain;
+pub mod cli;
 pub mod damage;
 pub mod dns;
+pub mod faces;
 pub mod frames;
 pub mod hold;
 pub mod icmp;
@@ -26,6 +29,7 @@ pub mod outcome;
 pub mod outside;
 pub mod plugin;
 pub mod rows;
+pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod stage;
@@ -43,6 +47,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+pub use chain::{Bin, Chain};
 pub use outcome::Outcome;
 pub use outside::Outside;
 pub use plugin::Plugin;

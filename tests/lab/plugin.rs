@@ -53,6 +53,11 @@ impl Plugin {
         self
     }
 
+    /// The directory that its executable is in.
+    pub fn directory(&self) -> String {
+        self.binary.parent().map(|directory| directory.display().to_string()).unwrap_or_default()
+    }
+
     /// For this container, as `eth0`.
     pub fn on(&self, container: &Container) -> Self {
         self.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.path).ifname("eth0")

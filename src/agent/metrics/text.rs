@@ -91,10 +91,10 @@ fn traffic(page: &mut Page, survey: &Survey) {
         for attachment in &survey.attachments {
             let Some(traffic) = attachment.traffic else { continue };
             let value = match at {
-                0 => traffic.sent.1,
-                1 => traffic.sent.0,
-                2 => traffic.received.1,
-                _ => traffic.received.0,
+                0 => traffic.tx_bytes,
+                1 => traffic.tx_packets,
+                2 => traffic.rx_bytes,
+                _ => traffic.rx_packets,
             };
             let labels = [
                 ("network", attachment.network.as_str()),

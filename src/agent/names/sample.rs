@@ -31,8 +31,10 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         mac: MacAddress([2, 0, 0, 0, 0, last]),
         mtu: None,
         addresses: vec![v4(last), v6(last)],
+        by_gateway: Vec::new(),
         routes: Vec::new(),
         dad: false,
+        advertisements: false,
         link_local: false,
         up: true,
         promisc: false,
@@ -45,6 +47,7 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         network: network.to_owned(),
         created: 1,
         begun: 1,
+        labels: std::collections::BTreeMap::new(),
         naming: Some(Naming {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             ..Naming::default()

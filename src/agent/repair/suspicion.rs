@@ -33,9 +33,10 @@ pub(super) enum Suspect {
 /// What an attachment has on the host.
 #[derive(Debug)]
 struct Watched {
-    end: String,
+    /// The host end of its pair; `None` of what stands beside another plugin's interface.
+    end: Option<String>,
     mtu: Option<u32>,
-    bridge: String,
+    bridge: Option<String>,
     shaped: bool,
 }
 
@@ -60,31 +61,38 @@ impl Suspicions {
     /// An attachment is there.
     pub(super) fn attached(&mut self, record: &Record<Plan>) {
         self.detached(&record.key);
-        let Some(link) = record.plan.link() else { return };
         for step in &record.plan.steps {
             if let Step::Forwarding(step) = step {
                 self.forwarding = (self.forwarding.0 || step.ipv4, self.forwarding.1 || step.ipv6);
             }
         }
+        let link = record.plan.link();
         let watched = Watched {
-            end: link.host_name.clone(),
-            mtu: link.mtu,
-            bridge: link.bridge.clone(),
+            end: link.map(|link| link.host_name.clone()),
+            mtu: link.and_then(|link| link.mtu),
+            bridge: link.and_then(|link| link.bridge.clone()),
             shaped: record.plan.steps.iter().any(|step| matches!(step, Step::Shape(_))),
         };
-        *self.bridges.entry(watched.bridge.clone()).or_default() += 1;
-        self.ends.insert(watched.end.clone(), record.key.clone());
+        if let Some(bridge) = &watched.bridge {
+            *self.bridges.entry(bridge.clone()).or_default() += 1;
+        }
+        if let Some(end) = &watched.end {
+            self.ends.insert(end.clone(), record.key.clone());
+        }
         self.attached.insert(record.key.clone(), watched);
     }
 
     /// An attachment is gone.
     pub(super) fn detached(&mut self, key: &AttachmentKey) {
         let Some(watched) = self.attached.remove(key) else { return };
-        self.ends.remove(&watched.end);
-        if let Some(count) = self.bridges.get_mut(&watched.bridge) {
+        if let Some(end) = &watched.end {
+            self.ends.remove(end);
+        }
+        let Some(bridge) = watched.bridge else { return };
+        if let Some(count) = self.bridges.get_mut(&bridge) {
             *count -= 1;
             if *count == 0 {
-                self.bridges.remove(&watched.bridge);
+                self.bridges.remove(&bridge);
             }
         }
     }
@@ -146,8 +154,8 @@ impl Suspicions {
             Notice::NoQdisc { index } => {
                 let key = self.names.get(index).and_then(|name| self.ends.get(name));
                 let shaped = key.and_then(|key| self.attached.get(key)).filter(|watched| watched.shaped);
-                if let Some(watched) = shaped {
-                    self.suspects.insert(Suspect::Link(watched.end.clone()));
+                if let Some(end) = shaped.and_then(|watched| watched.end.clone()) {
+                    self.suspects.insert(Suspect::Link(end));
                 }
             }
         }
@@ -166,10 +174,11 @@ impl Suspicions {
                 return;
             };
             let bridge = link.master.and_then(|index| self.names.get(&index));
-            link.is_up()
-                && link.master.is_some()
-                && bridge.is_none_or(|bridge| *bridge == watched.bridge)
-                && watched.mtu.is_none_or(|mtu| mtu == link.mtu)
+            let is_joined = watched
+                .bridge
+                .as_ref()
+                .is_none_or(|wanted| link.master.is_some() && bridge.is_none_or(|bridge| bridge == wanted));
+            link.is_up() && is_joined && watched.mtu.is_none_or(|mtu| mtu == link.mtu)
         };
         let suspect = Suspect::Link(link.name.clone());
         if is_right {

@@ -19,6 +19,7 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
     let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
     kernel.absent_firewalls(plans, &mut errors);
     remove_links(kernel, plans, &mut errors);
+    remove_inner_links(kernel, plans, &mut errors);
     forget_flows(kernel, plans, &mut errors);
     for (steps, errors) in plans.iter().zip(&mut errors) {
         // What could not be closed to the network must not be handed to the next container.
@@ -31,6 +32,11 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
                 Step::Claims(step) => {
                     kernel.state.release(&step.publications, &step.owner).map_err(Into::into)
                 }
+                Step::Shape(step) if !steps.iter().any(|step| matches!(step, Step::Link(_))) => {
+                    kernel.unshape(step)
+                }
+                Step::Settings(step) => kernel.restore_settings(step),
+                Step::Sources(step) => kernel.remove_sources(step),
                 _ => Ok(()),
             };
             if let Err(cause) = outcome {
@@ -58,6 +64,19 @@ fn links(steps: &[Step]) -> impl Iterator<Item = (&Step, &str)> {
         Step::Shape(shape) if shape.shaping.egress.is_some() => Some((step, shape.ifb_name.as_str())),
         _ => None,
     })
+}
+
+/// Devices that are in containers alone.
+fn remove_inner_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    for (steps, errors) in plans.iter().zip(errors) {
+        for step in steps.iter() {
+            if let Step::Macvlan(device) = step
+                && let Err(cause) = kernel.remove_macvlan(device)
+            {
+                errors.push(ApplyError::new(step, cause));
+            }
+        }
+    }
 }
 
 fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
@@ -96,7 +115,7 @@ fn forget_flows(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     for (steps, errors) in plans.iter().zip(errors) {
         for step in steps.iter() {
             if let Step::Firewall(firewall) = step
-                && let Err(cause) = kernel.forget_flows(&firewall.attachment)
+                && let Err(cause) = kernel.forget_flows(&firewall.attachment.publications)
             {
                 errors.push(ApplyError::new(step, cause));
             }

@@ -5,39 +5,40 @@
 //! chain's own head. The exception is written once a network, and only where it is needed; any other chain is told of
 //! by STATUS.
 
-use nix::errno::Errno;
-
-use crate::firewall::iptables::Family;
+use crate::firewall::iptables::{self, Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
-use crate::model::Network;
+use crate::model::{FirewallBackend, Network};
+use crate::plan::Firewall;
+use crate::sys::xtables;
 
-use super::facts::ChainDropping;
-use super::iptables::Variant;
+use super::chains::Chains;
+use super::iptables::{Variant, restore, save};
+use super::ruleset::Ruleset;
 use super::{Cause, Drift, Kernel};
 
 /// The chain of our exceptions, and where it is.
-const ADMIT: &str = "LINKSPAN-ADMIT";
+pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
 /// Tables of legacy iptables that are in use; the file is not there where none is.
-const LEGACY_TABLES: [(Family, &str); 2] =
+pub(super) const LEGACY_TABLES: [(Family, &str); 2] =
     [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
+pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
 impl Kernel {
-    /// Lets a network through the FORWARD chain of iptables-nft where that drops: two small questions to the kernel
-    /// in the usual case, and no process.
-    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+    /// Lets a network through the FORWARD chain of iptables-nft where that drops. No process in the usual case.
+    pub(super) fn admit_through_drop(&mut self, rules: &NetworkRules, chains: &Chains) -> Result<(), Cause> {
         // Nothing enters or leaves an internal network.
         if rules.internal {
             return Ok(());
         }
-        for (family, number) in NF_FAMILIES {
-            if !self.forward_drops(number)? {
+        for ((family, number), (forward, admit)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
                 continue;
             }
             let mut network = self.state.network(&rules.network)?;
             let recorded = network.as_ref().is_some_and(|network| network.admitted.contains(&number));
-            if recorded && self.chain_exists(number, ADMIT)? {
+            // Two rules for a network, and the jump to them.
+            if recorded && admit.as_ref().is_some_and(|chain| chain.uses > 2) {
                 continue;
             }
             Self::admit_by_iptables(family, Variant::Nft, rules)?;
@@ -51,59 +52,67 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same for legacy iptables, which nf_tables cannot be asked about: once, when a network's rules are written.
-    pub(super) fn admit_through_legacy_drop(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        for (family, file) in LEGACY_TABLES {
-            if !rules.internal && uses_filter(file) {
-                Self::admit_by_iptables(family, Variant::Legacy, rules)?;
+    /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
+    pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
+        let network = &step.network;
+        for family in Family::BOTH {
+            if has_family(step, family) && !network.internal && legacy_drops(family, &network.bridge)? {
+                Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
         Ok(())
     }
 
-    /// Says which networks a FORWARD chain of iptables that drops has lost its exception for, and with `repair` makes
-    /// it again. No process where nothing is missing, and none where nothing drops, but for legacy iptables.
+    /// Says which networks, and which interfaces without a bridge, a FORWARD chain of iptables that drops has lost its
+    /// exception for, and with `repair` makes it again. No process where nothing is missing, and none where nothing
+    /// drops.
     pub(super) fn mend_admissions(
         &mut self,
         networks: &[Network],
-        rules: &[NetworkRules],
+        wanted: &Ruleset,
         repair: bool,
     ) -> Result<Vec<Drift>, Cause> {
         let mut drifts = Vec::new();
-        // Nothing enters or leaves an internal network.
-        let rules: Vec<&NetworkRules> = rules.iter().filter(|rules| !rules.internal).collect();
-        if rules.is_empty() {
+        if wanted.networks.is_empty() {
             return Ok(drifts);
         }
-        for (family, number) in NF_FAMILIES {
-            let is_admitted = |rules: &NetworkRules| {
+        let chains = self.look_at_chains()?;
+        for ((family, number), (forward, _)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
+                continue;
+            }
+            let is_admitted = |rules: &&NetworkRules| {
                 networks.iter().any(|n| n.name == rules.network && n.admitted.contains(&number))
             };
-            let admitted: Vec<&NetworkRules> =
-                rules.iter().copied().filter(|rules| is_admitted(rules)).collect();
-            if admitted.is_empty()
-                || !self.forward_drops(number)?
-                || self.has_exceptions(number, admitted.len())?
-            {
+            // Nothing enters or leaves an internal network.
+            let bridges = wanted.networks.iter().filter(|rules| !rules.internal && !rules.bridge.is_empty());
+            let mut admitted: Vec<NetworkRules> = bridges.filter(is_admitted).cloned().collect();
+            admitted.extend(wanted.firewalls.iter().filter_map(interface_exception));
+            if admitted.is_empty() || self.has_exceptions(number, admitted.len())? {
                 continue;
             }
-            for rules in admitted {
-                self.mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
+            for rules in &admitted {
+                Self::mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
             }
         }
-        for (family, file) in LEGACY_TABLES {
-            if !uses_filter(file) {
-                continue;
+        for family in Family::BOTH {
+            let mut ways: Vec<NetworkRules> = Vec::new();
+            for firewall in &wanted.firewalls {
+                let Some(rules) = legacy_exception(firewall, family) else { continue };
+                if !ways.iter().any(|known| known.bridge == rules.bridge) {
+                    ways.push(rules);
+                }
             }
-            for rules in &rules {
-                self.mend_admission(family, Variant::Legacy, rules, repair, &mut drifts)?;
+            for rules in &ways {
+                if legacy_drops(family, &rules.bridge)? {
+                    Self::mend_admission(family, Variant::Legacy, rules, repair, &mut drifts)?;
+                }
             }
         }
         Ok(drifts)
     }
 
     fn mend_admission(
-        &mut self,
         family: Family,
         variant: Variant,
         rules: &NetworkRules,
@@ -136,54 +145,90 @@ impl Kernel {
         Ok(count("DOCKER-USER", &to_ours)? + count("FORWARD", &to_ours)? > 0)
     }
 
-    fn forward_drops(&mut self, family: u8) -> Result<bool, Cause> {
-        let reply = self.ask_chain(family, "FORWARD")?;
-        Ok(reply
-            .and_then(|reply| nft::parse_chain(family, &reply))
-            .is_some_and(|chain| chain.drops_forwarded()))
+    /// Lets one container's host interface through, where it has no bridge: of either iptables that drops.
+    pub(super) fn admit_interface(&mut self, network: &NetworkRules, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        let rules = by_interface(network, interface);
+        for (family, number) in NF_FAMILIES {
+            let forward =
+                self.ask_chain(number, "FORWARD")?.and_then(|reply| nft::parse_chain(number, &reply));
+            if forward.is_some_and(|chain| chain.drops_forwarded()) {
+                Self::admit_by_iptables(family, Variant::Nft, &rules)?;
+            }
+        }
+        for family in Family::BOTH {
+            if legacy_drops(family, interface)? {
+                Self::admit_by_iptables(family, Variant::Legacy, &rules)?;
+            }
+        }
+        Ok(())
     }
 
-    fn chain_exists(&mut self, family: u8, chain: &str) -> Result<bool, Cause> {
-        Ok(self.ask_chain(family, chain)?.is_some())
+    /// Takes that back: unlike a bridge, the interface goes with its container.
+    pub(super) fn retract_interface(&mut self, interface: &str) -> Result<(), Cause> {
+        if interface.is_empty() {
+            return Ok(());
+        }
+        let mut places = Vec::new();
+        for (family, number) in NF_FAMILIES {
+            if self.ask_chain(number, ADMIT)?.is_some() {
+                places.push((family, Variant::Nft));
+            }
+        }
+        let legacy = LEGACY_TABLES.into_iter().filter(|(_, file)| uses_filter(file));
+        places.extend(legacy.map(|(family, _)| (family, Variant::Legacy)));
+        for (family, variant) in places {
+            if let Some(text) = iptables::retraction(&save(family, variant)?, interface) {
+                restore(family, variant, &text)?;
+            }
+        }
+        Ok(())
     }
 
     fn ask_chain(&mut self, family: u8, chain: &str) -> Result<Option<Vec<u8>>, Cause> {
-        match self.nft()?.get(&nft::chain_policy(family, "filter", chain)) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
-            other => Ok(other?),
-        }
+        Ok(self.nft()?.get(&nft::chain_policy(family, "filter", chain))?)
     }
+}
 
-    /// Foreign chains that drop what is forwarded by their policy.
-    ///
-    /// # Errors
-    /// Where the kernel cannot be asked.
-    pub fn foreign_drops(&mut self) -> Result<Vec<ChainDropping>, Cause> {
-        let (mut chains, mut admitted) = (Vec::new(), Vec::new());
-        for family in nft::ROUTED_FAMILIES {
-            let replies = self.nft()?.dump(&nft::dump_chains(family))?;
-            chains.extend(nft::parse_chains(family, &replies));
-        }
-        for (_, family) in NF_FAMILIES {
-            if self.chain_exists(family, ADMIT)? {
-                admitted.push(family);
-            }
-        }
-        let mut dropping = Vec::new();
-        for chain in chains.iter().filter(|chain| chain.drops_forwarded()) {
-            let rules = self.nft()?.dump(&nft::dump_rules(chain.family, &chain.table, &chain.name))?;
-            let is_iptables = chain.table == "filter"
-                && chain.name == "FORWARD"
-                && NF_FAMILIES.iter().any(|(_, number)| *number == chain.family);
-            dropping.push(ChainDropping {
-                chain: chain.to_string(),
-                has_rules: rules.iter().any(|reply| nft::is_rule(reply)),
-                admits_us: is_iptables && admitted.contains(&chain.family),
-                is_iptables,
-            });
-        }
-        Ok(dropping)
-    }
+/// A part of the face `firewall` names no address: its network's are of either family.
+fn has_family(step: &Firewall, family: Family) -> bool {
+    let addresses = &step.attachment.addresses;
+    addresses.is_empty() || addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4))
+}
+
+/// What is let through where one container has an interface of the host to itself.
+fn by_interface(network: &NetworkRules, interface: &str) -> NetworkRules {
+    NetworkRules { bridge: interface.to_owned(), ..network.clone() }
+}
+
+/// That of an attachment without a bridge; `None` of all others.
+fn interface_exception(step: &Firewall) -> Option<NetworkRules> {
+    let interface = &step.attachment.host_interface;
+    let own = step.backend == FirewallBackend::Nftables
+        && step.admit
+        && step.network.bridge.is_empty()
+        && !interface.is_empty();
+    own.then(|| by_interface(&step.network, interface))
+}
+
+/// What an attachment may need to be let through legacy iptables.
+fn legacy_exception(step: &Firewall, family: Family) -> Option<NetworkRules> {
+    let network = &step.network;
+    let by_bridge = step.backend == FirewallBackend::Nftables
+        && step.admit
+        && !network.bridge.is_empty()
+        && !network.internal
+        && has_family(step, family);
+    if by_bridge { Some(network.clone()) } else { interface_exception(step) }
+}
+
+/// Whether the FORWARD chain of legacy iptables drops what this bridge forwards.
+pub(super) fn legacy_drops(family: Family, bridge: &str) -> Result<bool, Cause> {
+    let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
+    let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
+    Ok(filter.drops_forwarded() && !filter.admits(bridge))
 }
 
 fn uses_filter(file: &str) -> bool {

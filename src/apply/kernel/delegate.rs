@@ -71,7 +71,11 @@ impl Delegation<'_> {
         command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
             plugin: self.plugin.to_owned(),
             code: None,
-            reason: format!("no such program in CNI_PATH ({})", self.path),
+            reason: format!(
+                "failed to find plugin {:?} in path [{}]",
+                self.plugin,
+                self.path.replace(':', " ")
+            ),
         })
     }
 
@@ -91,6 +95,15 @@ impl Delegation<'_> {
             .chain(ours.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
             .collect()
     }
+}
+
+/// Whether a plugin's program on `CNI_PATH` is this very binary under another name, which then need not be run.
+pub fn is_own_program(plugin: &str, path: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let delegation = Delegation { plugin, path, config: "", key: None, netns: "", args: "" };
+    let identity = |path: &std::path::Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let found = delegation.program().ok().and_then(|program| identity(&program));
+    found.is_some() && found == identity(std::path::Path::new("/proc/self/exe"))
 }
 
 /// Tells the plugin that gave the addresses of an attachment that they are free again.

@@ -6,22 +6,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::model::names;
+use crate::sys::SysError;
+use crate::sys::netlink::Socket;
 use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
 use super::{Cause, Kernel};
-
-/// A foreign chain that drops forwarded packets by its policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChainDropping {
-    /// `ip filter FORWARD`.
-    pub chain: String,
-    /// Whether it has rules, which may let our packets pass.
-    pub has_rules: bool,
-    /// Whether our own rules in front of it let our packets pass.
-    pub admits_us: bool,
-    /// Whether it is the FORWARD chain of iptables.
-    pub is_iptables: bool,
-}
 
 impl Kernel {
     /// A bridge name for a network that names none: the first that no foreign interface has.
@@ -71,17 +60,12 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Cause> {
-        let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
-        let mut defaults = rtnl::routes(self.host()?, &filter)?;
-        defaults.retain(|route| route.dst.prefix() == 0);
-        defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
-        for route in defaults {
-            let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
-            if let Some(link) = rtnl::link_by_index(self.host()?, index)? {
-                return Ok(Some(link.mtu));
-            }
-        }
-        Ok(None)
+        Ok(self.uplink()?.map(|link| link.mtu))
+    }
+
+    /// The interface that the host's default route leaves by.
+    pub(super) fn uplink(&mut self) -> Result<Option<rtnl::Link>, Cause> {
+        Ok(uplink(self.host()?)?)
     }
 
     /// How much has gone through each link of the host, by name.
@@ -89,7 +73,8 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn traffic(&mut self) -> Result<HashMap<String, Traffic>, Cause> {
-        Ok(rtnl::traffic(self.host()?)?.into_iter().collect())
+        let links = rtnl::all_links(self.host()?)?.into_iter();
+        Ok(links.filter_map(|link| link.traffic.map(|traffic| (link.name, traffic))).collect())
     }
 
     /// Whether an interface of the host has an address.
@@ -108,4 +93,19 @@ impl Kernel {
         let Some(bridge) = self.bridge(name)? else { return Ok(None) };
         Ok(Some(rtnl::links_with_master(self.host()?, bridge.index)?.len()))
     }
+}
+
+/// The interface that the default route of a namespace leaves by.
+pub(super) fn uplink(socket: &mut Socket) -> Result<Option<rtnl::Link>, SysError> {
+    let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
+    let mut defaults = rtnl::routes(socket, &filter)?;
+    defaults.retain(|route| route.dst.prefix() == 0);
+    defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
+    for route in defaults {
+        let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
+        if let Some(link) = rtnl::link_by_index(socket, index)? {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
 }

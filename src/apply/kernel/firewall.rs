@@ -8,13 +8,13 @@ use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend};
-use crate::plan::{Firewall, Step};
+use crate::plan::{self, Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
 use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
-const INET: u8 = 1;
+pub(super) const INET: u8 = 1;
 /// `NFPROTO_BRIDGE`.
 const BRIDGE: u8 = 7;
 
@@ -30,7 +30,16 @@ impl Kernel {
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
                 self.add_elements(&elements)?;
-                self.admit_through_drop(&step.network)?;
+                let chains = self.look_at_chains()?;
+                if !chains.short.is_empty() {
+                    self.rebuild_nftables()?;
+                }
+                if step.admit && !step.network.bridge.is_empty() {
+                    self.admit_through_drop(&step.network, &chains)?;
+                    Self::admit_through_legacy_drop(step)?;
+                } else if step.admit {
+                    self.admit_interface(&step.network, &step.attachment.host_interface)?;
+                }
             }
         }
         self.forget_stale_flows(&step.attachment)
@@ -108,9 +117,7 @@ impl Kernel {
     ) -> Result<(), ApplyError> {
         let outcome = match backend {
             FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => {
-                self.write_nftables_network(old, new).and_then(|()| self.admit_through_legacy_drop(new))
-            }
+            FirewallBackend::Nftables => self.write_nftables_network(old, new),
         };
         outcome.map_err(|cause| {
             ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)
@@ -147,33 +154,35 @@ impl Kernel {
         self.remove_elements(&outdated)
     }
 
-    /// The tables and the administrator's chain; made where they are not there.
+    /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
-        self.make_or_replace(INET, &nft::base(&rules.admin_chain), nft::base_replacing)?;
-        self.make_each(&[nft::admin(&rules.admin_chain)])
-    }
-
-    /// The table that guards what containers claim to be.
-    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
-        self.make_or_replace(BRIDGE, &nft::guard_base(), nft::guard_replacing)
-    }
-
-    /// Makes a table; where an earlier release made it, its rules are written anew.
-    fn make_or_replace(
-        &mut self,
-        family: u8,
-        make: &[NftMessage],
-        replace: impl FnOnce() -> Vec<NftMessage>,
-    ) -> Result<(), Cause> {
-        match self.nft()?.commit(make) {
+        match self.nft()?.commit(&nft::base(&rules.admin_chain)) {
             Ok(()) => return Ok(()),
             Err(error) if error.errno == Errno::EEXIST => {}
             Err(error) => return Err(refused("make the base chains", &error)),
         }
-        if self.nft()?.get(&nft::probe_layout(family))?.is_some() {
+        let recorded = self.recorded_ruleset()?;
+        let mut admins: Vec<&str> = vec![&rules.admin_chain];
+        admins.extend(recorded.networks.iter().map(|network| network.admin_chain.as_str()));
+        admins.sort_unstable();
+        admins.dedup();
+        self.mend_nftables_base(&admins)?;
+        self.make_each(&[nft::admin(&rules.admin_chain)])
+    }
+
+    /// The table that guards what containers claim to be; where an earlier release made it, its rules are written
+    /// anew.
+    pub(super) fn make_guard(&mut self) -> Result<(), Cause> {
+        match self.nft()?.commit(&nft::guard_base()) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno == Errno::EEXIST => {}
+            Err(error) => return Err(refused("make the base chains", &error)),
+        }
+        if self.nft()?.get(&nft::probe_layout(BRIDGE))?.is_some() {
             return Ok(());
         }
-        self.nft()?.commit(&replace()).map_err(|error| refused("write the base chains anew", &error))
+        let messages = nft::guard_replacing();
+        self.nft()?.commit(&messages).map_err(|error| refused("write the base chains anew", &error))
     }
 
     /// What only these elements need, besides the base chains: made where it is not there.
@@ -255,15 +264,28 @@ impl Kernel {
                 errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
             }
         }
+        for (plan, step, firewall) in &steps {
+            let own = firewall.admit && firewall.network.bridge.is_empty();
+            if own && let Err(cause) = self.retract_interface(&firewall.attachment.host_interface) {
+                errors[*plan].push(ApplyError::new(step, cause));
+            }
+        }
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         if step.backend == FirewallBackend::Iptables {
             return self.probe_iptables(step, drifts);
         }
-        let mut chains: Vec<(String, usize)> =
-            nft::rule_counts().into_iter().map(|(chain, count)| (chain.to_owned(), count)).collect();
-        chains.extend(nft::network_rule_counts(&step.network));
+        // Another plugin of the list, or a changed configuration, may have written the network's rules since.
+        let recorded = self.state.network(&step.network.network)?;
+        let current =
+            recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
+        let current = current.as_ref().unwrap_or(&step.network);
+        for short in self.look_at_chains()?.short {
+            let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
+            drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
+        }
+        let mut chains = nft::network_rule_counts(current);
         let mut elements = nft::attachment_elements(&step.network, &step.attachment);
         if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
             let (chain, count) = nft::SHIFT_RULES;
@@ -271,7 +293,7 @@ impl Kernel {
         }
         self.probe_chains((INET, "inet"), &chains, drifts)?;
         self.probe_guard(&step.attachment, drifts)?;
-        elements.extend(nft::network_elements(&step.network));
+        elements.extend(nft::network_elements(current));
         for element in elements {
             let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
             let Some(reply) = found else {
@@ -314,11 +336,7 @@ impl Kernel {
     ) -> Result<(), Cause> {
         for (chain, count) in chains {
             // An administrator may have added rules of their own; fewer than ours are ours gone.
-            let found = match self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain)) {
-                Ok(replies) => replies.iter().filter(|reply| nft::is_rule(reply)).count(),
-                Err(error) if error.errno() == Some(Errno::ENOENT) => 0,
-                Err(error) => return Err(error.into()),
-            };
+            let found = self.rules_in(family, chain)?;
             if found < *count {
                 let object = format!("nf_tables chain {name} {} {chain}", nft::TABLE);
                 drifts.push(Drift::new(object, format!("{count} rules"), format!("{found} rules")));

@@ -23,7 +23,7 @@ impl Kernel {
     pub(super) fn forget_stale_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
         for _ in 0..LOOKS {
             let right = |flow: &Flow| rules.publications.iter().any(|p| leads_to_target(p, flow));
-            if self.forget_where(rules, |flow| !right(flow))? == 0 {
+            if self.forget_where(&rules.publications, |flow| !right(flow))? == 0 {
                 break;
             }
         }
@@ -31,17 +31,16 @@ impl Kernel {
     }
 
     /// Forgets all flows to an attachment's published ports, and all that its address answers there.
-    pub(super) fn forget_flows(&mut self, rules: &AttachmentRules) -> Result<(), Cause> {
-        self.forget_where(rules, |_| true).map(drop)
+    pub(super) fn forget_flows(&mut self, publications: &[Publication]) -> Result<(), Cause> {
+        self.forget_where(publications, |_| true).map(drop)
     }
 
     fn forget_where(
         &mut self,
-        rules: &AttachmentRules,
+        publications: &[Publication],
         meant: impl Fn(&Flow) -> bool,
     ) -> Result<usize, Cause> {
-        let udp: Vec<&Publication> =
-            rules.publications.iter().filter(|p| p.protocol == Protocol::Udp).collect();
+        let udp: Vec<&Publication> = publications.iter().filter(|p| p.protocol == Protocol::Udp).collect();
         if udp.is_empty() {
             return Ok(0);
         }

@@ -1,11 +1,13 @@
 //! The container's end of the link.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::plan::Interface;
+use crate::model::{Lease, Route};
+use crate::plan::{Interface, Sandbox};
 use crate::sys::rtnl::{
     self, AddressSpec, Devconf, LinkChange, LinkTarget, RouteFilter, RouteMode, RouteSpec,
 };
@@ -33,12 +35,21 @@ impl Kernel {
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;
         }
-        if step.sysctl.is_empty() {
+        self.write_sysctls(&step.sandbox, &step.sysctl)
+    }
+
+    /// Sets sysctls of a container.
+    pub(super) fn write_sysctls(
+        &mut self,
+        sandbox: &Sandbox,
+        sysctls: &BTreeMap<String, String>,
+    ) -> Result<(), Cause> {
+        if sysctls.is_empty() {
             return Ok(());
         }
-        self.needed_sandbox(&step.sandbox)?
+        self.needed_sandbox(sandbox)?
             .netns
-            .enter(|| step.sysctl.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
+            .enter(|| sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
         Ok(())
     }
 
@@ -103,15 +114,17 @@ impl Kernel {
         if step.up {
             self.probe_routes(step, link.index, drifts)?;
         }
-        self.probe_sysctls(step, drifts)
+        self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
     }
 
     fn probe_routes(&mut self, step: &Interface, index: u32, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.routes.is_empty() {
+        let ways = step.by_gateway.iter().flat_map(ways_by_gateway);
+        let routes: Vec<Route> = ways.chain(step.routes.iter().cloned()).collect();
+        if routes.is_empty() {
             return Ok(());
         }
         let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
-        for route in &step.routes {
+        for route in &routes {
             let same_way = |f: &&rtnl::FoundRoute| {
                 f.dst == route.dst
                     && f.oif == Some(index)
@@ -135,15 +148,20 @@ impl Kernel {
         Ok(())
     }
 
-    fn probe_sysctls(&mut self, step: &Interface, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.sysctl.is_empty() {
+    pub(super) fn probe_sysctls(
+        &mut self,
+        sandbox: &Sandbox,
+        sysctls: &BTreeMap<String, String>,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if sysctls.is_empty() {
             return Ok(());
         }
         let values = self
-            .needed_sandbox(&step.sandbox)?
+            .needed_sandbox(sandbox)?
             .netns
-            .enter(|| step.sysctl.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
-        for ((key, expected), found) in step.sysctl.iter().zip(values) {
+            .enter(|| sysctls.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
+        for ((key, expected), found) in sysctls.iter().zip(values) {
             match found {
                 Ok(found) if same_words(&found, expected) => {}
                 Ok(found) => drifts.push(Drift::new(format!("sysctl {key}"), expected, found)),
@@ -158,7 +176,10 @@ impl Kernel {
 fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
     let has_v6 = step.addresses.iter().any(IpNetwork::is_ipv6);
     let dad = if step.dad { "1" } else { "0" };
-    let mut settings = vec![("accept_ra", "0"), ("autoconf", "0")];
+    let mut settings = Vec::new();
+    if !step.advertisements {
+        settings.extend([("accept_ra", "0"), ("autoconf", "0")]);
+    }
     if has_v6 {
         settings.extend([
             ("disable_ipv6", "0"),
@@ -186,7 +207,8 @@ fn prepare(netns: &Netns, step: &Interface) -> Result<(), Cause> {
 fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
     let mut messages = Vec::with_capacity(2 + step.addresses.len() + step.routes.len());
     for address in &step.addresses {
-        let spec = AddressSpec { nodad: !step.dad, ..AddressSpec::new(index, *address) };
+        let no_subnet_route = step.by_gateway.iter().any(|lease| lease.address == *address);
+        let spec = AddressSpec { nodad: !step.dad, no_subnet_route, ..AddressSpec::new(index, *address) };
         messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
     }
     if !step.link_local {
@@ -205,12 +227,30 @@ fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
     messages.push(rtnl::set_link(LinkTarget::Index(index), &up));
     let lo_up = LinkChange { up: Some(true), ..LinkChange::default() };
     messages.push(rtnl::set_link(LinkTarget::Index(LOOPBACK_INDEX), &lo_up));
+    for lease in &step.by_gateway {
+        for route in ways_by_gateway(lease) {
+            let spec = RouteSpec { source: Some(lease.address.ip()), ..RouteSpec::new(route, index) };
+            messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
+        }
+    }
     for route in &step.routes {
         let spec = RouteSpec::new(route.clone(), index);
         // A second interface finds the first one's default route: that one stays.
         messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
     }
     messages
+}
+
+/// The gateway is on the link, and the rest of the subnet is behind it.
+fn ways_by_gateway(lease: &Lease) -> Vec<Route> {
+    let Some(gateway) = lease.gateway else { return Vec::new() };
+    let mut ways = vec![Route::via(IpNetwork::from(gateway), None)];
+    if let Ok(subnet) = IpNetwork::new(lease.address.network(), lease.address.prefix())
+        && subnet.prefix() < IpNetwork::from(gateway).prefix()
+    {
+        ways.push(Route::via(subnet, Some(gateway)));
+    }
+    ways
 }
 
 /// The kernel prints several values with tabs between them.

@@ -47,6 +47,11 @@ fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
     names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
 }
 
+/// Whether a host has a variant at all.
+pub(super) fn is_installed(family: Family, variant: Variant) -> bool {
+    find(family, variant, "-save").is_some()
+}
+
 fn call(
     family: Family,
     variant: Variant,
@@ -75,11 +80,11 @@ fn call(
     Err(Cause::Firewall(format!("{name} failed: {complaint}")))
 }
 
-fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
+pub(super) fn save(family: Family, variant: Variant) -> Result<Saved, Cause> {
     call(family, variant, "-save", &[], "").map(|text| Saved::parse(&text))
 }
 
-fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
+pub(super) fn restore(family: Family, variant: Variant, text: &str) -> Result<(), Cause> {
     call(family, variant, "-restore", &["--noflush", "-w", "30"], text).map(drop)
 }
 

@@ -16,9 +16,12 @@ const CONTAINER_INDEX: (u32, u32) = (100, 900);
 
 impl Kernel {
     pub(super) fn ensure_link(&mut self, step: &Link) -> Result<(), Cause> {
-        let master = match self.bridge(&step.bridge)? {
-            Some(bridge) => bridge.index,
-            None => return Err(SysError::refused("find the bridge", &step.bridge, Errno::ENODEV).into()),
+        let master = match &step.bridge {
+            Some(name) => match self.bridge(name)? {
+                Some(bridge) => Some(bridge.index),
+                None => return Err(SysError::refused("find the bridge", name, Errno::ENODEV).into()),
+            },
+            None => None,
         };
         let peer_index = chosen(CONTAINER_INDEX, &step.name);
         let first =
@@ -39,7 +42,7 @@ impl Kernel {
     fn create_veth(
         &mut self,
         step: &Link,
-        master: u32,
+        master: Option<u32>,
         indexes: Option<(u32, u32)>,
     ) -> Result<Result<(), SysError>, Cause> {
         // The host's socket is taken out for the moment, so that the sandbox can be borrowed beside it.
@@ -50,7 +53,7 @@ impl Kernel {
                 name: &step.host_name,
                 index: indexes.map(|(host, _)| host),
                 mac: Some(step.host_mac),
-                master: Some(master),
+                master,
                 group: Some(names::LINK_GROUP),
                 up: true,
                 netns: Some(&open.netns),
@@ -63,7 +66,8 @@ impl Kernel {
             // A bridge port needs no address of its own; making one costs more with every route of the host.
             let change = LinkChange { no_link_local: true, ..LinkChange::default() };
             let bare = rtnl::set_link(LinkTarget::Name(&step.host_name), &change);
-            host.transact(&[message, bare.tolerating(Errno::EAFNOSUPPORT)])
+            let bare = master.map(|_| bare.tolerating(Errno::EAFNOSUPPORT));
+            host.transact(&[message].into_iter().chain(bare).collect::<Vec<_>>())
         });
         self.host = Some(host);
         outcome
@@ -86,7 +90,7 @@ impl Kernel {
 
     fn explain(&self, step: &Link, error: SysError) -> Cause {
         match error.errno() {
-            Some(Errno::EXFULL) => Cause::BridgeFull(step.bridge.clone()),
+            Some(Errno::EXFULL) => Cause::BridgeFull(step.bridge.clone().unwrap_or_default()),
             Some(Errno::EEXIST) => Cause::InterfaceExists(step.name.clone()),
             _ => error.into(),
         }
@@ -151,13 +155,14 @@ impl Kernel {
         if let Some(mtu) = step.mtu.filter(|mtu| *mtu != link.mtu) {
             drifts.push(Drift::new(format!("MTU of {object}"), mtu.to_string(), link.mtu.to_string()));
         }
-        let bridge = self.bridge(&step.bridge)?.map(|bridge| bridge.index);
+        let Some(wanted) = &step.bridge else { return Ok(()) };
+        let bridge = self.bridge(wanted)?.map(|bridge| bridge.index);
         if link.master != bridge || bridge.is_none() {
             let found = match link.master {
                 Some(index) => rtnl::link_by_index(self.host()?, index)?.map_or("none".into(), |l| l.name),
                 None => "none".to_owned(),
             };
-            drifts.push(Drift::new(format!("bridge of {object}"), &step.bridge, found));
+            drifts.push(Drift::new(format!("bridge of {object}"), wanted, found));
         }
         Ok(())
     }

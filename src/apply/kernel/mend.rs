@@ -19,6 +19,8 @@ use super::{ApplyError, Cause, Drift, Host, Kernel};
 pub struct Mending {
     /// What differed from the records, in the order of the walk: mended, unless it was only looked.
     pub drifts: Vec<Drift>,
+    /// What differs and is left as it is: it is the container's, or another plugin's.
+    pub left: Vec<Drift>,
     /// What could not be looked at or mended.
     pub failures: Vec<ApplyError>,
     /// Attachments whose container has died: its namespace is gone, and the link with it.
@@ -26,7 +28,7 @@ pub struct Mending {
 }
 
 impl Mending {
-    /// Whether there is nothing to say.
+    /// Whether there is nothing to do, or to say but what is left as it is.
     pub fn is_empty(&self) -> bool {
         self.drifts.is_empty() && self.failures.is_empty() && self.dead.is_empty()
     }
@@ -56,7 +58,7 @@ impl Kernel {
         mending.take("the nf_tables ruleset", outcome);
         let outcome = self.mend_iptables(&ruleset, repair);
         mending.take("the iptables ruleset", outcome);
-        let outcome = self.mend_admissions(networks, &ruleset.networks, repair);
+        let outcome = self.mend_admissions(networks, &ruleset, repair);
         mending.take("the exceptions in FORWARD", outcome);
         let plans = || attached.iter().map(|(_, plan)| plan);
         let outcome = self.mend_forwarding(plans(), repair);
@@ -119,7 +121,9 @@ impl Kernel {
     ) {
         let outcome = self.mend_holdings(plan, repair);
         mending.take(key, outcome);
-        let Some(link) = plan.link() else { return };
+        let Some(link) = plan.link() else {
+            return self.mend_without_link(key, plan, links, repair, mending);
+        };
         let Some(found) = links.get(link.host_name.as_str()) else {
             if is_dead(&link.sandbox) {
                 mending.dead.push(key.clone());
@@ -135,6 +139,58 @@ impl Kernel {
         };
         let outcome = self.mend_port(link, plan, found, repair);
         mending.take(key, outcome);
+    }
+
+    /// What has no pair of linkspan's own: a device over one of the host's, or a part beside another plugin's
+    /// interface. What of it is on the host is mended. What is in the container's namespace is the container's, or
+    /// the plugin's that made the interface: it is looked at, and told of.
+    fn mend_without_link(
+        &mut self,
+        key: &AttachmentKey,
+        plan: &Plan,
+        links: &HashMap<&str, &rtnl::Link>,
+        repair: bool,
+        mending: &mut Mending,
+    ) {
+        let sandbox = sandbox_of(plan);
+        if sandbox.is_some_and(is_dead) {
+            mending.dead.push(key.clone());
+            return;
+        }
+        for step in &plan.steps {
+            let mut drifts = Vec::new();
+            let on_host = match step {
+                Step::Localnet(step) => Some(&step.interface),
+                Step::Shape(step) => Some(&step.host_name),
+                Step::Upon(_)
+                | Step::Macvlan(_)
+                | Step::Interface(_)
+                | Step::Settings(_)
+                | Step::Sources(_) => None,
+                // The walk has been there already.
+                _ => continue,
+            };
+            // An interface that is gone is for the plugin that made it to bring back.
+            if on_host.is_some_and(|name| !links.contains_key(name.as_str())) {
+                mending.left.push(Drift::missing(format!(
+                    "interface {} of {key}",
+                    on_host.unwrap_or(&key.interface)
+                )));
+                continue;
+            }
+            let looked = self.probe_step(step, &mut drifts);
+            if let Err(cause) = looked {
+                mending.failures.push(ApplyError::new(step, cause));
+            } else if on_host.is_none() {
+                mending.left.append(&mut drifts);
+            } else if !drifts.is_empty() {
+                let mended = if repair { self.ensure_step(step) } else { Ok(()) };
+                mending.take(step, mended.map(|()| drifts));
+            }
+        }
+        if let Some(sandbox) = sandbox {
+            self.close_sandbox(sandbox);
+        }
     }
 
     /// Addresses and host ports that are held on disk.
@@ -166,11 +222,15 @@ impl Kernel {
         repair: bool,
     ) -> Result<Vec<Drift>, Cause> {
         let mut drifts = Vec::new();
-        let master = self.bridge(&link.bridge)?.map(|bridge| bridge.index);
         let name = &link.host_name;
-        if found.master != master {
-            let was = found.master.map_or_else(|| "none".to_owned(), |index| format!("interface {index}"));
-            drifts.push(Drift::new(format!("bridge of {name}"), &link.bridge, was));
+        let mut master = None;
+        if let Some(bridge) = &link.bridge {
+            master = self.bridge(bridge)?.map(|bridge| bridge.index);
+            if found.master != master {
+                let was =
+                    found.master.map_or_else(|| "none".to_owned(), |index| format!("interface {index}"));
+                drifts.push(Drift::new(format!("bridge of {name}"), bridge, was));
+            }
         }
         if !found.is_up() {
             drifts.push(Drift::new(format!("host interface {name}"), "up", "down"));
@@ -188,11 +248,15 @@ impl Kernel {
             let before = drifts.len();
             match step {
                 Step::Port(port) if found.master == master => self.probe_port_of(port, found, &mut drifts)?,
+                Step::Routed(routed) => self.probe_routed(routed, &mut drifts)?,
                 Step::Shape(shape) => self.probe_shape(shape, &mut drifts)?,
+                Step::Localnet(localnet) => Self::probe_localnet(localnet, &mut drifts)?,
                 _ => {}
             }
             match step {
                 _ if !repair => {}
+                Step::Routed(routed) if lost_link || drifts.len() > before => self.ensure_routed(routed)?,
+                Step::Localnet(localnet) if drifts.len() > before => Self::ensure_localnet(localnet)?,
                 Step::Port(port) if lost_link || drifts.len() > before => {
                     // The neighbours know the address: it has not changed.
                     self.ensure_port(&Port { announce: false, ..port.clone() })?;
@@ -233,7 +297,27 @@ fn distinct_bridges<'a>(plans: impl Iterator<Item = &'a Plan>) -> Vec<&'a Bridge
 
 /// The steps that go with the veth pair: all that the namespace's death, or a deletion of the link, takes away.
 fn of_the_link(plan: &Plan) -> Vec<Step> {
-    let with_it =
-        |step: &&Step| matches!(step, Step::Link(_) | Step::Interface(_) | Step::Port(_) | Step::Shape(_));
+    let with_it = |step: &&Step| {
+        matches!(
+            step,
+            Step::Link(_)
+                | Step::Routed(_)
+                | Step::Interface(_)
+                | Step::Port(_)
+                | Step::Shape(_)
+                | Step::Localnet(_)
+        )
+    };
     plan.steps.iter().filter(with_it).cloned().collect()
+}
+
+/// The namespace that a plan without a veth pair is about.
+fn sandbox_of(plan: &Plan) -> Option<&Sandbox> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Upon(step) => Some(&step.sandbox),
+        Step::Macvlan(step) => Some(&step.sandbox),
+        Step::Settings(step) => Some(&step.sandbox),
+        Step::Sources(step) => Some(&step.sandbox),
+        _ => None,
+    })
 }

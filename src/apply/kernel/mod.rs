@@ -6,22 +6,31 @@
 mod absent;
 mod admission;
 mod bridge;
+mod chains;
 mod delegate;
 mod facts;
 mod firewall;
 mod flows;
+mod foreign;
 mod forwarding;
 mod interface;
 mod iptables;
 mod leases;
 mod link;
+mod macvlan;
 mod mend;
 mod orphans;
 mod ports;
 mod probe;
+mod reference;
+mod routed;
 mod ruleset;
 mod sandbox;
+mod settings;
 mod shape;
+mod shapers;
+mod sources;
+mod upon;
 
 use std::rc::Rc;
 
@@ -33,12 +42,14 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
-pub use delegate::Delegation;
-pub use facts::ChainDropping;
+pub use delegate::{Delegation, is_own_program};
+pub use foreign::{ForeignDrop, Trip};
 pub use mend::Mending;
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
+pub use shapers::HostEnd;
+pub use upon::HostSide;
 
 /// The kernel and the state directory.
 #[derive(Debug)]
@@ -72,14 +83,21 @@ impl Kernel {
         match step {
             // Taken before the plan was built, since the plan follows from them.
             Step::Leases(_) => Ok(()),
+            // Another plugin made it, a moment ago.
+            Step::Upon(_) => Ok(()),
+            Step::Localnet(step) => Self::ensure_localnet(step),
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),
             Step::Link(step) => self.ensure_link(step),
+            Step::Routed(step) => self.ensure_routed(step),
+            Step::Macvlan(step) => self.ensure_macvlan(step),
             Step::Interface(step) => self.ensure_interface(step),
             Step::Port(step) => self.ensure_port(step),
             Step::Shape(step) => self.ensure_shape(step),
             Step::Firewall(step) => self.ensure_firewall(step),
+            Step::Settings(step) => self.ensure_settings(step),
+            Step::Sources(step) => self.ensure_sources(step),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::firewall::nft::{self, Set};
+use crate::firewall::nft::{self, Element, Set};
 use crate::model::{AttachmentKey, names};
 use crate::plan::Plan;
 use crate::sys::rtnl::{self, LinkTarget};
@@ -87,7 +87,11 @@ impl Kernel {
             // A host without our tables has no elements.
             let Ok(replies) = self.nft()?.dump(&nft::dump(set)) else { continue };
             let elements = replies.iter().flat_map(|reply| nft::parse_elements(set, reply));
-            orphans.extend(elements.filter(|element| !owners.contains(&element.owner)));
+            let of_nobody = |element: &Element| {
+                // A network's elements stay when attachments go.
+                !element.owner.starts_with("network ") && !owners.contains(&element.owner)
+            };
+            orphans.extend(elements.filter(of_nobody));
         }
         self.remove_elements(&orphans)?;
         self.orphan_iptables(known)

@@ -12,9 +12,10 @@ use crate::firewall::nft::{self, Beside, Element, Set, StaticChain};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{FirewallBackend, Network};
-use crate::plan::{Firewall, Plan};
+use crate::plan::{self, Firewall, Plan, Step};
 use crate::store::{Listed, Stage};
 
+use super::chains::of_another;
 use super::firewall::refused;
 use super::{Cause, Drift, Kernel};
 
@@ -47,15 +48,27 @@ struct Damage {
 impl Ruleset {
     /// From the records of networks and of attachments that are ready.
     pub(super) fn new<'a>(networks: &[Network], plans: impl Iterator<Item = &'a Plan>) -> Self {
+        let steps = plans.flat_map(|plan| &plan.steps);
+        let firewalls: Vec<Firewall> = steps
+            .filter_map(|step| match step {
+                Step::Firewall(firewall) => Some((**firewall).clone()),
+                _ => None,
+            })
+            .collect();
         let of = |backend| {
             let ours = networks.iter().filter(move |network| network.backend == backend);
-            ours.filter_map(|network| serde_json::from_value(network.rules.clone()).ok()).collect()
+            let mut all: Vec<NetworkRules> = ours.filter_map(plan::written).collect();
+            // A plugin of a list may have asked for another backend than the one before it: what its attachments
+            // have there needs the network's rules as well.
+            for firewall in firewalls.iter().filter(|firewall| firewall.backend == backend) {
+                if !all.iter().any(|known| known.network == firewall.network.network) {
+                    all.push(firewall.network.clone());
+                }
+            }
+            all
         };
-        Self {
-            networks: of(FirewallBackend::Nftables),
-            iptables_networks: of(FirewallBackend::Iptables),
-            firewalls: plans.filter_map(|plan| plan.firewall().cloned()).collect(),
-        }
+        let (networks, iptables_networks) = (of(FirewallBackend::Nftables), of(FirewallBackend::Iptables));
+        Self { networks, iptables_networks, firewalls }
     }
 
     /// The attachments of the iptables backend.
@@ -97,7 +110,7 @@ impl Kernel {
 
     /// Says how nf_tables differs from what the records want, and with `repair` mends it, in one transaction.
     pub(super) fn mend_nftables(&mut self, wanted: &Ruleset, repair: bool) -> Result<Vec<Drift>, Cause> {
-        let mut said = Vec::new();
+        let (mut said, mut exists) = (Vec::new(), None);
         for _ in 0..TRIES {
             let damage = self.nftables_damage(wanted)?;
             for drift in damage.drifts {
@@ -116,12 +129,20 @@ impl Kernel {
                     return Ok(said);
                 }
                 // Somebody else was there between the look and the transaction.
-                Err(error) if matches!(error.errno, Errno::EEXIST | Errno::ENOENT | Errno::EBUSY) => {}
+                Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EBUSY) => {}
+                Err(error) if error.errno == Errno::EEXIST => exists = Some(error),
+                Err(error) if matches!(error.errno, Errno::EPERM | Errno::EOPNOTSUPP | Errno::EINVAL) => {
+                    return Err(of_another(&error));
+                }
                 Err(error) => return Err(refused("put the ruleset back", &error)),
             }
         }
-        Err(Cause::Firewall(
-            "nf_tables: somebody else changes the tables of linkspan at the same time".to_owned(),
+        Err(exists.map_or_else(
+            || {
+                let text = "nf_tables: somebody else changes the tables of linkspan at the same time";
+                Cause::Firewall(text.to_owned())
+            },
+            |error| of_another(&error),
         ))
     }
 
@@ -160,6 +181,12 @@ impl Kernel {
         Ok(damage)
     }
 
+    /// How many rules a chain of ours has; none where it is not there.
+    pub(super) fn rules_in(&mut self, family: u8, chain: &str) -> Result<usize, Cause> {
+        let replies = self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, chain))?;
+        Ok(replies.iter().filter(|reply| nft::is_rule(reply)).count())
+    }
+
     /// The chains of a family that have lost rules, or are gone. A table or chain that drops or sleeps is told of, and
     /// set right with the others.
     fn damaged_chains<'a>(
@@ -193,7 +220,13 @@ impl Kernel {
         for &chain in wanted {
             let object = format!(
                 "nf_tables chain {}",
-                nft::Chain { family, table: nft::TABLE.to_owned(), name: chain.name.clone(), base: None }
+                nft::Chain {
+                    family,
+                    table: nft::TABLE.to_owned(),
+                    name: chain.name.clone(),
+                    uses: 0,
+                    base: None
+                }
             );
             match found.iter().find(|found| found.table == nft::TABLE && found.name == chain.name) {
                 None => {
@@ -209,8 +242,7 @@ impl Kernel {
             if chain.rule_count() == 0 {
                 continue;
             }
-            let replies = self.nft()?.dump(&nft::dump_rules(family, nft::TABLE, &chain.name))?;
-            let count = replies.iter().filter(|reply| nft::is_rule(reply)).count();
+            let count = self.rules_in(family, &chain.name)?;
             // An administrator may have added rules of their own; fewer than ours are ours gone.
             if count < chain.rule_count() {
                 drifts.push(Drift::new(

@@ -17,7 +17,9 @@ impl Kernel {
             self.host()?.transact(&[rtnl::set_tbf(host, in_bytes(rate))])?;
         }
         let Some(rate) = step.shaping.egress else { return Ok(()) };
-        let create = rtnl::create_ifb(&step.ifb_name, Some(names::LINK_GROUP), step.mtu);
+        // A device with a name of the reference's has no mark of ours: that nothing is sent to it tells an orphan.
+        let group = step.ifb_name.starts_with(names::LINK_PREFIX).then_some(names::LINK_GROUP);
+        let create = rtnl::create_ifb(&step.ifb_name, group, step.mtu, step.ifb_mac);
         self.host()?.transact(&[create.tolerating(Errno::EEXIST)])?;
         let ifb = self.index_on_host(&step.ifb_name)?;
         let redirected = rtnl::redirects(self.host()?, host)?.iter().any(|found| found.to == ifb);
@@ -29,7 +31,7 @@ impl Kernel {
         Ok(self.host()?.transact(&messages)?)
     }
 
-    fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
+    pub(super) fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
         match rtnl::link_by_name(self.host()?, name)? {
             Some(link) => Ok(link.index),
             None => Err(SysError::refused("find the interface", name, Errno::ENODEV).into()),

@@ -2,7 +2,7 @@
 
 use super::runtime::Runtime;
 use crate::cni::config::{BridgeKeys, VlanTrunk};
-use crate::cni::defaults::Defaults;
+use crate::cni::defaults::{Defaults, LinkKind};
 use crate::cni::environment::interface_name_fault;
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
@@ -26,7 +26,9 @@ pub(super) fn read(
     (keys.is_gateway, keys.is_default_gateway) = read_gateway(fields, defaults)?;
     keys.ip_masq = fields.boolean("ipMasq")?.unwrap_or(defaults.ip_masq);
     (keys.hairpin, keys.promisc) = read_loops(fields, defaults)?;
-    keys.mtu = read_mtu(fields, runtime)?;
+    // `args.cni` is the reference `tuning`'s.
+    let arguments = if defaults.reads.tuning { runtime.args.as_ref() } else { None };
+    keys.mtu = read_mtu(fields, arguments)?;
     keys.vlan = fields.number("vlan", 0..=VLAN_MAX)?.filter(|vlan| *vlan != 0);
     keys.vlan_trunk = read_trunk(fields)?;
     if keys.vlan.is_some() && !keys.vlan_trunk.is_empty() {
@@ -41,6 +43,16 @@ pub(super) fn read(
     keys.enable_dad = flag("enabledad")?;
     keys.disable_container_interface = flag("disableContainerInterface")?;
     keys.port_isolation = flag("portIsolation")?;
+    Ok(keys)
+}
+
+/// What `ptp` and `macvlan` have of these keys.
+pub(super) fn read_endpoint(fields: &Fields<'_>, defaults: &Defaults) -> Result<BridgeKeys, Error> {
+    let mut keys = defaults.bridge_keys();
+    keys.mtu = read_mtu(fields, None)?;
+    if defaults.link == LinkKind::Ptp {
+        keys.ip_masq = fields.boolean("ipMasq")?.unwrap_or(defaults.ip_masq);
+    }
     Ok(keys)
 }
 
@@ -70,9 +82,9 @@ fn read_loops(fields: &Fields<'_>, defaults: &Defaults) -> Result<(bool, bool), 
 }
 
 /// `mtu`, or that of `args.cni`; 0 counts as absent.
-fn read_mtu(fields: &Fields<'_>, runtime: &Runtime<'_>) -> Result<Option<u32>, Error> {
+pub(super) fn read_mtu(fields: &Fields<'_>, arguments: Option<&Fields<'_>>) -> Result<Option<u32>, Error> {
     let mut mtu = None;
-    for source in [Some(fields), runtime.args.as_ref()].into_iter().flatten() {
+    for source in [Some(fields), arguments].into_iter().flatten() {
         let Some(value) = source.number::<u32>("mtu", 0..=MTU.1.into())?.filter(|mtu| *mtu != 0) else {
             continue;
         };

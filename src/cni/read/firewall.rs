@@ -1,7 +1,7 @@
 //! Keys of the reference `firewall`, and which backend carries the rules.
 
 use crate::cni::config::{Backend, FirewallKeys, PortmapKeys};
-use crate::cni::defaults::Defaults;
+use crate::cni::defaults::{Defaults, Reads};
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::IngressPolicy;
@@ -39,10 +39,20 @@ pub(super) fn chain_name(text: &str) -> Result<String, String> {
 }
 
 /// `backend` and its synonym `ipMasqBackend`, and what other keys need of it.
-pub(super) fn read_backend(fields: &Fields<'_>, portmap: &PortmapKeys) -> Result<Backend, Error> {
-    let backend = fields.parsed("backend", |word| backend_of("backend", word))?.unwrap_or_default();
-    let synonym =
-        fields.parsed("ipMasqBackend", |word| backend_of("ipMasqBackend", word))?.unwrap_or_default();
+pub(super) fn read_backend(
+    fields: &Fields<'_>,
+    portmap: &PortmapKeys,
+    reads: Reads,
+) -> Result<Backend, Error> {
+    if reads.firewall && reads != Reads::ALL {
+        return read_reference_firewall(fields);
+    }
+    let read = |key: &str, is_read: bool| {
+        let word = if is_read { fields.parsed(key, |word| backend_of(key, word))? } else { None };
+        Ok::<Backend, Error>(word.unwrap_or_default())
+    };
+    let backend = read("backend", reads.portmap)?;
+    let synonym = read("ipMasqBackend", reads.bridge)?;
     let chosen = match (backend, synonym) {
         (Backend::Auto, other) | (other, Backend::Auto) => other,
         (one, other) if one == other => one,
@@ -62,6 +72,16 @@ pub(super) fn read_backend(fields: &Fields<'_>, portmap: &PortmapKeys) -> Result
         });
     }
     Ok(Backend::Iptables)
+}
+
+/// The reference `firewall` chooses between iptables and firewalld. What it would write to either is here in the
+/// network's own ruleset, with an exception in the FORWARD chain of iptables where that drops: nothing to choose.
+fn read_reference_firewall(fields: &Fields<'_>) -> Result<Backend, Error> {
+    let backend = fields.parsed("backend", |word| match word {
+        "auto" | "iptables" | "nftables" | "firewalld" => Ok(Backend::Auto),
+        _ => Err(format!("unrecognized firewall backend {word:?}: must be iptables, firewalld or absent")),
+    })?;
+    Ok(backend.unwrap_or_default())
 }
 
 fn iptables_only(portmap: &PortmapKeys) -> Option<&'static str> {

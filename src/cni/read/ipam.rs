@@ -24,8 +24,13 @@ pub(super) fn read(
 ) -> Result<Ipam, Error> {
     let empty = serde_json::Map::new();
     let section = match fields.raw("ipam") {
+        None | Some(Value::Null) if defaults.is_ipam => {
+            let reason = "IPAM config missing 'ipam' key";
+            judge.rule(Err(fields.missing("ipam", reason)), || ())?;
+            Fields::root(&empty)
+        }
         Some(Value::Null) => return Ok(Ipam::None),
-        Some(Value::Object(section)) if section.is_empty() => return Ok(Ipam::None),
+        Some(Value::Object(section)) if section.is_empty() && !defaults.is_ipam => return Ok(Ipam::None),
         None if fields.boolean("disableContainerInterface").is_ok_and(|flag| flag == Some(true)) => {
             return Ok(Ipam::None);
         }
@@ -35,10 +40,12 @@ pub(super) fn read(
             None => Fields::root(&empty),
         },
     };
-    let kind = judge.or_default(section.text("type"))?.or(defaults.ipam);
-    match kind {
+    let written = if defaults.is_ipam { None } else { judge.or_default(section.text("type"))? };
+    match written.or(defaults.ipam) {
         None => Ok(Ipam::None),
-        Some("host-local") => read_host_local(&section, runtime, version, judge).map(Ipam::HostLocal),
+        Some("host-local") => {
+            read_host_local(&section, runtime, defaults, version, judge).map(Ipam::HostLocal)
+        }
         Some("static") => read_static(&section, runtime, version, judge),
         Some(plugin) => {
             // The type is a file name on CNI_PATH, and must not lead out of it.
@@ -57,15 +64,22 @@ pub(super) fn read(
 fn read_host_local(
     section: &Fields<'_>,
     runtime: &Runtime<'_>,
+    defaults: &Defaults,
     version: Version,
     judge: &mut Judge,
 ) -> Result<HostLocal, Error> {
-    Ok(HostLocal {
-        data_dir: judge.or_default(section.text("dataDir"))?.map(str::to_owned),
+    let host_local = HostLocal {
+        data_dir: judge.or_default(section.text("dataDir"))?.or(defaults.data_dir).map(str::to_owned),
         resolv_conf: judge.or_default(section.text("resolvConf"))?.map(str::to_owned),
         routes: judge.or_default(read_routes(section, "routes", Destination::Exact))?,
         range_sets: judge.or_default(read_sets(section, runtime, version).map(without_places))?,
-    })
+    };
+    if host_local.range_sets.is_empty() && !defaults.is_own() {
+        // Only linkspan itself chooses a subnet.
+        let missing = section.missing("ranges", "no IP ranges specified; name a subnet or ranges");
+        judge.rule(Err(missing), || ())?;
+    }
+    Ok(host_local)
 }
 
 /// The capability's ranges first, then the one that stands in `ipam` itself, then `ranges`.

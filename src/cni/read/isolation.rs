@@ -30,16 +30,18 @@ pub(super) fn read(
     keys.outbound4 = fields.parsed("outboundAddress4", outbound4)?;
     keys.outbound6 = fields.parsed("outboundAddress6", outbound6)?;
     let written = fields.parsed("isolation", isolation)?;
-    // The reference's key, where it is written, means what it means there, and all that it means there.
+    // The reference's key, where it is written, means what it means there, and all that it means there. A bridge whose
+    // gateway is somebody else's may have others than containers on it.
     let policy = fields.text("ingressPolicy")?.is_some();
-    keys.isolation = written.unwrap_or(if policy { Isolation::None } else { keys.isolation });
+    let unwalled = policy || !bridge.is_gateway;
+    keys.isolation = written.unwrap_or(if unwalled { Isolation::None } else { keys.isolation });
     refuse(policy && written.is_some(), "ingressPolicy and isolation", "both say who comes in; remove one")?;
     refuse(
         !keys.icc && fields.boolean("portIsolation")? == Some(false),
         "icc = false and portIsolation = false",
         "containers that may not talk are on isolated ports; remove portIsolation",
     )?;
-    judge_trusted(&keys, policy)?;
+    judge_trusted(&keys, policy, written.is_some())?;
     judge_outbound(fields, &keys)?;
     judge_internal(fields, &keys, portmap)?;
     refuse(
@@ -132,13 +134,17 @@ fn outbound6(text: &str) -> Result<Ipv6Addr, String> {
     }
 }
 
-fn judge_trusted(keys: &IsolationKeys, policy: bool) -> Result<(), Error> {
+fn judge_trusted(keys: &IsolationKeys, policy: bool, written: bool) -> Result<(), Error> {
     let open = keys.isolation == Isolation::None;
-    let because = if policy { "ingressPolicy" } else { "isolation = none" };
+    let because = match (policy, written) {
+        (true, _) => "ingressPolicy",
+        (_, true) => "isolation = none",
+        _ => "a network without a wall (isGateway = false)",
+    };
     refuse(
         !keys.trusted.is_empty() && open,
         &format!("trustedInterfaces and {because}"),
-        "every interface is let in then; remove one of the two",
+        "every interface is let in then; write isolation = default, or remove the key",
     )
 }
 

@@ -6,6 +6,7 @@ mod firewall;
 mod garbage;
 mod ipam;
 mod isolation;
+mod macvlan;
 mod naming;
 mod portmap;
 mod range;
@@ -16,12 +17,13 @@ mod tuning;
 use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
-use super::config::{Dns, Ipam, LogLevel, NetworkConfig};
-use super::defaults::Defaults;
+use super::config::{Bandwidth, BridgeKeys, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
+use super::defaults::{Defaults, LinkKind, Reads};
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
 use super::fields::Fields;
 use super::version::Version;
+use crate::model::Naming;
 use runtime::Runtime;
 
 pub(super) use route::{Destination, read_routes};
@@ -88,24 +90,49 @@ impl NetworkConfig {
         let raw = parse_object(bytes, "network configuration")?;
         let mut judge = Judge { strictness, warnings: Vec::new() };
         let fields = Fields::root(&raw);
-        let cni_version = read_version(&fields, environment.command)?;
+        let cni_version = read_version(&fields, environment.command, defaults.since)?;
         let name = read_name(&fields)?;
-        let arguments = judge.or_default(Arguments::parse(&environment.args))?;
-        let runtime = Runtime::read(&fields, &arguments, &mut judge)?;
-        let mut bridge = judge.rule(bridge::read(&fields, &runtime, defaults), || defaults.bridge_keys())?;
-        let ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
-        let firewall = judge.rule(firewall::read(&fields, defaults), || defaults.firewall_keys())?;
-        let portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || defaults.portmap_keys())?;
+        let reads = defaults.reads;
+        let arguments = if reads.arguments {
+            judge.or_default(Arguments::parse(&environment.args))?
+        } else {
+            Arguments::default()
+        };
+        let runtime = Runtime::read(&fields, &arguments, defaults, &mut judge)?;
+        let (mut bridge, link) = read_link(&fields, &runtime, defaults, &mut judge)?;
+        let mut ipam = Ipam::None;
+        if reads.ipam {
+            ipam = ipam::read(&fields, &runtime, defaults, cni_version, &mut judge)?;
+        }
+        let mut firewall = defaults.firewall_keys();
+        if reads.firewall {
+            firewall = judge.rule(firewall::read(&fields, defaults), || firewall)?;
+        }
+        let mut portmap = defaults.portmap_keys();
+        if reads.portmap {
+            portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
+        }
         let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
             defaults.isolation_keys()
         })?;
         isolation::imply(&isolation, &mut bridge);
-        let backend = judge.or_default(firewall::read_backend(&fields, &portmap))?;
-        let tuning = judge.or_default(tuning::read(&fields, &runtime, &environment.interface))?;
-        let bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
-        let dns = judge.or_default(read_dns(&fields, "dns"))?;
+        let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
+        let tuning = read_tuning(bytes, &fields, &runtime, environment, reads, &mut judge)?;
+        let mut bandwidth = Bandwidth::default();
+        if reads.bandwidth {
+            bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
+        }
+        let mut table = None;
+        if reads.sbr {
+            table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
+        }
+        let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let mut dns = runtime.dns.clone().unwrap_or(dns);
-        let naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?;
+        let mut naming = None;
+        if reads.names {
+            naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?
+                .map(|naming| Naming { internal: isolation.internal, ..naming });
+        }
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -114,6 +141,8 @@ impl NetworkConfig {
             cni_version,
             name,
             kind: judge.or_default(fields.text("type"))?.unwrap_or_default().to_owned(),
+            defaults: *defaults,
+            link,
             bridge,
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
@@ -125,6 +154,7 @@ impl NetworkConfig {
             isolation,
             tuning,
             bandwidth,
+            table,
             backend,
             gc_after: judge.rule(garbage::read_grace(&fields), || garbage::GRACE)?,
             log_level: judge.or_default(read_log_level(&fields))?,
@@ -135,13 +165,13 @@ impl NetworkConfig {
             warnings: Vec::new(),
             raw: Value::Null,
         };
-        let sensible = config.judge_whole(environment.command);
+        let sensible = config.judge_whole(environment.command, reads.ipam);
         judge.or_default(sensible)?;
         Ok(Self { raw: Value::Object(raw), warnings: judge.warnings, ..config })
     }
 
     /// What only the whole can show.
-    fn judge_whole(&self, command: Command) -> Result<(), Error> {
+    fn judge_whole(&self, command: Command, makes_addresses: bool) -> Result<(), Error> {
         let addresses = !matches!(self.ipam, Ipam::None);
         if self.bridge.disable_container_interface && addresses {
             return Err(Error::Conflict {
@@ -156,10 +186,10 @@ impl NetworkConfig {
                     .to_owned(),
             });
         }
-        if command != Command::Add {
+        if command != Command::Add || !makes_addresses {
             return Ok(());
         }
-        if !addresses && self.cni_version <= Version::V0_2_0 {
+        if !addresses && self.defaults.reads.bridge && self.cni_version <= Version::V0_2_0 {
             return Err(Error::NoAddress { version: self.cni_version });
         }
         if matches!(&self.ipam, Ipam::Static { addresses, .. } if addresses.is_empty()) {
@@ -195,8 +225,46 @@ pub(super) fn parse_object(bytes: &[u8], document: &str) -> Result<Map<String, V
     Err(Error::NotAnObject { document: document(), found })
 }
 
-fn read_version(fields: &Fields<'_>, command: Command) -> Result<Version, Error> {
+/// The keys of the interface that the face makes; the defaults where it makes none.
+fn read_link(
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    defaults: &Defaults,
+    judge: &mut Judge,
+) -> Result<(BridgeKeys, LinkKeys), Error> {
+    let none = || defaults.bridge_keys();
+    Ok(match defaults.link {
+        LinkKind::Bridge if !defaults.reads.bridge => (none(), LinkKeys::Bridge),
+        LinkKind::Bridge => (judge.rule(bridge::read(fields, runtime, defaults), none)?, LinkKeys::Bridge),
+        LinkKind::Ptp => (judge.rule(bridge::read_endpoint(fields, defaults), none)?, LinkKeys::Ptp),
+        LinkKind::Macvlan => (
+            judge.rule(bridge::read_endpoint(fields, defaults), none)?,
+            LinkKeys::Macvlan(judge.or_default(macvlan::read(fields))?),
+        ),
+    })
+}
+
+fn read_tuning(
+    bytes: &[u8],
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    environment: &Environment,
+    reads: Reads,
+    judge: &mut Judge,
+) -> Result<Tuning, Error> {
+    if !reads.tuning {
+        return Ok(Tuning::default());
+    }
+    // Only the text itself shows a key that is there twice.
+    let unique = fields.get("sysctl").map_or(Ok(()), |_| tuning::refuse_repeated(bytes));
+    judge.or_default(unique.and_then(|()| tuning::read(fields, runtime, &environment.interface)))
+}
+
+fn read_version(fields: &Fields<'_>, command: Command, since: Version) -> Result<Version, Error> {
     let version: Version = fields.text("cniVersion")?.unwrap_or_default().parse()?;
+    if version < since {
+        return Err(Error::VersionForFace { found: version, since });
+    }
     if version < command.since() {
         return Err(Error::VersionForCommand { command, found: version });
     }

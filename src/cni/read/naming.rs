@@ -55,8 +55,7 @@ pub(super) fn read(
     let domains =
         judge.or_default(domain(fields, dns))?.into_iter().filter(|domain| domain != network).collect();
     let upstreams = judge.or_default(upstreams(fields, dns))?;
-    let internal = judge.or_default(fields.boolean("internal"))?.unwrap_or_default();
-    Ok(Some(Naming { names: once, domains, upstreams, internal, ..Naming::default() }))
+    Ok(Some(Naming { names: once, domains, upstreams, ..Naming::default() }))
 }
 
 /// `args.cni.name` and `args.cni.aliases`.

@@ -6,6 +6,7 @@ use super::{Judge, read_dns};
 use crate::cni::Arguments;
 use crate::cni::address::parse_request;
 use crate::cni::config::{Dns, RequestedAddress};
+use crate::cni::defaults::{Defaults, MacSource, Reads};
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::MacAddress;
@@ -24,24 +25,39 @@ pub(super) struct Runtime<'a> {
     pub(super) args_ips: Vec<RequestedAddress>,
     /// Capability `ips`.
     pub(super) capability_ips: Vec<RequestedAddress>,
-    /// The strongest of the MACs, key `mac` included.
+    /// The strongest of the MACs that the face lets be asked for.
     pub(super) mac: Option<MacAddress>,
     /// Capability `dns`, where given and not empty.
     pub(super) dns: Option<Dns>,
 }
 
 impl<'a> Runtime<'a> {
-    pub(super) fn read(fields: &Fields<'a>, arguments: &Arguments, judge: &mut Judge) -> Result<Self, Error> {
+    pub(super) fn read(
+        fields: &Fields<'a>,
+        arguments: &Arguments,
+        defaults: &Defaults,
+        judge: &mut Judge,
+    ) -> Result<Self, Error> {
         let capabilities = judge.or_default(fields.object("runtimeConfig"))?;
         let args = judge.or_default(fields.object("args").and_then(|args| match args {
             Some(args) => args.object("cni"),
             None => Ok(None),
         }))?;
-        let mac = judge.or_default(strongest_mac(fields, arguments, args.as_ref(), capabilities.as_ref()))?;
+        let mac = judge.or_default(strongest_mac(
+            fields,
+            arguments,
+            args.as_ref(),
+            capabilities.as_ref(),
+            defaults.mac,
+        ))?;
+        let reads = defaults.reads;
+        let requests = |source: Option<&Fields<'_>>| read_requests(source.filter(|_| reads.ipam));
+        // No reference plugin that is a face takes DNS from a capability.
+        let with_dns = capabilities.as_ref().filter(|_| reads == Reads::ALL);
         Ok(Self {
-            args_ips: judge.or_default(read_requests(args.as_ref()))?,
-            capability_ips: judge.or_default(read_requests(capabilities.as_ref()))?,
-            dns: judge.or_default(read_capability_dns(capabilities.as_ref()))?,
+            args_ips: judge.or_default(requests(args.as_ref()))?,
+            capability_ips: judge.or_default(requests(capabilities.as_ref()))?,
+            dns: judge.or_default(read_capability_dns(with_dns))?,
             argument_ips: arguments.ips.clone(),
             argument_gateways: arguments.gateways.clone(),
             mac,
@@ -67,11 +83,21 @@ fn strongest_mac(
     arguments: &Arguments,
     args: Option<&Fields<'_>>,
     capabilities: Option<&Fields<'_>>,
+    sources: &[MacSource],
 ) -> Result<Option<MacAddress>, Error> {
-    let mut mac = fields.mac("mac")?;
-    mac = arguments.mac.or(mac);
-    for source in [args, capabilities].into_iter().flatten() {
-        mac = source.mac("mac")?.or(mac);
+    let mut mac = None;
+    for source in sources {
+        let place = match source {
+            MacSource::Arguments => {
+                mac = arguments.mac.or(mac);
+                continue;
+            }
+            MacSource::Key => Some(fields),
+            MacSource::Args => args,
+            MacSource::Capability => capabilities,
+        };
+        let Some(place) = place else { continue };
+        mac = place.mac("mac")?.or(mac);
     }
     Ok(mac)
 }

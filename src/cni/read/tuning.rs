@@ -1,19 +1,29 @@
-//! Keys of the reference `tuning`. MAC and MTU are read with the bridge's.
+//! Keys of the reference `tuning`. The MAC is read with what comes with the call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
+use super::bridge::read_mtu;
 use super::runtime::Runtime;
 use crate::cni::config::Tuning;
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 
 pub(super) fn read(fields: &Fields<'_>, runtime: &Runtime<'_>, interface: &str) -> Result<Tuning, Error> {
-    let mut tuning = Tuning::default();
+    let mut tuning = Tuning {
+        mtu: read_mtu(fields, runtime.args.as_ref())?,
+        data_dir: fields.text("dataDir")?.map(str::to_owned),
+        ..Tuning::default()
+    };
     for source in [Some(fields), runtime.args.as_ref()].into_iter().flatten() {
         tuning.promisc = source.boolean("promisc")?.unwrap_or(tuning.promisc);
         tuning.allmulti = source.boolean("allmulti")?.or(tuning.allmulti);
         tuning.tx_queue_len = source.number("txQLen", 0..=u32::MAX.into())?.or(tuning.tx_queue_len);
         tuning.sysctl.extend(read_sysctl(source, interface)?);
+        let keys = source.object("sysctl")?.into_iter().flat_map(|entries| entries.entries());
+        tuning.sysctl_keys.extend(keys.map(|(key, _)| key.clone()));
     }
     Ok(tuning)
 }
@@ -59,4 +69,70 @@ fn sysctl_path(key: &str, interface: &str) -> Result<String, String> {
         return Err("must be a plain path: no empty part, '.' or '..'".to_owned());
     }
     Ok(segments.join("/"))
+}
+
+/// Refuses a `sysctl` that names a key twice: JSON leaves open which of the two would count.
+///
+/// # Errors
+/// [`Error::Conflict`] with the key.
+pub(super) fn refuse_repeated(document: &[u8]) -> Result<(), Error> {
+    // A document that is not well formed, or of other types than these, has been refused for that already.
+    match serde_json::from_slice::<Repeated>(document) {
+        Ok(Repeated(Some(key))) => Err(Error::Conflict {
+            keys: format!("two keys '{key}' of sysctl"),
+            reason: "duplicated sysctl keys are not allowed; remove one of the two".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The first key that the object `sysctl` of an object has twice.
+struct Repeated(Option<String>);
+
+impl<'de> Deserialize<'de> for Repeated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Search { inside: false })
+    }
+}
+
+/// Walks an object: the document, or `inside` it the object `sysctl`.
+struct Search {
+    inside: bool,
+}
+
+impl<'de> Visitor<'de> for Search {
+    type Value = Repeated;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Repeated, A::Error> {
+        let mut seen = BTreeSet::new();
+        let mut repeated = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if self.inside {
+                map.next_value::<IgnoredAny>()?;
+                if !seen.insert(key.clone()) {
+                    repeated.get_or_insert(key);
+                }
+            } else if key.eq_ignore_ascii_case("sysctl") {
+                let found = map.next_value::<Sysctl>()?;
+                repeated = repeated.or(found.0);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Repeated(repeated))
+    }
+}
+
+/// The object `sysctl`.
+struct Sysctl(Option<String>);
+
+impl<'de> Deserialize<'de> for Sysctl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let found = deserializer.deserialize_map(Search { inside: true }).map_err(D::Error::custom)?;
+        Ok(Self(found.0))
+    }
 }

@@ -7,7 +7,7 @@ use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::{AttachmentKey, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, network_chain, open_chain};
+use super::shared::{POST, PUBLISH, entries, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,10 +70,15 @@ fn published(network: &NetworkRules, chain: &str, publication: &Publication) -> 
     let port = format!("-p {protocol} -m {protocol} --dport {ports}");
     let mut rules = Vec::new();
     if let Some(mark) = &network.mark_chain {
+        let inside = if network.bridge.is_empty() {
+            format!("-s {} ", whole(publication.target.ip()))
+        } else {
+            format!("-i {} ", network.bridge)
+        };
         let sources = match (network.masquerade_all, network.hairpin, host.is_ipv4()) {
             (true, _, _) => vec![String::new()],
-            (false, true, true) => vec![format!("-i {} ", network.bridge), "-s 127.0.0.1/32 ".to_owned()],
-            (false, true, false) => vec![format!("-i {} ", network.bridge)],
+            (false, true, true) => vec![inside, "-s 127.0.0.1/32 ".to_owned()],
+            (false, true, false) => vec![inside],
             (false, false, _) => Vec::new(),
         };
         for source in sources {
@@ -113,12 +118,19 @@ fn both(render: impl Fn(Family) -> Option<String>) -> Restore {
 
 /// Adds an attachment. It must not be there: shared chains would jump to it twice.
 ///
-/// The restore fails as a whole where the shared chains or the network's are missing: then [`super::rebuild`] with
-/// this attachment among the others.
+/// The restore fails where the shared chains, the network's or the jumps to them are missing, before it has changed
+/// anything: then [`super::rebuild`] with this attachment among the others.
 pub fn attach(network: &NetworkRules, attachment: &AttachmentRules) -> Restore {
     both(|family| {
         let (shared, own) = rules(family, network, attachment);
+        if own.is_empty() && shared.is_empty() {
+            return None;
+        }
         let mut text = Text::default();
+        // Each table is a transaction of its own: table nat, the only one to change, goes last.
+        let (nat, others): (Vec<_>, Vec<_>) =
+            entries(family).into_iter().map(|(rule, _)| rule).partition(|rule| rule.table == "nat");
+        others.iter().chain(&nat).for_each(|rule| text.line(rule.table, rule.line("-C")));
         if !own.is_empty() {
             text.empty("nat", &chain(&attachment.owner));
         }

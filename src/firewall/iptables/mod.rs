@@ -11,14 +11,16 @@
 //! | CHECK | [`checks`] | drift |
 //! | GC, reconcile | [`rebuild`] from all records | |
 //!
-//! A failed restore of one table changes nothing of that table, and ADD and DEL touch table nat alone, but for the open
-//! ports of a routed network, in filter: what fails there is made whole by the next line of the table above.
+//! A failed restore of one table changes nothing of that table, and ADD and DEL change table nat alone, but for the open
+//! ports of a routed network, in filter: what fails there is made whole by the next line of the table above. An ADD's
+//! text asks (`-C`) for the jumps out of the built-in chains, so that it fails where somebody has removed one.
 //!
 //! What is masqueraded follows from `--ctstate DNAT`, so no mark is set and `markMasqBit` has no effect; with
 //! `externalSetMarkChain` what would be masqueraded is sent through that chain instead, which must exist.
 
 mod admission;
 mod attachment;
+mod legacy;
 mod rule;
 mod saved;
 mod shared;
@@ -26,8 +28,10 @@ mod whole;
 
 pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
+pub use legacy::LegacyFilter;
 pub use rule::Family;
-pub use saved::Saved;
+pub(in crate::firewall) use rule::Text;
+pub use saved::{Saved, SavedRule};
 pub use whole::{base_checks, checks, detach_from, missing, rebuild, remove_all};
 
 /// Whether a chain's name says that it is ours.

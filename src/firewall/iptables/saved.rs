@@ -78,7 +78,7 @@ impl Saved {
 
 /// A rule as it was printed.
 #[derive(Debug)]
-pub(crate) struct SavedRule<'a> {
+pub struct SavedRule<'a> {
     pub(crate) table: &'a str,
     pub(crate) line: &'a str,
     words: Vec<String>,

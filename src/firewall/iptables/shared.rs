@@ -106,12 +106,17 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     let mut all = Vec::new();
     // Where an administrator's chain sets the mark, his rules masquerade by it.
     let own_masquerade = rules.mark_chain.is_none();
-    let published = format!("-o {bridge} -m conntrack --ctstate DNAT -j MASQUERADE");
+    let out = if bridge.is_empty() { String::new() } else { format!("-o {bridge} ") };
+    let published = format!("{out}-m conntrack --ctstate DNAT -j MASQUERADE");
     if rules.hairpin && own_masquerade {
         all.push(nat(published.clone()));
     }
-    all.push(nat(format!("-o {bridge} -j RETURN")));
+    if !bridge.is_empty() {
+        all.push(nat(format!("-o {bridge} -j RETURN")));
+    }
     if rules.masquerade {
+        let of_family = rules.inside.iter().filter(|subnet| subnet.is_ipv4() == (family == Family::V4));
+        all.extend(of_family.map(|subnet| nat(format!("-d {subnet} -j RETURN"))));
         let kept: &[&str] = match family {
             Family::V4 => &["224.0.0.0/4", "255.255.255.255/32"],
             Family::V6 => &["ff00::/8", "fe80::/10"],
@@ -126,8 +131,12 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
             None => "-j MASQUERADE".to_owned(),
         }));
     }
-    if rules.masquerade_all && own_masquerade {
+    // Without a bridge nothing tells the network's published ports from another's.
+    if rules.masquerade_all && own_masquerade && !bridge.is_empty() {
         all.push(Rule::new("nat", POST, &published).owned(&owner));
+    }
+    if bridge.is_empty() {
+        return all;
     }
     if rules.ingress != IngressPolicy::Open {
         all.push(filter(format!("-j {WALL}")));

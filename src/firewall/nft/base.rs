@@ -21,44 +21,77 @@ const PUBLISH: &str = "publish";
 const SHIFTED: &str = "shifted";
 
 /// The chain without rules whose name says which rules the table has: another release's are written anew.
-pub(super) const LAYOUT: &str = "layout-3";
+pub(super) const LAYOUT: &str = "layout-2";
 
 /// What happens between containers of a network that keeps them apart.
 const APART: &str = "apart";
+
+/// Type, hook and priority of a base chain.
+type Place = (&'static str, u32, i32);
+
+/// The chains of table `inet linkspan`, those of networks and administrators aside, in the order in which they are
+/// made; `None` for those that others jump to.
+const CHAINS: [(&str, Option<Place>); 10] = [
+    ("localnet", Some(("filter", hook::PREROUTING, -300))),
+    (SHIFTED, None),
+    (PUBLISH, None),
+    ("prerouting", Some(("nat", hook::PREROUTING, -100))),
+    ("output", Some(("nat", hook::OUTPUT, -100))),
+    ("postrouting", Some(("nat", hook::POSTROUTING, 100))),
+    (ADMIN, None),
+    (APART, None),
+    (LAYOUT, None),
+    ("forward", Some(("filter", hook::FORWARD, 0))),
+];
 
 /// Everything that a host needs before its first network: the table `inet linkspan` with sets, base chains and the
 /// administrator's chain.
 ///
 /// The table is made with `NLM_F_EXCL`, so that of two writers one gets `EEXIST` and nothing is doubled.
 pub fn base(admin_chain: &str) -> Vec<NftMessage> {
-    let mut messages = vec![new_table(INET)];
-    messages.extend(sets());
-    messages.extend(chains());
+    let mut messages = base_objects(CREATE | EXCL);
     messages.extend(admin(admin_chain));
-    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
+    for (chain, statements) in rules() {
+        messages.push(statements.append(INET, chain));
+    }
     messages
 }
 
 /// The table, its sets and its chains where they are missing; what is there stays, rules and elements and all, but a
 /// chain's policy and the table's flags are set.
 pub(super) fn foundation() -> Vec<NftMessage> {
-    let mut messages = vec![kept_table(INET)];
-    messages.extend(sets());
-    messages.extend(chains());
+    base_objects(CREATE)
+}
+
+/// Table, sets and chains, empty.
+fn base_objects(table_flags: u16) -> Vec<NftMessage> {
+    let mut messages = vec![new_table(INET, table_flags)];
+    messages.extend((1..).zip(Set::INET).map(|(id, set)| set.create(id)));
+    messages.extend(CHAINS.map(|(name, place)| match place {
+        Some((kind, hook, priority)) => base_chain(INET, name, kind, hook, priority),
+        None => plain_chain(INET, name, CREATE),
+    }));
     messages
 }
 
-/// The same for a table that an earlier release made: its elements, networks and administrators' chains stay. It
-/// deletes, as [`super::network_replacing`] does.
-pub fn base_replacing() -> Vec<NftMessage> {
-    let mut messages: Vec<NftMessage> = sets().chain(chains()).collect();
-    messages.extend(
-        rule_counts()
-            .into_iter()
-            .filter(|(chain, _)| *chain != ADMIN)
-            .map(|(chain, _)| flush_chain(INET, chain)),
-    );
-    messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(INET, chain)));
+/// The same for a table that is there and not whole: somebody made it in advance, emptied or deleted chains, or an
+/// earlier release made it. Elements, networks and administrators' chains stay.
+///
+/// What is missing is made; of the chains only those in `short` are emptied and written again, the one of jumps to
+/// administrators' chains with a jump to each of `admin_chains`. Their own chains are made where they are missing.
+/// `EEXIST`, `EOPNOTSUPP` and the like say that something of the same name is of another kind.
+pub fn base_mended(admin_chains: &[&str], short: &[String]) -> Vec<NftMessage> {
+    let mut messages = base_objects(CREATE);
+    messages.extend(admin_chains.iter().map(|chain| plain_chain(INET, chain, CREATE)));
+    // What fills the chain of shifted ranges comes and goes with them: see `shift_base`.
+    for chain in short.iter().filter(|chain| *chain != SHIFTED) {
+        messages.push(flush_chain(INET, chain));
+        let own = rules().into_iter().filter(|(name, _)| name == chain);
+        messages.extend(own.map(|(_, statements)| statements.append(INET, chain)));
+        if chain == ADMIN {
+            messages.extend(admin_chains.iter().map(|chain| jump_to_admin(chain)));
+        }
+    }
     messages
 }
 
@@ -68,40 +101,47 @@ pub fn probe_layout(family: u8) -> NftMessage {
     about_chain(family, TABLE, name, msg::GETCHAIN, 0)
 }
 
-fn sets() -> impl Iterator<Item = NftMessage> {
-    (1..).zip(Set::INET).map(|(id, set)| set.create(id))
+/// The questions that tell whether the chains of [`base`] are as it made them, for [`short_chains`].
+pub fn base_chains() -> Vec<NftMessage> {
+    uses().iter().map(|(chain, _)| chain_policy(INET, TABLE, chain)).collect()
 }
 
-fn chains() -> Vec<NftMessage> {
-    vec![
-        base_chain(INET, "localnet", "filter", hook::PREROUTING, -300),
-        plain_chain(INET, SHIFTED, CREATE),
-        plain_chain(INET, PUBLISH, CREATE),
-        base_chain(INET, "prerouting", "nat", hook::PREROUTING, -100),
-        base_chain(INET, "output", "nat", hook::OUTPUT, -100),
-        base_chain(INET, "postrouting", "nat", hook::POSTROUTING, 100),
-        plain_chain(INET, ADMIN, CREATE),
-        plain_chain(INET, APART, CREATE),
-        plain_chain(INET, LAYOUT, CREATE),
-        base_chain(INET, "forward", "filter", hook::FORWARD, 0),
-    ]
+/// Reads the answers to [`base_chains`]: the chains that are missing, or that have lost rules or jumps to them; all of
+/// them where another release wrote them. What administrators add to a chain does no harm. The kernel counts both
+/// together.
+pub fn short_chains<T: AsRef<[u8]>>(replies: &[Option<T>]) -> Vec<String> {
+    let other_release =
+        uses().iter().zip(replies).any(|((chain, _), reply)| *chain == LAYOUT && reply.is_none());
+    let found = replies.iter().map(|reply| {
+        reply
+            .as_ref()
+            .and_then(|reply| super::parse_chain(INET, reply.as_ref()))
+            .map_or(0, |chain| chain.uses)
+    });
+    let short = uses()
+        .into_iter()
+        .zip(found)
+        .filter(|((_, expected), found)| found < expected || other_release && *expected > 0);
+    short.map(|((chain, _), _)| chain.to_owned()).collect()
 }
 
-/// The base chains and how many rules each has when nobody has touched it.
-pub fn rule_counts() -> Vec<(&'static str, usize)> {
-    count(&rules())
-}
-
-/// How many rules each chain has.
-pub(crate) fn count(rules: &[(&'static str, Statements)]) -> Vec<(&'static str, usize)> {
-    let mut counts: Vec<(&'static str, usize)> = Vec::new();
-    for (chain, _) in rules {
-        match counts.iter_mut().find(|(name, _)| name == chain) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((chain, 1)),
+/// The chains of [`base`] with what the kernel counts of each: its rules and the rules that lead to it.
+fn uses() -> Vec<(&'static str, u32)> {
+    let mut uses = CHAINS.map(|(name, _)| (name, 0)).to_vec();
+    let mut count = |chain: &str| {
+        if let Some((_, uses)) = uses.iter_mut().find(|(name, _)| *name == chain) {
+            *uses += 1;
+        }
+    };
+    for (chain, statements) in rules() {
+        count(chain);
+        if let Some(target) = statements.leads_to() {
+            count(target);
         }
     }
-    counts
+    // A jump to one administrator's chain at least.
+    count(ADMIN);
+    uses
 }
 
 /// The rules of the base chains, in order.
@@ -153,11 +193,15 @@ pub(super) fn rules() -> Vec<(&'static str, Statements)> {
 ///
 /// To be sent as a transaction of its own: `EEXIST` says that the chain is there, and its jump with it.
 pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
-    vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump_to(admin_chain).append(INET, ADMIN)]
+    vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump_to_admin(admin_chain)]
 }
 
 pub(super) fn jump_to(chain: &str) -> Statements {
     Statements::new().then(&Verdict::Jump(chain.to_owned()))
+}
+
+fn jump_to_admin(admin_chain: &str) -> NftMessage {
+    jump_to(admin_chain).append(INET, ADMIN)
 }
 
 /// The maps of ranges whose ports have other numbers in the container, and their rules, which `nft` cannot show: only
@@ -232,14 +276,26 @@ pub fn dump_rules(family: u8, table: &str, name: &str) -> NftMessage {
 
 /// Deletes all rules of a chain of ours.
 pub(crate) fn flush_chain(family: u8, name: &str) -> NftMessage {
-    flush_of(family, TABLE, name)
+    flush_chain_of(family, TABLE, name)
 }
 
-/// The same of a table of another name.
-pub(super) fn flush_of(family: u8, table: &str, name: &str) -> NftMessage {
+/// Deletes all rules of any chain.
+pub(in crate::firewall) fn flush_chain_of(family: u8, table: &str, name: &str) -> NftMessage {
     let mut attributes = Attributes::new();
     attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name);
     NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// Deletes one rule of any chain by the kernel's number for it. `ENOENT` where it is gone.
+pub(in crate::firewall) fn remove_rule(family: u8, table: &str, name: &str, handle: u64) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(rule::TABLE, table).put_str(rule::CHAIN, name).put_be64(rule::HANDLE, handle);
+    NftMessage { kind: msg::DELRULE, family, flags: 0, attributes: attributes.into_bytes() }
+}
+
+/// Deletes any chain, which must be empty and not jumped to.
+pub(in crate::firewall) fn remove_chain(family: u8, table: &str, name: &str) -> NftMessage {
+    about_chain(family, table, name, msg::DELCHAIN, 0)
 }
 
 /// Makes a chain of ours that others jump to.
@@ -254,13 +310,9 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
-pub(crate) fn new_table(family: u8) -> NftMessage {
-    about_table(family, msg::NEWTABLE, CREATE | EXCL)
-}
-
-/// The table as it is, or as a new one; it is switched on.
-pub(super) fn kept_table(family: u8) -> NftMessage {
-    about_table(family, msg::NEWTABLE, CREATE)
+/// A new table, or, without `NLM_F_EXCL`, the one that is there, switched on.
+pub(crate) fn new_table(family: u8, flags: u16) -> NftMessage {
+    about_table(family, msg::NEWTABLE, flags)
 }
 
 fn about_table(family: u8, kind: u8, flags: u16) -> NftMessage {

@@ -151,7 +151,9 @@ impl fmt::Display for Element {
                 let super::set::Leads::To(fields) = self.set.leads() else { return Ok(()) };
                 match key::words(fields, value).as_slice() {
                     [address, port] => write!(f, " -> {}", key::endpoint(address, port)),
-                    [address, from, to] => write!(f, " -> {address} shifted into {from}-{to}"),
+                    [address, from, to] => {
+                        write!(f, " -> {address} shifted into {from}-{to}")
+                    }
                     words => write!(f, " -> {}", words.join(" . ")),
                 }
             }
@@ -214,6 +216,13 @@ pub fn get(element: &Element) -> NftMessage {
 /// Asks for all elements of a set; [`super::parse_elements`] reads each reply.
 pub fn dump(set: Set) -> NftMessage {
     message(set, msg::GETSETELEM, DUMP, &[])
+}
+
+/// Asks for all elements of somebody else's set; [`super::parse_foreign_elements`] reads each reply.
+pub fn dump_foreign(family: u8, table: &str, set: &str) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(element::TABLE, table).put_str(element::SET, set);
+    NftMessage { kind: msg::GETSETELEM, family, flags: DUMP, attributes: attributes.into_bytes() }
 }
 
 /// As few messages as will hold the elements, neighbours of one set together.

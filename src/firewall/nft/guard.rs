@@ -6,11 +6,11 @@
 
 use crate::model::nft::NftMessage;
 
-use super::base::{base_chain, flush_chain, kept_table, new_table, plain_chain};
+use super::base::{base_chain, flush_chain, new_table, plain_chain};
 use super::expression::{Header, Verdict};
 use super::set::Set;
 use super::statement::Statements;
-use super::uapi::{BRIDGE, CREATE, hook};
+use super::uapi::{BRIDGE, CREATE, EXCL, hook};
 
 const PREROUTING: &str = "prerouting";
 const PINNED: &str = "pinned";
@@ -40,7 +40,7 @@ const ND_TARGET: (Header, u32, u32) = (Header::Transport, 8, 16);
 
 /// The table as no host has it yet. Made with `NLM_F_EXCL`, as [`super::base`] is.
 pub fn guard_base() -> Vec<NftMessage> {
-    let mut messages = vec![new_table(BRIDGE)];
+    let mut messages = vec![new_table(BRIDGE, CREATE | EXCL)];
     messages.extend(sets());
     messages.extend(chains());
     messages.extend(rules().into_iter().map(|(chain, statements)| statements.append(BRIDGE, chain)));
@@ -49,7 +49,7 @@ pub fn guard_base() -> Vec<NftMessage> {
 
 /// The table, its sets and its chains where they are missing, as [`super::base`]'s.
 pub(super) fn foundation() -> Vec<NftMessage> {
-    let mut messages = vec![kept_table(BRIDGE)];
+    let mut messages = vec![new_table(BRIDGE, CREATE)];
     messages.extend(sets());
     messages.extend(chains());
     messages
@@ -78,7 +78,9 @@ fn chains() -> Vec<NftMessage> {
 
 /// The table's chains and how many rules each has when nobody has touched it.
 pub fn guard_rule_counts() -> Vec<(&'static str, usize)> {
-    super::base::count(&rules())
+    let rules = rules();
+    let count = |name: &str| rules.iter().filter(|(chain, _)| *chain == name).count();
+    [PREROUTING, PINNED, PINNED_ARP, PINNED_IP, PINNED_IP6].map(|name| (name, count(name))).to_vec()
 }
 
 pub(super) fn rules() -> Vec<(&'static str, Statements)> {

@@ -12,7 +12,7 @@
 use crate::model::attributes::{Attributes, NESTED};
 use crate::model::nft::NftMessage;
 
-use super::base::{about_chain, flush_of};
+use super::base::{about_chain, flush_chain_of};
 use super::statement::Statements;
 use super::uapi::{CREATE, INET, chain, hook, msg, rule, table};
 
@@ -43,7 +43,7 @@ pub fn keeper() -> [Vec<NftMessage>; 2] {
     Statements::new().established().put(&mut known, rule::EXPRESSIONS | NESTED);
     let known =
         NftMessage { kind: msg::NEWRULE, family: INET, flags: CREATE, attributes: known.into_bytes() };
-    let emptied = flush_of(INET, KEEPER, UNUSED);
+    let emptied = flush_chain_of(INET, KEEPER, UNUSED);
     [vec![new_table], vec![nat, unused, emptied, known]]
 }
 

@@ -1,5 +1,7 @@
 //! What is written once for a network: its chain, and its bridge's place in the shared sets.
 
+use ipnetwork::IpNetwork;
+
 use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::nft::NftMessage;
 use std::net::IpAddr;
@@ -65,13 +67,18 @@ pub(super) fn chains(rules: &NetworkRules) -> Vec<(String, Vec<Statements>)> {
 
 fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
     let back = |statements: Statements| statements.then(&Verdict::Return);
+    let has_bridge = !rules.bridge.is_empty();
     let mut chain = Vec::with_capacity(7);
     if rules.hairpin {
         // Without it a container would answer its neighbour directly, from an address that the neighbour never asked.
-        chain.push(Statements::new().to(&rules.bridge).published().masquerade());
+        let out = if has_bridge { Statements::new().to(&rules.bridge) } else { Statements::new() };
+        chain.push(out.published().masquerade());
     }
-    chain.push(back(Statements::new().to(&rules.bridge)));
+    if has_bridge {
+        chain.push(back(Statements::new().to(&rules.bridge)));
+    }
     if rules.masquerade {
+        chain.extend(rules.inside.iter().map(|subnet| back(to_subnet(*subnet))));
         let link_local = [&[0xfe, 0x80][..], &[0; 14]].concat();
         let ten_bits = [&[0xff, 0xc0][..], &[0; 14]].concat();
         chain.extend([
@@ -87,11 +94,27 @@ fn chain_rules(rules: &NetworkRules) -> Vec<Statements> {
     chain
 }
 
+fn to_subnet(subnet: IpNetwork) -> Statements {
+    match subnet {
+        IpNetwork::V4(v4) => Statements::new().destination4(v4.network().octets(), Some(v4.mask().octets())),
+        IpNetwork::V6(v6) => {
+            Statements::new().destination6(&v6.network().octets(), Some(&v6.mask().octets()))
+        }
+    }
+}
+
 /// The bridge's elements of the shared sets. They stay when attachments go, and networks on one bridge share them.
 pub fn network_elements(rules: &NetworkRules) -> Vec<Element> {
-    let owner = format!("network {}", rules.network);
-    let bridge = interface_key(&rules.bridge);
-    let element = |set: Set, key: &[u8]| Element::new(set, key.to_vec(), Leads::Nowhere, &owner);
+    if rules.bridge.is_empty() {
+        return Vec::new();
+    }
+    interface_elements(rules, &rules.bridge, &format!("network {}", rules.network))
+}
+
+/// The elements of a bridge, or of the host interface of one attachment.
+fn interface_elements(rules: &NetworkRules, interface: &str, owner: &str) -> Vec<Element> {
+    let bridge = interface_key(interface);
+    let element = |set: Set, key: &[u8]| Element::new(set, key.to_vec(), Leads::Nowhere, owner);
     let pair = [bridge, bridge].concat();
     let mut elements = vec![element(Set::Bridges, &bridge)];
     if rules.knows_siblings() {
@@ -109,7 +132,7 @@ pub fn network_elements(rules: &NetworkRules) -> Vec<Element> {
     }
     if rules.isolation.is_walled() {
         let wall = Leads::Goto(wall::chain(&rules.bridge));
-        elements.push(Element::new(Set::Walls, bridge.to_vec(), wall, &owner));
+        elements.push(Element::new(Set::Walls, bridge.to_vec(), wall, owner));
     }
     if rules.masquerade_all {
         elements.push(element(Set::MasqueradeAll, &bridge));
@@ -142,6 +165,14 @@ pub fn attachment_elements(network: &NetworkRules, attachment: &AttachmentRules)
             let (set, key) = key::egress(*address);
             elements.push(Element::new(set, key, Leads::Goto(chain.clone()), &owner));
         }
+    }
+    if network.bridge.is_empty() && (attachment.walls || attachment.masqueraded) {
+        let own = |element: &Element| match element.set {
+            Set::MasqueradeAll => attachment.masqueraded,
+            _ => attachment.walls,
+        };
+        elements
+            .extend(interface_elements(network, &attachment.host_interface, &owner).into_iter().filter(own));
     }
     if let Some(mac) = attachment.only_mac {
         let interface = interface_key(&attachment.host_interface);

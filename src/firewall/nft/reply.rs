@@ -18,6 +18,8 @@ pub struct Chain {
     pub table: String,
     /// Its name.
     pub name: String,
+    /// Its rules and what leads to it, counted together.
+    pub uses: u32,
     /// How it is hooked; `None` for a chain that is jumped to.
     pub base: Option<BaseChain>,
 }
@@ -36,21 +38,26 @@ pub struct BaseChain {
 }
 
 impl Chain {
-    /// Whether it is somebody else's and drops what is forwarded unless it says otherwise. No verdict of our own
-    /// chains can save a packet from it.
-    ///
-    /// A chain that accepts at its end but whose last rule drops is not seen so.
-    pub fn drops_forwarded(&self) -> bool {
+    /// Whether it is somebody else's and sees what is forwarded. No verdict of our own chains can save a packet from it.
+    pub fn sees_forwarded(&self) -> bool {
         self.table != TABLE
             && super::ROUTED_FAMILIES.contains(&self.family)
-            && self.base.as_ref().is_some_and(|base| base.hook == hook::FORWARD && base.drops)
+            && self.base.as_ref().is_some_and(|base| base.hook == hook::FORWARD)
     }
-}
 
-/// `ip filter FORWARD`, as `nft` names it.
-impl fmt::Display for Chain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
+    /// Whether it does so, and drops unless one of its rules says otherwise.
+    pub fn drops_forwarded(&self) -> bool {
+        self.sees_forwarded() && self.base.as_ref().is_some_and(|base| base.drops)
+    }
+
+    /// Whether it is the FORWARD chain of iptables over nf_tables.
+    pub fn is_iptables_forward(&self) -> bool {
+        matches!(self.family, IPV4 | IPV6) && self.table == "filter" && self.name == "FORWARD"
+    }
+
+    /// Its family, as `nft` names it.
+    pub fn family_word(&self) -> &'static str {
+        match self.family {
             INET => "inet",
             IPV4 => "ip",
             IPV6 => "ip6",
@@ -58,8 +65,14 @@ impl fmt::Display for Chain {
             3 => "arp",
             5 => "netdev",
             _ => "?",
-        };
-        write!(f, "{family} {} {}", self.table, self.name)
+        }
+    }
+}
+
+/// `ip filter FORWARD`, as `nft` names it.
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family_word(), self.table, self.name)
     }
 }
 
@@ -78,6 +91,7 @@ pub fn parse_chain(family: u8, attributes: &[u8]) -> Option<Chain> {
         family,
         table: text(find(attributes, chain::TABLE)?),
         name: text(find(attributes, chain::NAME)?),
+        uses: find(attributes, chain::USE).and_then(be32).unwrap_or(0),
         base,
     })
 }
@@ -91,6 +105,16 @@ pub fn parse_chains<T: AsRef<[u8]>>(family: u8, replies: &[T]) -> Vec<Chain> {
 /// Whether a reply to [`super::dump_rules`] is a rule.
 pub fn is_rule(attributes: &[u8]) -> bool {
     find(attributes, rule::HANDLE).is_some()
+}
+
+/// The kernel's number for a rule.
+pub(in crate::firewall) fn handle_of_rule(attributes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(find(attributes, rule::HANDLE)?.try_into().ok()?))
+}
+
+/// A rule's comment (`NFTNL_UDATA_RULE_COMMENT`, which has the number of an element's).
+pub(in crate::firewall) fn comment_of_rule(attributes: &[u8]) -> Option<String> {
+    find(attributes, rule::USERDATA).and_then(comment)
 }
 
 /// Reads one reply to [`super::get`] or [`super::dump`]: the elements in it, their owners as their comments say.

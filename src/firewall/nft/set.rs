@@ -133,8 +133,13 @@ impl Set {
     /// Those of table `bridge linkspan`.
     pub const BRIDGE: [Self; 5] = [Self::Guarded, Self::Macs, Self::Pinned, Self::Sources4, Self::Sources6];
 
-    /// Those of both tables whose elements belong to attachments, and may so be orphans.
-    pub const OF_ATTACHMENTS: [Self; 17] = [
+    /// Those of both tables whose elements may belong to attachments, and so be orphans.
+    pub const OF_ATTACHMENTS: [Self; 22] = [
+        Self::Bridges,
+        Self::Walled,
+        Self::Within,
+        Self::Apart,
+        Self::MasqueradeAll,
         Self::Ports4,
         Self::Ports4Any,
         Self::Ports6,

@@ -30,7 +30,12 @@ const LOCAL: u32 = 2;
 
 /// A rule that grows statement by statement and ends in a message.
 #[derive(Debug, Default)]
-pub(crate) struct Statements(Attributes, Option<&'static str>);
+pub(crate) struct Statements {
+    expressions: Attributes,
+    /// The chain that the rule leads to.
+    leads_to: Option<String>,
+    comment: Option<&'static str>,
+}
 
 impl Statements {
     pub(crate) fn new() -> Self {
@@ -39,75 +44,75 @@ impl Statements {
 
     /// `iifname != NAME`.
     pub(crate) fn not_from(mut self, interface: &str) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Unequal, &interface_key(interface));
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Unequal, &interface_key(interface));
         self
     }
 
     /// `iifname NAME`.
     pub(crate) fn from(mut self, interface: &str) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &interface_key(interface));
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &interface_key(interface));
         self
     }
 
     /// `iifname "PREFIX*"`; an empty one is every interface, and no condition.
     pub(crate) fn input_begins(mut self, prefix: &str) -> Self {
         if !prefix.is_empty() {
-            expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-            expression::compare(&mut self.0, Compare::Equal, prefix.as_bytes());
+            expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+            expression::compare(&mut self.expressions, Compare::Equal, prefix.as_bytes());
         }
         self
     }
 
     /// `oifname vmap @SET`.
     pub(crate) fn by_output(mut self, set: Set) -> Self {
-        expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
-        expression::lookup(&mut self.0, set.name(), Found::Verdict);
+        expression::meta(&mut self.expressions, Meta::OutputName, Register::FIRST);
+        expression::lookup(&mut self.expressions, set.name(), Found::Verdict);
         self
     }
 
     /// `oifname NAME`.
     pub(crate) fn to(mut self, interface: &str) -> Self {
-        expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &interface_key(interface));
+        expression::meta(&mut self.expressions, Meta::OutputName, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &interface_key(interface));
         self
     }
 
     /// `oifname != NAME`.
     pub(crate) fn not_to(mut self, interface: &str) -> Self {
-        expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Unequal, &interface_key(interface));
+        expression::meta(&mut self.expressions, Meta::OutputName, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Unequal, &interface_key(interface));
         self
     }
 
     /// `iifname @SET`.
     pub(crate) fn entering(mut self, set: Set) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::lookup(&mut self.0, set.name(), Found::Member);
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::lookup(&mut self.expressions, set.name(), Found::Member);
         self
     }
 
     /// `oifname @SET`.
     pub(crate) fn leaving(mut self, set: Set) -> Self {
-        expression::meta(&mut self.0, Meta::OutputName, Register::FIRST);
-        expression::lookup(&mut self.0, set.name(), Found::Member);
+        expression::meta(&mut self.expressions, Meta::OutputName, Register::FIRST);
+        expression::lookup(&mut self.expressions, set.name(), Found::Member);
         self
     }
 
     /// `iifname . oifname @SET`.
     pub(crate) fn between(mut self, set: Set) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::meta(&mut self.0, Meta::OutputName, Register::SECOND);
-        expression::lookup(&mut self.0, set.name(), Found::Member);
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::meta(&mut self.expressions, Meta::OutputName, Register::SECOND);
+        expression::lookup(&mut self.expressions, set.name(), Found::Member);
         self
     }
 
     /// `iifname . ether saddr != @SET`.
     pub(crate) fn foreign_source(mut self, set: Set) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::payload(&mut self.0, Header::Link, 6, 6, Register::SECOND);
-        expression::lookup(&mut self.0, set.name(), Found::Stranger);
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::payload(&mut self.expressions, Header::Link, 6, 6, Register::SECOND);
+        expression::lookup(&mut self.expressions, set.name(), Found::Stranger);
         self
     }
 
@@ -122,31 +127,31 @@ impl Statements {
     }
 
     fn pair(mut self, (header, offset, length): (Header, u32, u32), set: Set, found: Found) -> Self {
-        expression::meta(&mut self.0, Meta::InputName, Register::FIRST);
-        expression::payload(&mut self.0, header, offset, length, Register::SECOND);
-        expression::lookup(&mut self.0, set.name(), found);
+        expression::meta(&mut self.expressions, Meta::InputName, Register::FIRST);
+        expression::payload(&mut self.expressions, header, offset, length, Register::SECOND);
+        expression::lookup(&mut self.expressions, set.name(), found);
         self
     }
 
     /// `meta protocol TYPE`: what the kernel took the frame for, VLAN tags aside.
     pub(crate) fn protocol(mut self, ether_type: u16) -> Self {
-        expression::meta(&mut self.0, Meta::Protocol, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &ether_type.to_be_bytes());
+        expression::meta(&mut self.expressions, Meta::Protocol, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &ether_type.to_be_bytes());
         self
     }
 
     /// `meta l4proto NUMBER`.
     pub(crate) fn transport(mut self, number: u8) -> Self {
-        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &[number]);
+        expression::meta(&mut self.expressions, Meta::Transport, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &[number]);
         self
     }
 
     /// `@HEADER,OFFSET,LENGTH BYTES`.
     pub(crate) fn bytes(mut self, header: Header, offset: u32, bytes: &[u8]) -> Self {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        expression::payload(&mut self.0, header, offset, length, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, bytes);
+        expression::payload(&mut self.expressions, header, offset, length, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, bytes);
         self
     }
 
@@ -166,37 +171,37 @@ impl Statements {
     }
 
     fn conntrack_bits(mut self, key: Conntrack, bits: u32) -> Self {
-        expression::conntrack(&mut self.0, key);
-        expression::mask(&mut self.0, &bits.to_ne_bytes());
-        expression::compare(&mut self.0, Compare::Unequal, &0u32.to_ne_bytes());
+        expression::conntrack(&mut self.expressions, key);
+        expression::mask(&mut self.expressions, &bits.to_ne_bytes());
+        expression::compare(&mut self.expressions, Compare::Unequal, &0u32.to_ne_bytes());
         self
     }
 
     /// `fib daddr type local`: the destination is an address of the host.
     pub(crate) fn bound_for_host(mut self) -> Self {
-        expression::destination_type(&mut self.0);
-        expression::compare(&mut self.0, Compare::Equal, &LOCAL.to_ne_bytes());
+        expression::destination_type(&mut self.expressions);
+        expression::compare(&mut self.expressions, Compare::Equal, &LOCAL.to_ne_bytes());
         self
     }
 
     fn family(&mut self, family: &Family) {
-        expression::meta(&mut self.0, Meta::Family, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &[family.number]);
+        expression::meta(&mut self.expressions, Meta::Family, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &[family.number]);
     }
 
     /// `ip saddr 127.0.0.0/8`.
     pub(crate) fn source_loopback(mut self) -> Self {
         self.family(&V4);
-        expression::payload(&mut self.0, Header::Network, V4.source, 1, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &[127]);
+        expression::payload(&mut self.expressions, Header::Network, V4.source, 1, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &[127]);
         self
     }
 
     /// `ip daddr 127.0.0.0/8`.
     pub(crate) fn destination_loopback(mut self) -> Self {
         self.family(&V4);
-        expression::payload(&mut self.0, Header::Network, V4.destination, 1, Register::FIRST);
-        expression::compare(&mut self.0, Compare::Equal, &[127]);
+        expression::payload(&mut self.expressions, Header::Network, V4.destination, 1, Register::FIRST);
+        expression::compare(&mut self.expressions, Compare::Equal, &[127]);
         self
     }
 
@@ -217,19 +222,31 @@ impl Statements {
 
     fn destination(&mut self, family: &Family, address: &[u8], mask: Option<&[u8]>) {
         let length = u32::try_from(address.len()).unwrap_or(family.length);
-        expression::payload(&mut self.0, Header::Network, family.destination, length, Register::FIRST);
+        expression::payload(
+            &mut self.expressions,
+            Header::Network,
+            family.destination,
+            length,
+            Register::FIRST,
+        );
         if let Some(mask) = mask {
-            expression::mask(&mut self.0, mask);
+            expression::mask(&mut self.expressions, mask);
         }
-        expression::compare(&mut self.0, Compare::Equal, address);
+        expression::compare(&mut self.expressions, Compare::Equal, address);
     }
 
     /// `ip saddr vmap @SET` or its like for IPv6, as the set's keys are.
     pub(crate) fn by_source(mut self, set: Set) -> Self {
         let family = if set == Set::Egress6 { V6 } else { V4 };
         self.family(&family);
-        expression::payload(&mut self.0, Header::Network, family.source, family.length, Register::FIRST);
-        expression::lookup(&mut self.0, set.name(), Found::Verdict);
+        expression::payload(
+            &mut self.expressions,
+            Header::Network,
+            family.source,
+            family.length,
+            Register::FIRST,
+        );
+        expression::lookup(&mut self.expressions, set.name(), Found::Verdict);
         self
     }
 
@@ -238,13 +255,19 @@ impl Statements {
         let v6 = matches!(set, Set::Ports6 | Set::Ports6Any | Set::Ranges6 | Set::Shifts6);
         let family = if v6 { V6 } else { V4 };
         self.family(&family);
-        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
+        expression::meta(&mut self.expressions, Meta::Transport, Register::FIRST);
         let mut port = Register::word(1);
         if set.key().len() == 3 {
-            expression::payload(&mut self.0, Header::Network, family.destination, family.length, port);
+            expression::payload(
+                &mut self.expressions,
+                Header::Network,
+                family.destination,
+                family.length,
+                port,
+            );
             port = Register::word(1 + family.length / 4);
         }
-        expression::payload(&mut self.0, Header::Transport, 2, 2, port);
+        expression::payload(&mut self.expressions, Header::Transport, 2, 2, port);
         let words = family.length / 4;
         let (address, ports) = match set {
             Set::Ranges4 | Set::Ranges6 => (Register::FIRST, Ports::Kept),
@@ -255,14 +278,14 @@ impl Statements {
             _ if v6 => (Register::FIRST, Ports::To(Register::SECOND)),
             _ => (Register::FIRST, Ports::To(Register::word(words))),
         };
-        expression::lookup(&mut self.0, set.name(), Found::Value(address));
-        expression::destination_nat(&mut self.0, family.number, address, ports);
+        expression::lookup(&mut self.expressions, set.name(), Found::Value(address));
+        expression::destination_nat(&mut self.expressions, family.number, address, ports);
         self
     }
 
     /// `comment "TEXT"`, of at most 127 bytes.
     pub(crate) fn comment(mut self, text: &'static str) -> Self {
-        self.1 = Some(text);
+        self.comment = Some(text);
         self
     }
 
@@ -273,14 +296,14 @@ impl Statements {
             std::net::IpAddr::V6(ip) => (V6, ip.octets().to_vec()),
         };
         self.family(&family);
-        expression::immediate(&mut self.0, &octets);
-        expression::source_nat(&mut self.0, family.number);
+        expression::immediate(&mut self.expressions, &octets);
+        expression::source_nat(&mut self.expressions, family.number);
         self
     }
 
     /// `counter`.
     pub(crate) fn counted(mut self) -> Self {
-        expression::counter(&mut self.0);
+        expression::counter(&mut self.expressions);
         self
     }
 
@@ -300,29 +323,43 @@ impl Statements {
     pub(crate) fn published_at(mut self, set: Set) -> Self {
         let family = if set == Set::Open6 { V6 } else { V4 };
         self.family(&family);
-        expression::meta(&mut self.0, Meta::Transport, Register::FIRST);
+        expression::meta(&mut self.expressions, Meta::Transport, Register::FIRST);
         let (address, port) = (Register::word(1), Register::word(1 + family.length / 4));
-        expression::payload(&mut self.0, Header::Network, family.destination, family.length, address);
-        expression::payload(&mut self.0, Header::Transport, 2, 2, port);
-        expression::lookup(&mut self.0, set.name(), Found::Member);
+        expression::payload(
+            &mut self.expressions,
+            Header::Network,
+            family.destination,
+            family.length,
+            address,
+        );
+        expression::payload(&mut self.expressions, Header::Transport, 2, 2, port);
+        expression::lookup(&mut self.expressions, set.name(), Found::Member);
         self
     }
 
     /// `masquerade`.
     pub(crate) fn masquerade(mut self) -> Self {
-        expression::masquerade(&mut self.0);
+        expression::masquerade(&mut self.expressions);
         self
     }
 
     /// A verdict.
     pub(crate) fn then(mut self, verdict: &Verdict) -> Self {
-        expression::verdict(&mut self.0, verdict);
+        expression::verdict(&mut self.expressions, verdict);
+        if let Verdict::Jump(chain) | Verdict::Goto(chain) = verdict {
+            self.leads_to = Some(chain.clone());
+        }
         self
     }
 
     /// Appends the expressions as an attribute.
     pub(crate) fn put(&self, attributes: &mut Attributes, kind: u16) {
-        attributes.put(kind, self.0.as_bytes());
+        attributes.put(kind, self.expressions.as_bytes());
+    }
+
+    /// The chain that it leads to.
+    pub(crate) fn leads_to(&self) -> Option<&str> {
+        self.leads_to.as_deref()
     }
 
     /// The message that appends the rule to a chain of the table `linkspan`.
@@ -331,8 +368,8 @@ impl Statements {
         attributes
             .put_str(rule::TABLE, super::TABLE)
             .put_str(rule::CHAIN, chain)
-            .put(rule::EXPRESSIONS | crate::model::attributes::NESTED, self.0.as_bytes());
-        if let Some(text) = self.1 {
+            .put(rule::EXPRESSIONS | crate::model::attributes::NESTED, self.expressions.as_bytes());
+        if let Some(text) = self.comment {
             attributes.put(rule::USERDATA, &comment(text));
         }
         NftMessage { kind: msg::NEWRULE, family, flags: CREATE | APPEND, attributes: attributes.into_bytes() }

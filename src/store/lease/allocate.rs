@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use nix::fcntl::OFlag;
@@ -140,7 +141,7 @@ impl<'a> Taking<'a> {
         if address.is_none() && directory.reclaim_empty()? > 0 {
             address = self.choose(set, last)?;
         }
-        let Some(address) = address else { return Err(directory.exhaustion(set)) };
+        let Some(address) = address else { return Err(directory.exhaustion(index, set)) };
         if let Some(file) = file {
             // A hint for the next search, not worth a failed ADD. Longer than before or shorter: never empty.
             let now = address.to_string();
@@ -246,21 +247,22 @@ impl LeaseDirectory {
     /// [`StoreError::Io`].
     pub fn exhausted(&self, range_sets: &[RangeSet]) -> Result<Option<StoreError>> {
         let held = self.held()?;
-        let is_full = |set: &&RangeSet| {
+        let is_full = |(_, set): &(usize, &RangeSet)| {
             let pool = Pool::new(set);
             let taken = held.iter().filter(|address| pool.contains(**address)).count();
             u128::try_from(taken).unwrap_or(u128::MAX) >= ipam::capacity(set)
         };
-        Ok(range_sets.iter().find(is_full).map(|set| self.exhaustion(set)))
+        Ok(range_sets.iter().enumerate().find(is_full).map(|(index, set)| self.exhaustion(index, set)))
     }
 
-    fn exhaustion(&self, set: &RangeSet) -> StoreError {
-        let mut ranges = String::new();
-        for range in set {
-            let separator = if ranges.is_empty() { "" } else { ", " };
-            let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
-        }
-        StoreError::Exhausted { ranges, capacity: ipam::capacity(set), directory: self.path().to_owned() }
+    fn exhaustion(&self, index: usize, set: &RangeSet) -> StoreError {
+        exhaustion(index, set, self.path())
+    }
+
+    /// The address that a range set gave last, where that was written down.
+    pub(super) fn last_given(&self, set: usize) -> Option<IpAddr> {
+        let text = self.dir.read(&format!("last_reserved_ip.{set}")).ok().flatten()?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     /// The addresses that have a lease file. One listing, no file is read.
@@ -272,8 +274,18 @@ impl LeaseDirectory {
     }
 }
 
+/// A range set has no free address.
+pub(super) fn exhaustion(index: usize, set: &RangeSet, directory: &Path) -> StoreError {
+    let mut ranges = String::new();
+    for range in set {
+        let separator = if ranges.is_empty() { "" } else { ", " };
+        let _ = write!(ranges, "{separator}{}-{}", range.start, range.end);
+    }
+    StoreError::Exhausted { index, ranges, capacity: ipam::capacity(set), directory: directory.to_owned() }
+}
+
 /// A lease as the range that holds the address gives it.
-fn lease(set: &RangeSet, address: IpAddr) -> Option<Lease> {
+pub(super) fn lease(set: &RangeSet, address: IpAddr) -> Option<Lease> {
     let range = set.iter().find(|range| Pool::new(std::slice::from_ref(range)).contains(address))?;
     let address = IpNetwork::new(address, range.subnet.prefix()).ok()?;
     Some(Lease { address, gateway: range.gateway })

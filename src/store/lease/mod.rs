@@ -10,9 +10,10 @@
 mod allocate;
 mod boot;
 mod directory;
+mod preview;
 mod walk;
 
 #[cfg(test)]
 pub(super) use allocate::Taking;
 pub use directory::LeaseDirectory;
-pub use walk::{HeldLease, Owner};
+pub use walk::{DatedLease, HeldLease, Owner};

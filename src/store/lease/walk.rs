@@ -22,6 +22,15 @@ pub struct HeldLease {
     pub owner: Owner,
 }
 
+/// A lease file with its age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatedLease {
+    /// The lease.
+    pub lease: HeldLease,
+    /// When it was taken, in seconds since 1970.
+    pub since: u64,
+}
+
 impl Owner {
     fn from_content(content: &[u8]) -> Self {
         Self { text: String::from_utf8_lossy(content).trim().to_owned() }
@@ -82,6 +91,19 @@ impl LeaseDirectory {
         }
         leases.sort_unstable_by_key(|lease| lease.address);
         Ok(leases)
+    }
+
+    /// As [`LeaseDirectory::leases`], with the time that each was taken at. For the command line.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError::Io`].
+    pub fn dated_leases(&self) -> Result<Vec<DatedLease>> {
+        let mut dated = Vec::new();
+        for lease in self.leases()? {
+            let Some(stat) = self.dir.stat(&lease.address.to_string())? else { continue };
+            dated.push(DatedLease { lease, since: u64::try_from(stat.st_mtime).unwrap_or_default() });
+        }
+        Ok(dated)
     }
 
     /// How many addresses have a lease file. No file is read.

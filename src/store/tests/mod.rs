@@ -31,6 +31,7 @@ fn record(id: &str) -> Record {
         created: 1_700_000_000,
         begun: 1_700_000_000_000_000,
         naming: None,
+        labels: std::collections::BTreeMap::new(),
         plan: json!([{"step": "veth"}]),
     }
 }
@@ -53,11 +54,11 @@ fn network(name: &str, bridge: &str) -> Network {
     Network {
         mac: None,
         gc_after: Some(300),
-        ranges: Vec::new(),
-        lease_directory: None,
         name: name.to_owned(),
         bridge: bridge.to_owned(),
         automatic: vec![vec![set("10.1.0.0/24").remove(0)]],
+        ranges: Vec::new(),
+        leases: None,
         mtu: None,
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),

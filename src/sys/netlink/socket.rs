@@ -3,6 +3,8 @@
 //! The kernel works through a request inside `sendmsg`, so when that returns every answer is queued. Only the last
 //! message of a batch asks for an acknowledgement; refusals come unasked. A batch that succeeds costs two system calls.
 
+mod many;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -155,13 +157,26 @@ impl Socket {
     /// # Errors
     /// [`SysError::Interrupted`] after five such; the refusal, or as [`Socket::batch`].
     pub fn dump(&mut self, message: &Message) -> Result<Vec<Answer>, SysError> {
+        self.dump_as(message, |kind, body| Some(Answer { kind, body: body.to_vec() }))
+    }
+
+    /// As [`Socket::dump`], with each answer read as it comes, for lists that are long: what `read` gives nothing for is
+    /// not kept. Where the dump is begun again, so is the list.
+    ///
+    /// # Errors
+    /// As [`Socket::dump`].
+    pub fn dump_as<T>(
+        &mut self,
+        message: &Message,
+        mut read: impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, SysError> {
         if self.protocol == Protocol::Route && !self.strict {
             self.strict = true;
             // An older kernel dumps more than was asked for; the callers select again.
             let _ = self.set_option(SOL_NETLINK, GET_STRICT_CHK, 1);
         }
         for _ in 0..DUMP_TRIES {
-            if let Some(answers) = self.dump_once(message)? {
+            if let Some(answers) = self.dump_once(message, &mut read)? {
                 return Ok(answers);
             }
         }
@@ -169,7 +184,11 @@ impl Socket {
     }
 
     /// One pass over the list; `None` where it changed meanwhile.
-    fn dump_once(&mut self, message: &Message) -> Result<Option<Vec<Answer>>, SysError> {
+    fn dump_once<T>(
+        &mut self,
+        message: &Message,
+        read: &mut impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, SysError> {
         let sequence = self.next_sequence();
         let mut request = Vec::with_capacity(message.body.len() + 32);
         message::encode(&mut request, message.kind, message.flags | DUMP, sequence, &message.body);
@@ -181,7 +200,7 @@ impl Socket {
             for frame in message::frames(&self.buffer).filter(|f| f.sequence == sequence) {
                 torn |= frame.flags & DUMP_INTR != 0;
                 if frame.kind != ERROR && frame.kind != DONE {
-                    answers.push(Answer { kind: frame.kind, body: frame.body.to_vec() });
+                    answers.extend(read(frame.kind, frame.body));
                     continue;
                 }
                 return match frame.refusal() {

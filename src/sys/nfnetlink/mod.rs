@@ -2,6 +2,7 @@
 //! Kernel: `include/uapi/linux/netfilter/{nfnetlink,nf_tables,nfnetlink_conntrack}.h`.
 
 pub mod conntrack;
+pub mod flows;
 mod nft;
 pub mod notice;
 

@@ -124,6 +124,16 @@ impl NftSocket {
         Ok(self.socket.get(&query(message))?.map(attributes_of))
     }
 
+    /// The same for several objects, with two system calls in all.
+    ///
+    /// # Errors
+    /// As [`NftSocket::get`].
+    pub fn get_each(&mut self, messages: &[NftMessage]) -> Result<Vec<Option<Vec<u8>>>, SysError> {
+        let queries: Vec<Message> = messages.iter().map(query).collect();
+        let answers = self.socket.get_each(&queries)?;
+        Ok(answers.into_iter().map(|answer| answer.map(attributes_of)).collect())
+    }
+
     /// Asks for all objects that the message selects; none where what they would be in is not there.
     ///
     /// # Errors

@@ -121,6 +121,28 @@ fn many_messages_are_answered_for_too() {
     });
 }
 
+/// More questions than go in one datagram, every other about nothing.
+#[test]
+fn many_questions_are_answered_in_their_order() {
+    const GETTABLE: u8 = 1;
+    isolated(|| {
+        let mut nft = NftSocket::open().unwrap();
+        let name = |n: usize| format!("t{n}");
+        let made: Vec<_> = (0..70).step_by(2).map(|n| table(NEWTABLE, CREATE, &name(n))).collect();
+        nft.commit(&made).unwrap();
+        let asked: Vec<_> = (0..70).map(|n| table(GETTABLE, 0, &name(n))).collect();
+        let answers = nft.get_each(&asked).unwrap();
+        assert_eq!(answers.len(), 70);
+        for (n, answer) in answers.iter().enumerate() {
+            let found = answer.as_ref().and_then(|body| find(body, 1)).map(<[u8]>::to_vec);
+            let there = (n % 2 == 0).then(|| [name(n).as_bytes(), b"\0"].concat());
+            assert_eq!(found, there, "table {n}");
+        }
+        assert_eq!(nft.get_each(&[]).unwrap(), Vec::<Option<Vec<u8>>>::new());
+        assert!(nft.get(&asked[2]).unwrap().is_some(), "the socket goes on as it was");
+    });
+}
+
 /// A chain whose one rule asks for the connection's state, which turns tracking on in the namespace.
 fn track(nft: &mut NftSocket) {
     let chain = message(3, CREATE, |a| {

@@ -26,12 +26,14 @@ pub struct AddressSpec {
     pub nodad: bool,
     /// Its scope: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// Whether the kernel makes no route to the address's subnet (`IFA_F_NOPREFIXROUTE`).
+    pub no_subnet_route: bool,
 }
 
 impl AddressSpec {
     /// A global address that serves at once.
     pub fn new(index: u32, address: IpNetwork) -> Self {
-        Self { index, address, nodad: true, scope: RT_SCOPE_UNIVERSE }
+        Self { index, address, nodad: true, scope: RT_SCOPE_UNIVERSE, no_subnet_route: false }
     }
 }
 
@@ -65,12 +67,20 @@ impl Address {
 /// Gives a link an address; refused with `EEXIST` where it has it.
 pub fn add_address(spec: &AddressSpec) -> Message {
     let mut attributes = start(spec.index, spec.address, spec.nodad, spec.scope);
-    if let IpNetwork::V4(v4) = spec.address {
-        if v4.prefix() <= 30 {
-            attributes.put(IFA_BROADCAST, &v4.broadcast().octets());
-        }
-    } else if spec.nodad {
-        attributes.put_u32(IFA_FLAGS, IFA_F_NODAD);
+    if let IpNetwork::V4(v4) = spec.address
+        && v4.prefix() <= 30
+    {
+        attributes.put(IFA_BROADCAST, &v4.broadcast().octets());
+    }
+    let mut flags = 0;
+    if spec.nodad && spec.address.is_ipv6() {
+        flags |= IFA_F_NODAD;
+    }
+    if spec.no_subnet_route {
+        flags |= IFA_F_NOPREFIXROUTE;
+    }
+    if flags != 0 {
+        attributes.put_u32(IFA_FLAGS, flags);
     }
     let object = spec.address.to_string();
     Message::new(RTM_NEWADDR, CREATE | EXCL, attributes.into_bytes(), "add the address", object)

@@ -72,11 +72,14 @@ pub fn create_bridge(bridge: &Bridge<'_>) -> Message {
 }
 
 /// Makes an intermediate functional block device, where what comes in can be queued as if it went out; up at once.
-pub fn create_ifb(name: &str, group: Option<u32>, mtu: Option<u32>) -> Message {
+pub fn create_ifb(name: &str, group: Option<u32>, mtu: Option<u32>, mac: Option<MacAddress>) -> Message {
     let mut attributes = Attributes::after(&link_header(AF_UNSPEC, 0, IFF_UP, IFF_UP));
     attributes.put_str(IFLA_IFNAME, name);
     attributes.put_u32(IFLA_NUM_TX_QUEUES, 1);
     attributes.put_u32(IFLA_NUM_RX_QUEUES, 1);
+    if let Some(mac) = mac {
+        attributes.put(IFLA_ADDRESS, &mac.0);
+    }
     if let Some(group) = group {
         attributes.put_u32(IFLA_GROUP, group);
     }

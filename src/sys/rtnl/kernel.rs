@@ -38,6 +38,7 @@ pub(super) const IFLA_TXQLEN: u16 = 13;
 pub(super) const IFLA_OPERSTATE: u16 = 16;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_IFALIAS: u16 = 20;
+pub(super) const IFLA_STATS64: u16 = 23;
 pub(super) const IFLA_AF_SPEC: u16 = 26;
 pub(super) const IFLA_GROUP: u16 = 27;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
@@ -55,6 +56,9 @@ pub(super) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 
 pub(super) const VETH_INFO_PEER: u16 = 1;
 pub(super) const IFLA_VLAN_ID: u16 = 1;
+
+pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(super) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 
 pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
 pub(super) const IFLA_BR_MCAST_SNOOPING: u16 = 23;
@@ -93,6 +97,7 @@ pub(super) const IFA_BROADCAST: u16 = 4;
 pub(super) const IFA_FLAGS: u16 = 8;
 pub(super) const IFA_F_NODAD: u32 = 0x02;
 pub(super) const IFA_F_DADFAILED: u32 = 0x08;
+pub(super) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 pub(super) const IFA_F_TENTATIVE: u32 = 0x40;
 
 pub(super) const RTA_DST: u16 = 1;

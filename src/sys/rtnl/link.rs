@@ -6,7 +6,7 @@ use crate::sys::SysError;
 use crate::sys::netlink::{Message, Socket};
 
 use super::kernel::*;
-use super::reading::{text_of, u8_of, u16_of, u32_in, u32_of};
+use super::reading::{text_of, u8_of, u16_of, u32_in, u32_of, u64_of};
 use nix::errno::Errno;
 
 /// The size of `ifinfomsg`.
@@ -49,8 +49,29 @@ pub struct Link {
     pub port: Option<BridgePort>,
     /// What it is as a bridge.
     pub bridge: Option<BridgeInfo>,
+    /// Its mode (`enum macvlan_mode`), where it is a macvlan device.
+    pub macvlan_mode: Option<u32>,
     /// Its VLAN, where it is a VLAN device.
     pub vlan_id: Option<u16>,
+    /// What has passed.
+    pub traffic: Option<Traffic>,
+}
+
+/// What has passed a link since it was made (`rtnl_link_stats64`, `linux/if_link.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Packets received by it.
+    pub rx_packets: u64,
+    /// Packets sent by it.
+    pub tx_packets: u64,
+    /// Bytes received by it.
+    pub rx_bytes: u64,
+    /// Bytes sent by it.
+    pub tx_bytes: u64,
+    /// Packets received and dropped.
+    pub rx_dropped: u64,
+    /// Packets that could not be sent.
+    pub tx_dropped: u64,
 }
 
 impl Link {
@@ -189,10 +210,23 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
             IFLA_IFALIAS => link.alias = Some(text_of(value)),
             IFLA_TXQLEN => link.tx_queue_len = u32_of(value)?,
             IFLA_LINKINFO => parse_info(&mut link, value),
+            IFLA_STATS64 => link.traffic = parse_traffic(value),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn parse_traffic(value: &[u8]) -> Option<Traffic> {
+    let number = |at: usize| u64_of(value.get(at * 8..)?);
+    Some(Traffic {
+        rx_packets: number(0)?,
+        tx_packets: number(1)?,
+        rx_bytes: number(2)?,
+        tx_bytes: number(3)?,
+        rx_dropped: number(6)?,
+        tx_dropped: number(7)?,
+    })
 }
 
 fn parse_info(link: &mut Link, info: &[u8]) {
@@ -200,6 +234,7 @@ fn parse_info(link: &mut Link, info: &[u8]) {
     if let Some(data) = find(info, IFLA_INFO_DATA) {
         match link.kind.as_deref() {
             Some("bridge") => link.bridge = Some(parse_bridge(data)),
+            Some("macvlan") => link.macvlan_mode = find(data, IFLA_MACVLAN_MODE).and_then(u32_of),
             Some("vlan") => link.vlan_id = find(data, IFLA_VLAN_ID).and_then(u16_of),
             _ => {}
         }

@@ -9,15 +9,16 @@ mod bridge;
 mod create;
 mod kernel;
 mod link;
+mod macvlan;
 mod neighbour;
 mod netconf;
 mod notice;
 mod reading;
 mod route;
+mod rule;
 mod set;
 mod tc;
 mod tc_query;
-mod traffic;
 mod veth;
 
 pub use address::{Address, AddressSpec, add_address, addresses, delete_address};
@@ -28,18 +29,20 @@ pub use create::{
     Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
 };
 pub use link::{
-    BridgeInfo, BridgePort, Link, all_links, link_by_index, link_by_name, links_in_group, links_with_master,
+    BridgeInfo, BridgePort, Link, Traffic, all_links, link_by_index, link_by_name, links_in_group,
+    links_with_master,
 };
+pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use netconf::forwards;
 pub use notice::{Notice, monitor, notice};
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
 };
+pub use rule::{Rule, add_rule, delete_rule, rules};
 pub use set::{Devconf, LinkChange, LinkTarget, set_link};
 pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
-pub use tc_query::{Qdisc, Redirect, qdiscs, redirects};
-pub use traffic::{Traffic, traffic};
+pub use tc_query::{Qdisc, Redirect, ingress_links, qdiscs, redirects};
 pub use veth::{Veth, create_veth};
 
 #[cfg(test)]

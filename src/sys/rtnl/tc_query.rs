@@ -58,6 +58,18 @@ pub fn qdiscs(socket: &mut Socket, index: u32) -> Result<Vec<Qdisc>, SysError> {
     Ok(ours.filter_map(|answer| parse_qdisc(&answer.body)).collect())
 }
 
+/// The links whose incoming packets are hooked.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn ingress_links(socket: &mut Socket) -> Result<Vec<u32>, SysError> {
+    let body = Attributes::after(&header(0, 0, 0, 0)).into_bytes();
+    let message = Message::new(RTM_GETQDISC, 0, body, "list", "the queueing disciplines");
+    let answers = socket.dump(&message)?;
+    let hooked = answers.iter().filter(|a| parse_qdisc(&a.body).is_some_and(|q| q.kind == "ingress"));
+    Ok(hooked.filter_map(|answer| u32_in(&answer.body, 4)).collect())
+}
+
 /// The redirections of what comes in by a link.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ fn a_parameter_is_written_in_the_threads_own_namespace() {
         write("net.ipv4.ip_forward", "1").unwrap();
         assert_eq!(read("net/ipv4/ip_forward").unwrap(), "1");
         let mut socket = Socket::open(Protocol::Route).unwrap();
-        socket.transact(&[create_ifb("a.5", None, None)]).unwrap();
+        socket.transact(&[create_ifb("a.5", None, None, None)]).unwrap();
         write("net/ipv4/conf/a.5/arp_notify", "1").unwrap();
         assert_eq!(read("net.ipv4.conf.a/5.arp_notify").unwrap(), "1");
     });

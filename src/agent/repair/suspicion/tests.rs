@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::MacAddress;
 use crate::plan::{Forwarding, Link as LinkStep, Sandbox};
@@ -14,13 +16,22 @@ fn record(id: &str) -> Record<Plan> {
         host_mac: MacAddress([2; 6]),
         name: "eth0".into(),
         mac: MacAddress([4; 6]),
-        bridge: "lks-web".into(),
+        bridge: Some("lks-web".into()),
         mtu: Some(1500),
         tx_queue_len: None,
     };
     let forwarding = Step::Forwarding(Forwarding { ipv4: true, ipv6: false });
     let plan = Plan { steps: vec![forwarding, Step::Link(link)] };
-    Record { version: 1, key, network: "web".into(), created: 0, begun: 0, naming: None, plan }
+    Record {
+        version: 1,
+        key,
+        network: "web".into(),
+        created: 0,
+        begun: 0,
+        labels: BTreeMap::new(),
+        naming: None,
+        plan,
+    }
 }
 
 fn link(name: &str, index: u32) -> Link {

@@ -18,6 +18,16 @@ fn a_wall_stands_unless_somebody_says_otherwise() {
     assert_eq!(strict(&json!({"isolation": ""})).unwrap().isolation.isolation, Isolation::Default);
 }
 
+/// On a bridge whose gateway is somebody else's there may be others than containers.
+#[test]
+fn a_bridge_that_the_host_does_not_route_for_has_no_wall_unless_asked() {
+    let without = json!({"isGateway": false});
+    assert_eq!(strict(&without).unwrap().isolation.isolation, Isolation::None);
+    let asked = json!({"isGateway": false, "isolation": "strict"});
+    assert_eq!(strict(&asked).unwrap().isolation.isolation, Isolation::Strict);
+    refuse(&[(json!({"isGateway": false, "trustedInterfaces": ["eth1"]}), 7, "isGateway = false")]);
+}
+
 /// The reference's word means what it means there.
 #[test]
 fn a_policy_of_the_reference_stands_alone() {

@@ -25,7 +25,7 @@ fn a_token_bucket_is_set_changed_and_taken_away() {
 fn what_comes_in_is_sent_out_through_another_link() {
     Pair::run(|pair| {
         let mut pair = pair.wired();
-        pair.here.transact(&[create_ifb("ifb", None, None)]).unwrap();
+        pair.here.transact(&[create_ifb("ifb", None, None, None)]).unwrap();
         let ifb = pair.link("ifb").index;
         assert_eq!(redirects(&mut pair.here, 1000).unwrap(), []);
         let hook = [add_ingress(1000), add_ingress(1000), redirect_ingress(1000, ifb)];

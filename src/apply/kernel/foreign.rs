@@ -1,0 +1,206 @@
+//! Whose rules drop what containers send and what goes to published ports: for STATUS, which has the time to look.
+
+use std::collections::HashMap;
+
+use crate::firewall::iptables::Family;
+use crate::firewall::nft::{self, Chain, ForeignElement, ForeignRule, Packet, Stopped};
+use crate::sys::nfnetlink::NftSocket;
+use crate::sys::{SysError, sysctl};
+
+use super::{Cause, Kernel, admission};
+
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const FAMILIES: [u8; 2] = [2, 10];
+/// No bridge of anybody's: what stops this one too is not aimed at ours.
+const NOBODY: &str = "lks-.";
+
+/// Set where packets between ports of a bridge go through the chains of IP (module `br_netfilter`).
+const BRIDGED: &str = "net/bridge/bridge-nf-call-iptables";
+
+/// What a network forwards: the first packet of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trip {
+    /// From a container to the world.
+    Outgoing,
+    /// From the world to a published port.
+    Published,
+    /// From a container to another on the same bridge.
+    Within,
+}
+
+/// A foreign chain that drops what is forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignDrop {
+    /// The base chain, `inet firewalld filter_FORWARD`.
+    pub base: String,
+    /// Its table.
+    pub table: String,
+    /// What in it drops, in words: its policy, or a rule.
+    pub place: String,
+    /// Whether its own policy does.
+    pub by_policy: bool,
+    /// What it drops.
+    pub trips: Vec<Trip>,
+    /// Whether it surely comes to that; else a rule before may let packets pass that were not looked at.
+    pub surely: bool,
+    /// Whether it drops for this bridge and not for others: somebody wants it so.
+    pub aimed: bool,
+    /// Whether it is the FORWARD chain of iptables.
+    pub is_iptables: bool,
+}
+
+impl Kernel {
+    /// Foreign chains that drop what the network of `bridge` forwards; a bridge that is not known is none in
+    /// particular.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn foreign_drops(&mut self, bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
+        let uplink = self.uplink()?.map(|link| link.name);
+        let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
+        let mut drops = legacy_drops(bridge)?;
+        let nft = self.nft()?;
+        for family in nft::ROUTED_FAMILIES {
+            let replies = nft.dump(&nft::dump_chains(family))?;
+            for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
+                let mut table = Asked::new(nft, chain);
+                for (trip, packet) in packets(family, bridge, uplink.as_deref()) {
+                    if trip == Trip::Within && !bridged {
+                        continue;
+                    }
+                    let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
+                    let aimed = match bridge {
+                        None => false,
+                        Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
+                            .is_none_or(|other| !other.surely),
+                    };
+                    note(&mut drops, chain, &stopped, trip, aimed);
+                }
+            }
+        }
+        Ok(drops)
+    }
+}
+
+/// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.
+fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
+    let mut drops = Vec::new();
+    for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
+        if admission::legacy_drops(family, bridge.unwrap_or_default())? {
+            drops.push(ForeignDrop {
+                base: format!("{tool} filter FORWARD"),
+                table: "filter".to_owned(),
+                place: "by its policy".to_owned(),
+                by_policy: true,
+                trips: vec![Trip::Outgoing, Trip::Published],
+                surely: true,
+                aimed: false,
+                is_iptables: true,
+            });
+        }
+    }
+    Ok(drops)
+}
+
+/// The packets that a chain of this family sees; one of family inet sees those of both.
+fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip, Packet)> {
+    let packet = |family, input: Option<&str>, output: Option<&str>, published| Packet {
+        family,
+        input: input.map(str::to_owned),
+        output: output.map(str::to_owned),
+        published,
+    };
+    let seen = FAMILIES.into_iter().filter(|number| *number == family || !FAMILIES.contains(&family));
+    seen.flat_map(|family| {
+        [
+            (Trip::Outgoing, packet(family, bridge, uplink, false)),
+            (Trip::Published, packet(family, uplink, bridge, true)),
+            (Trip::Within, packet(family, bridge, bridge, false)),
+        ]
+    })
+    .collect()
+}
+
+fn of_nobody(packet: &Packet, bridge: &str) -> Packet {
+    let mut other = packet.clone();
+    for interface in [&mut other.input, &mut other.output] {
+        if interface.as_deref() == Some(bridge) {
+            *interface = Some(NOBODY.to_owned());
+        }
+    }
+    other
+}
+
+/// One entry for each place that drops.
+fn note(drops: &mut Vec<ForeignDrop>, chain: &Chain, stopped: &Stopped, trip: Trip, aimed: bool) {
+    let place = match stopped.rule {
+        None => "by its policy".to_owned(),
+        Some(handle) => format!(
+            "by the rule with handle {handle} of chain {} (nft -a list chain {} {} {0})",
+            stopped.chain,
+            chain.family_word(),
+            chain.table
+        ),
+    };
+    let base = chain.to_string();
+    if let Some(known) = drops.iter_mut().find(|known| known.base == base && known.place == place) {
+        if !known.trips.contains(&trip) {
+            known.trips.push(trip);
+        }
+        known.surely |= stopped.surely;
+        known.aimed &= aimed;
+        return;
+    }
+    drops.push(ForeignDrop {
+        base,
+        table: chain.table.clone(),
+        place,
+        by_policy: stopped.rule.is_none(),
+        trips: vec![trip],
+        surely: stopped.surely,
+        aimed,
+        is_iptables: chain.is_iptables_forward(),
+    });
+}
+
+/// A table of somebody else's: chains and sets are asked for once, when a packet comes to them.
+struct Asked<'a> {
+    nft: &'a mut NftSocket,
+    family: u8,
+    table: String,
+    rules: HashMap<String, Vec<ForeignRule>>,
+    elements: HashMap<String, Vec<ForeignElement>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(nft: &'a mut NftSocket, chain: &Chain) -> Self {
+        let (family, table) = (chain.family, chain.table.clone());
+        Self { nft, family, table, rules: HashMap::new(), elements: HashMap::new() }
+    }
+}
+
+impl nft::Table for Asked<'_> {
+    type Error = SysError;
+
+    fn rules(&mut self, chain: &str) -> Result<Vec<ForeignRule>, SysError> {
+        if let Some(known) = self.rules.get(chain) {
+            return Ok(known.clone());
+        }
+        let replies = self.nft.dump(&nft::dump_rules(self.family, &self.table, chain))?;
+        let rules: Vec<ForeignRule> =
+            replies.iter().filter_map(|reply| nft::parse_foreign_rule(reply)).collect();
+        self.rules.insert(chain.to_owned(), rules.clone());
+        Ok(rules)
+    }
+
+    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, SysError> {
+        if let Some(known) = self.elements.get(set) {
+            return Ok(known.clone());
+        }
+        let replies = self.nft.dump(&nft::dump_foreign(self.family, &self.table, set))?;
+        let elements: Vec<ForeignElement> =
+            replies.iter().flat_map(|reply| nft::parse_foreign_elements(reply)).collect();
+        self.elements.insert(set.to_owned(), elements.clone());
+        Ok(elements)
+    }
+}

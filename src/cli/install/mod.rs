@@ -1,0 +1,118 @@
+//! `linkspan install`, `uninstall` and `names`: the binary in a directory of plugins, under the names of the reference
+//! plugins that it can stand for.
+//!
+//! Each name is a symbolic link to `linkspan` in the same directory. A new version then takes all names with one
+//! rename, and the directory may be mounted elsewhere meanwhile, as it is for those who install from a container.
+//! Every change is a rename, since a program that runs cannot be written to (`ETXTBSY`).
+
+pub(super) mod arguments;
+mod place;
+mod report;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use crate::plan::Plan;
+use crate::plugins::Face;
+use crate::store::State;
+use place::Place;
+pub use report::{Holder, NameReport, names_report};
+
+/// Where runtimes look for plugins.
+pub(super) const DIRECTORY: &str = "/opt/cni/bin";
+
+/// The name that all others are links to.
+const OWN: &str = "linkspan";
+
+/// Reference plugins that linkspan does not stand for.
+pub const LEFT_TO_THE_REFERENCE: [&str; 6] = ["dhcp", "dummy", "host-device", "ipvlan", "vlan", "vrf"];
+
+/// What to install, and what may be done to what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The directory of plugins.
+    pub directory: PathBuf,
+    /// The reference plugins' names to take, each one of [`Face::REFERENCE`].
+    pub names: Vec<&'static str>,
+    /// Whether another's program of such a name is kept aside.
+    pub backup: bool,
+    /// Whether it is replaced for good.
+    pub force: bool,
+}
+
+/// Puts this binary into a directory of plugins, and takes names there. Says what it does, line by line.
+///
+/// # Errors
+/// Where a name is another's and nothing says what to do with it: nothing is changed then. Where a file cannot be
+/// written; what was done before has been said.
+pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Error> {
+    let place = Place::new(&options.directory);
+    let strangers = place.strangers(&options.names)?;
+    if !strangers.is_empty() && !options.backup && !options.force {
+        let advice = "--backup keeps it aside, and 'linkspan uninstall' brings it back; --force replaces it";
+        return Err(Error::Strangers { names: strangers, advice });
+    }
+    place.make_directory()?;
+    writeln!(out, "{}", place.put_binary(options.force)?)?;
+    for name in &options.names {
+        writeln!(out, "{}", place.take(name, options.backup)?)?;
+    }
+    let kept: Vec<&str> = LEFT_TO_THE_REFERENCE.into_iter().collect();
+    writeln!(out, "left to the reference plugins: {}", kept.join(", "))?;
+    let free: Vec<&str> =
+        Face::REFERENCE.iter().map(|face| face.name()).filter(|name| !options.names.contains(name)).collect();
+    if options.names.is_empty() {
+        writeln!(out, "not taken: {}; --names or --all takes them", free.join(", "))?;
+    }
+    Ok(())
+}
+
+/// Takes away what [`install`] made, and nothing else: our links, with another's program back in its place where one
+/// was kept aside, then the binary. Says which networks still have attachments.
+///
+/// # Errors
+/// Where a file cannot be removed.
+pub(super) fn uninstall(directory: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    let place = Place::new(directory);
+    for face in Face::REFERENCE {
+        if let Some(line) = place.give_back(face.name())? {
+            writeln!(out, "{line}")?;
+        }
+    }
+    writeln!(out, "{}", place.remove_binary()?)?;
+    for (network, count) in attachments() {
+        let (noun, verb) = if count == 1 { ("attachment", "is") } else { ("attachments", "are") };
+        writeln!(
+            out,
+            "network {network} still has {count} {noun}, which {verb} linkspan's to detach: \
+             install it again for their DEL, or restart their containers"
+        )?;
+    }
+    Ok(())
+}
+
+/// Which names in a directory of plugins are ours, as a table.
+///
+/// # Errors
+/// Where the directory cannot be read.
+pub(super) fn names(directory: &Path, out: &mut dyn Write) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "look into", path: directory.to_owned(), source };
+    let report = names_report(directory).map_err(failed)?;
+    writeln!(out, "{}:", directory.display())?;
+    for line in report {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+/// The networks of this host with the number of their attachments; none where there is no state or it cannot be read.
+fn attachments() -> Vec<(String, usize)> {
+    let Ok(Some(state)) = State::open_existing(&State::default_root()) else { return Vec::new() };
+    let Ok(listed) = state.all::<Plan>() else { return Vec::new() };
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for found in listed.found.into_iter().filter(|found| found.record.key.part.is_interface()) {
+        *counts.entry(found.record.network).or_default() += 1;
+    }
+    counts.into_iter().collect()
+}

@@ -1,0 +1,223 @@
+//! A directory of plugins.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use super::OWN;
+use crate::cli::error::Error;
+
+/// What an earlier or later linkspan holds somewhere in its text, and no other program.
+const MARK: &[u8] = b"linkspan gives containers their network";
+/// What the name of a program that is kept aside ends in.
+const KEPT: &str = ".linkspan-backup";
+/// The running binary.
+const SELF: &str = "/proc/self/exe";
+
+/// A directory of plugins.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+}
+
+/// What a name in the directory stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Nothing.
+    Absent,
+    /// linkspan, or a link to it.
+    Ours,
+    /// Something else; where it is a symbolic link, what it says.
+    Another(Option<String>),
+}
+
+impl Place {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn kept(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}{KEPT}"))
+    }
+
+    pub(super) fn has_backup(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.kept(name)).is_ok()
+    }
+
+    pub(super) fn make_directory(&self) -> Result<(), Error> {
+        fs::create_dir_all(&self.directory).map_err(|source| failed("create", &self.directory, source))
+    }
+
+    /// Whose a name is.
+    pub(super) fn look(&self, name: &str) -> io::Result<Entry> {
+        let path = self.path(name);
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entry::Absent),
+            Err(error) => return Err(error),
+        };
+        if found.is_symlink() {
+            let target = fs::read_link(&path)?;
+            let ours = target == Path::new(OWN) || same_file(&path, &self.path(OWN));
+            let said = target.display().to_string();
+            return Ok(if ours { Entry::Ours } else { Entry::Another(Some(said)) });
+        }
+        let is_own_name = name == OWN;
+        let ours = (!is_own_name && same_file(&path, &self.path(OWN)))
+            || (is_own_name && found.is_file() && bears_mark(&path)?);
+        Ok(if ours { Entry::Ours } else { Entry::Another(None) })
+    }
+
+    /// Those of the names, and `linkspan` itself, that are another's.
+    pub(super) fn strangers(&self, names: &[&'static str]) -> Result<Vec<String>, Error> {
+        let mut strangers = Vec::new();
+        for name in [OWN].iter().chain(names) {
+            let path = self.path(name);
+            if let Entry::Another(_) = self.look(name).map_err(|source| failed("look at", &path, source))? {
+                strangers.push(path.display().to_string());
+            }
+        }
+        Ok(strangers)
+    }
+
+    /// Copies the running binary to `linkspan`; says so.
+    pub(super) fn put_binary(&self, force: bool) -> Result<String, Error> {
+        let path = self.path(OWN);
+        let text = path.display().to_string();
+        if same_file(&path, Path::new(SELF)) {
+            return Ok(format!("{text} is this binary"));
+        }
+        let found = self.look(OWN).map_err(|source| failed("look at", &path, source))?;
+        if matches!(found, Entry::Another(_)) && !force {
+            self.keep_aside(OWN)?;
+        }
+        let next = self.directory.join(format!(".{OWN}.new-{}", std::process::id()));
+        let written = copy(&next).and_then(|()| fs::rename(&next, &path));
+        if let Err(source) = written {
+            let _ = fs::remove_file(&next);
+            return Err(failed("write", &path, source));
+        }
+        Ok(if found == Entry::Absent { format!("installed {text}") } else { format!("replaced {text}") })
+    }
+
+    /// Makes a name a link to `linkspan`; says what became of what was there.
+    pub(super) fn take(&self, name: &str, backup: bool) -> Result<String, Error> {
+        let path = self.path(name);
+        let found = self.look(name).map_err(|source| failed("look at", &path, source))?;
+        if found == Entry::Ours {
+            return Ok(format!("{name}: a link to {OWN} already"));
+        }
+        let stranger = matches!(found, Entry::Another(_));
+        if stranger && backup {
+            self.keep_aside(name)?;
+        }
+        let next = self.directory.join(format!(".{name}.new-{}", std::process::id()));
+        let _ = fs::remove_file(&next);
+        symlink(OWN, &next)
+            .and_then(|()| fs::rename(&next, &path))
+            .map_err(|source| failed("make the link", &path, source))?;
+        Ok(match (stranger, backup) {
+            (false, _) => format!("{name}: a link to {OWN}"),
+            (true, true) => format!("{name}: a link to {OWN}; what was there is {name}{KEPT}"),
+            (true, false) => format!("{name}: a link to {OWN}; what was there is gone"),
+        })
+    }
+
+    /// Gives a name that is ours back to what was kept aside, or takes it away; `None` where it is not ours.
+    pub(super) fn give_back(&self, name: &str) -> Result<Option<String>, Error> {
+        let path = self.path(name);
+        if self.look(name).map_err(|source| failed("look at", &path, source))? != Entry::Ours {
+            return Ok(None);
+        }
+        if self.has_backup(name) {
+            fs::rename(self.kept(name), &path).map_err(|source| failed("bring back", &path, source))?;
+            return Ok(Some(format!("{name}: what was there before is back")));
+        }
+        fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+        Ok(Some(format!("{name}: removed")))
+    }
+
+    /// Takes the binary away; says so.
+    pub(super) fn remove_binary(&self) -> Result<String, Error> {
+        let path = self.path(OWN);
+        let text = path.display().to_string();
+        match self.look(OWN).map_err(|source| failed("look at", &path, source))? {
+            Entry::Absent => return Ok(format!("{text} is not there")),
+            Entry::Another(_) => return Ok(format!("{text} is another program: left alone")),
+            Entry::Ours => {}
+        }
+        if self.has_backup(OWN) {
+            fs::rename(self.kept(OWN), &path).map_err(|source| failed("bring back", &path, source))?;
+            return Ok(format!("{text}: what was there before is back"));
+        }
+        fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
+        Ok(format!("removed {text}"))
+    }
+
+    /// Gives what a name stands for a second name, so that at no moment the name is missing. What was kept aside
+    /// before is never overwritten.
+    fn keep_aside(&self, name: &str) -> Result<(), Error> {
+        let (path, kept) = (self.path(name), self.kept(name));
+        // A hard link, to a symbolic link itself where it is one: neither follows it.
+        match fs::hard_link(&path, &kept) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(failed("keep aside", &kept, error))
+            }
+            // A file system without hard links: the name is missing for a moment.
+            Err(_) => fs::rename(&path, &kept).map_err(|source| failed("keep aside", &path, source)),
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { action, path: path.to_owned(), source }
+}
+
+/// Whether two paths lead to one file.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    identity(one).is_some_and(|found| Some(found) == identity(other))
+}
+
+/// Copies the running binary to a new file, on disk before it gets its name.
+fn copy(to: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(to);
+    let mut source = File::open(SELF)?;
+    let mut target = File::options().write(true).create_new(true).mode(0o755).open(to)?;
+    io::copy(&mut source, &mut target)?;
+    target.flush()?;
+    // The mode of creation is cut by the umask.
+    fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    target.sync_all()
+}
+
+/// Whether a file is a linkspan of some version.
+fn bears_mark(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut kept = 0;
+    loop {
+        let read = file.read(&mut buffer[kept..])?;
+        if read == 0 {
+            return Ok(false);
+        }
+        let filled = kept + read;
+        let first = MARK[0];
+        let mut rest = &buffer[..filled];
+        while let Some(at) = rest.iter().position(|byte| *byte == first) {
+            if rest[at..].starts_with(MARK) {
+                return Ok(true);
+            }
+            rest = &rest[at + 1..];
+        }
+        // The mark may lie across two readings.
+        kept = filled.min(MARK.len() - 1);
+        buffer.copy_within(filled - kept..filled, 0);
+    }
+}

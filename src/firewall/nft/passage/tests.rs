@@ -1,0 +1,129 @@
+//! Packets followed through chains that the kernel holds.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::firewall::nft::{dump_chains, dump_foreign, dump_rules, parse_chains, parse_foreign_elements};
+use crate::firewall::sandbox::{Sender, feed, isolated};
+
+struct Asked<'a>(&'a Sender);
+
+impl Table for Asked<'_> {
+    type Error = i32;
+
+    fn rules(&mut self, chain: &str) -> Result<Vec<ForeignRule>, i32> {
+        let replies = self.0.ask(&dump_rules(1, "t", chain))?;
+        Ok(replies.iter().filter_map(|reply| parse_foreign_rule(reply)).collect())
+    }
+
+    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, i32> {
+        let replies = self.0.ask(&dump_foreign(1, "t", set))?;
+        Ok(replies.iter().flat_map(|reply| parse_foreign_elements(reply)).collect())
+    }
+}
+
+fn outgoing() -> Packet {
+    let (input, output) = (Some("br".to_owned()), Some("up".to_owned()));
+    Packet { family: 2, input, output, published: false }
+}
+
+fn published() -> Packet {
+    let (input, output) = (Some("up".to_owned()), Some("br".to_owned()));
+    Packet { family: 2, input, output, published: true }
+}
+
+/// What becomes of a packet: `passes`, `dropped` or `perhaps`, and where.
+fn fate(policy: &str, rules: &str, packet: Packet) -> String {
+    let text = format!(
+        "table inet t {{ chain sub {{ {} }}; chain f {{ type filter hook forward priority 0; policy {policy}; {} }}; }}",
+        rules.split_once("sub:").map_or("", |(_, sub)| sub),
+        rules.split("sub:").next().unwrap()
+    );
+    let (told, fate) = std::sync::mpsc::channel();
+    isolated(&["nft"], move || {
+        feed("nft", &["-f", "-"], &text);
+        let sender = Sender::open();
+        let chains = parse_chains(1, &sender.ask(&dump_chains(1)).unwrap());
+        let stopped = passage(&mut Asked(&sender), &chains[0], &packet).unwrap();
+        let words = stopped.map_or("passes".to_owned(), |stopped| {
+            let where_ = if stopped.rule.is_some() { stopped.chain } else { "policy".to_owned() };
+            format!("{} {where_}", if stopped.surely { "dropped" } else { "perhaps" })
+        });
+        told.send(words).unwrap();
+    });
+    fate.try_recv().unwrap_or_else(|_| "skipped".to_owned())
+}
+
+#[test]
+fn packets_go_where_the_kernel_would_send_them() {
+    let cases = [
+        ("accept", "", outgoing(), "passes"),
+        ("drop", "", outgoing(), "dropped policy"),
+        ("drop", "ct state established,related accept;", outgoing(), "dropped policy"),
+        ("drop", "ct state { established, related } accept;", outgoing(), "dropped policy"),
+        ("drop", "ct state vmap { established : accept, invalid : drop };", outgoing(), "dropped policy"),
+        ("drop", "ct state vmap { new : accept };", outgoing(), "passes"),
+        ("drop", "ct status dnat accept;", outgoing(), "dropped policy"),
+        ("drop", "ct status dnat accept;", published(), "passes"),
+        ("drop", "iifname \"br\" accept;", outgoing(), "passes"),
+        ("drop", "iifname \"br*\" accept;", outgoing(), "passes"),
+        ("drop", "iifname \"brx\" accept;", outgoing(), "dropped policy"),
+        ("drop", "oifname != \"br\" accept;", published(), "dropped policy"),
+        ("drop", "iifname { \"br\", \"b2\" } accept;", outgoing(), "passes"),
+        ("drop", "iifname . oifname { \"br\" . \"up\" } accept;", outgoing(), "passes"),
+        ("drop", "iifname . oifname { \"up\" . \"br\" } accept;", outgoing(), "dropped policy"),
+        ("drop", "iifname vmap { \"br\" : jump sub }; sub: counter accept;", outgoing(), "passes"),
+        ("drop", "meta nfproto ipv6 accept;", outgoing(), "dropped policy"),
+        ("drop", "ip6 daddr ::1 accept;", outgoing(), "dropped policy"),
+        // What is not known may be so.
+        ("drop", "ip saddr 10.0.0.0/8 accept;", outgoing(), "perhaps policy"),
+        ("drop", "meta mark 0x4000 accept;", outgoing(), "perhaps policy"),
+        ("drop", "tcp dport 80 jump sub; sub: accept;", outgoing(), "perhaps policy"),
+        ("drop", "tcp dport vmap { 80 : accept };", outgoing(), "perhaps policy"),
+        // An exception is no door that is shut.
+        ("accept", "ip saddr 10.0.0.0/8 drop;", outgoing(), "passes"),
+        ("accept", "tcp dport 25 reject;", outgoing(), "passes"),
+        ("accept", "counter log reject;", outgoing(), "dropped f"),
+        ("accept", "reject with icmpx admin-prohibited;", outgoing(), "dropped f"),
+        ("accept", "iifname \"br\" drop;", outgoing(), "dropped f"),
+        ("accept", "iifname \"br\" drop;", published(), "passes"),
+        ("accept", "jump sub; sub: ct state new drop;", outgoing(), "dropped sub"),
+        ("drop", "jump sub; accept; sub: return; drop;", outgoing(), "passes"),
+        ("drop", "goto sub; accept; sub: counter;", outgoing(), "dropped policy"),
+        ("accept", "jump sub; drop; sub: oifname \"up\" accept;", outgoing(), "passes"),
+        ("accept", "limit rate 1/second accept; drop;", outgoing(), "perhaps f"),
+    ];
+    for (policy, rules, packet, expected) in cases {
+        let found = fate(policy, rules, packet);
+        assert!(found == expected || found == "skipped", "policy {policy}; {rules} {found}, not {expected}");
+    }
+}
+
+/// Chains that the kernel would never take do not keep us from an end.
+#[test]
+fn rules_without_end_come_to_one() {
+    struct Endless;
+    impl Table for Endless {
+        type Error = ();
+        fn rules(&mut self, _: &str) -> Result<Vec<ForeignRule>, ()> {
+            use crate::firewall::nft::expression::{Verdict, verdict};
+            let mut jump = crate::model::attributes::Attributes::new();
+            verdict(&mut jump, &Verdict::Jump("f".to_owned()));
+            Ok(vec![ForeignRule { handle: 1, expressions: jump.into_bytes() }; 3])
+        }
+        fn elements(&mut self, _: &str) -> Result<Vec<ForeignElement>, ()> {
+            Ok(Vec::new())
+        }
+    }
+    let base = Chain { family: 1, table: "t".to_owned(), name: "f".to_owned(), uses: 3, base: None };
+    assert_eq!(passage(&mut Endless, &base, &outgoing()), Ok(None));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_to_some_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let none = |_: &str| Ok::<_, ()>(parse_foreign_elements(&bytes));
+        prop_assert!(machine::run(&bytes, &outgoing(), none).is_ok());
+        let _ = parse_foreign_rule(&bytes);
+    }
+}

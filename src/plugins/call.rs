@@ -1,0 +1,140 @@
+//! One call of a runtime, from its environment and standard input to the document on standard output.
+
+use std::rc::Rc;
+
+use crate::apply::{Kernel, is_own_program};
+use crate::cni::{
+    self, ABOUT, CniError, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness,
+    version_of_input,
+};
+use crate::store::State;
+use crate::verbs::{self, Call, Context, Journal, VerbError};
+
+use super::{Face, Lookup, Reply, agent, log};
+
+/// Serves one call as `face`: `input` is what came on standard input.
+///
+/// Without `CNI_COMMAND` it says what it is, with exit status 0, as the specification's library does.
+pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
+    if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
+        return Reply { stderr: format!("{ABOUT}\n"), ..Reply::default() };
+    }
+    let version = || version_of_input(input);
+    let environment = match Environment::from_lookup(lookup) {
+        Ok(environment) => environment,
+        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+    };
+    if environment.command == Command::Version {
+        return Reply { stdout: cni::versions(input), ..Reply::default() };
+    }
+    let strictness = Strictness::of(environment.command);
+    let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {
+        Ok(config) => delegated(config, &environment),
+        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+    };
+    let mut journal = Journal::new(config.log_level);
+    for warning in &config.warnings {
+        journal.note(LogLevel::Warning, || warning.clone());
+    }
+    let (outcome, mut journal) = serve(face, &environment, &config, journal);
+    if let Err(error) = &outcome {
+        journal.note(LogLevel::Error, || error.to_string());
+    }
+    let stderr = log::flush(&journal, config.log_file.as_deref(), &environment);
+    match outcome {
+        Ok(stdout) => Reply { stdout, stderr, status: 0 },
+        Err(error) => refusal(&error, Some(config.cni_version.as_str()), stderr),
+    }
+}
+
+/// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
+/// binary: then it is run in this process.
+fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
+    if config.defaults.is_own() || config.defaults.is_ipam {
+        return config;
+    }
+    let plugin = match &config.ipam {
+        Ipam::HostLocal(_) => "host-local",
+        Ipam::Static { .. } => "static",
+        Ipam::Delegated { .. } | Ipam::None => return config,
+    };
+    if !is_own_program(plugin, &environment.path) {
+        config.ipam = Ipam::Delegated { plugin: plugin.to_owned() };
+    }
+    config
+}
+
+/// Runs the verb, and gives its document, the result of ADD or nothing.
+fn serve(
+    face: Face,
+    environment: &Environment,
+    config: &NetworkConfig,
+    journal: Journal,
+) -> (Result<String, CniError>, Journal) {
+    if face == Face::Loopback {
+        let call = Call { environment, config };
+        return (
+            verbs::loopback::obey(&call).map_err(CniError::from).and_then(|r| printed(r, config)),
+            journal,
+        );
+    }
+    let state = match State::open(&State::default_root()) {
+        Ok(state) => Rc::new(state),
+        Err(error) => return (Err(VerbError::from(error).into()), journal),
+    };
+    let kernel = Kernel::new(Rc::clone(&state));
+    let mut cx = Context { state, kernel, journal };
+    let call = Call { environment, config };
+    let outcome = obey(face, &mut cx, &call).map_err(CniError::from).and_then(|r| printed(r, config));
+    let Context { kernel, journal, .. } = cx;
+    // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
+    std::mem::forget(kernel);
+    (outcome, journal)
+}
+
+fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, CniError> {
+    match result {
+        Some(result) => result.to_json(config.cni_version).map_err(CniError::from),
+        None => Ok(String::new()),
+    }
+}
+
+/// The verb of a call, as the face does it: one that makes an interface, or one that adds its part to it.
+fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResult>, VerbError> {
+    if let Some(part) = face.part() {
+        return match call.environment.command {
+            Command::Add => verbs::parts::add(cx, call, part).map(Some),
+            Command::Del => verbs::parts::del(cx, call, part).map(|()| None),
+            Command::Check => verbs::parts::check(cx, call, part).map(|()| None),
+            Command::Gc => verbs::parts::gc(cx, call, part).map(|()| None),
+            Command::Status => verbs::parts::status(cx, call, part).map(|()| None),
+            Command::Version => Ok(None),
+        };
+    }
+    if matches!(face, Face::HostLocal | Face::Static) {
+        return match call.environment.command {
+            Command::Add => verbs::ipam::add(cx, call).map(Some),
+            Command::Del => verbs::ipam::del(cx, call).map(|()| None),
+            Command::Check => verbs::ipam::check(cx, call).map(|()| None),
+            Command::Gc => verbs::ipam::gc(cx, call).map(|()| None),
+            Command::Status => verbs::ipam::status(cx, call).map(|()| None),
+            Command::Version => Ok(None),
+        };
+    }
+    match call.environment.command {
+        Command::Add => verbs::add(cx, call).map(|attached| Some(agent::attached(cx, call, attached))),
+        Command::Del => {
+            let deleted = verbs::del(cx, call);
+            agent::detached(cx, call);
+            deleted.map(|()| None)
+        }
+        Command::Check => verbs::check(cx, call).map(|()| None),
+        Command::Gc => verbs::gc(cx, call).map(|()| None),
+        Command::Status => verbs::status(cx, call).map(|()| None),
+        Command::Version => Ok(None),
+    }
+}
+
+fn refusal(error: &CniError, version: Option<&str>, stderr: String) -> Reply {
+    Reply { stdout: error.to_json(version), stderr, status: 1 }
+}

@@ -1,0 +1,57 @@
+//! The device that a macvlan device is made over.
+
+use crate::apply::ApplyError;
+use crate::cni::LinkKeys;
+use crate::plan::{Lower, Sandbox};
+
+use super::{Call, Context, VerbError};
+
+/// The lower device of a call for `macvlan`; `None` for every other kind of interface.
+///
+/// # Errors
+/// Where it is not there, or its MTU is less than the one that is asked for.
+pub(super) fn of(cx: &mut Context, call: &Call, sandbox: &Sandbox) -> Result<Option<Lower>, VerbError> {
+    let LinkKeys::Macvlan(keys) = &call.config.link else { return Ok(None) };
+    let inside = keys.link_in_container.then_some(sandbox);
+    find(cx, call, keys.master.as_deref(), inside).map(Some)
+}
+
+/// The same for STATUS, which has no container: a device in one is not looked for.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn on_host(cx: &mut Context, call: &Call) -> Result<Option<Lower>, VerbError> {
+    let LinkKeys::Macvlan(keys) = &call.config.link else { return Ok(None) };
+    if keys.link_in_container {
+        return Ok(None);
+    }
+    find(cx, call, keys.master.as_deref(), None).map(Some)
+}
+
+fn find(
+    cx: &mut Context,
+    call: &Call,
+    master: Option<&str>,
+    inside: Option<&Sandbox>,
+) -> Result<Lower, VerbError> {
+    let place = if inside.is_some() { "in the container" } else { "on the host" };
+    let failed = |cause| ApplyError::new("the lower device (master)", cause);
+    let found = cx.kernel.lower_device(master, inside).map_err(failed)?;
+    let lower = found.ok_or_else(|| {
+        VerbError::Config(match master {
+            Some(name) => {
+                format!("failed to lookup master \"{name}\": Link not found {place}; set the key 'master'")
+            }
+            None => format!(
+                "no default route interface found {place}: name the lower device with the key 'master'"
+            ),
+        })
+    })?;
+    match call.config.bridge.mtu {
+        Some(mtu) if mtu > lower.mtu => Err(VerbError::Config(format!(
+            "invalid MTU {mtu}, must be [0, master MTU({})]: {} carries no larger packets",
+            lower.mtu, lower.name
+        ))),
+        _ => Ok(lower),
+    }
+}

@@ -1,0 +1,60 @@
+//! Verbs on what has a record, for an operator who has no configuration at hand: from the record alone.
+
+use crate::apply::{Drift, Host};
+use crate::cni::CniResult;
+use crate::model::AttachmentKey;
+use crate::plan::{self, Plan, Step};
+use crate::store::{Doom, Found, Stage};
+
+use super::{Context, VerbError, deadline, reap};
+
+/// Compares the host with the record of an attachment: CHECK without a configuration. `last` is the result of its
+/// whole chain of plugins, where that is known: what a later plugin may have changed is then tolerated.
+///
+/// # Errors
+/// [`VerbError::Unknown`] where it has no record, [`VerbError::Busy`] where its ADD is at work; [`VerbError::Store`],
+/// [`VerbError::Apply`] where the host cannot be asked.
+pub fn drifts(
+    cx: &mut Context,
+    key: &AttachmentKey,
+    last: Option<&CniResult>,
+) -> Result<Vec<Drift>, VerbError> {
+    let found: Option<Found<Plan>> = cx.state.find(key)?;
+    let record = match found {
+        Some(Found { stage: Stage::Ready, record }) => record,
+        Some(Found { stage: Stage::Pending { alive: true }, .. }) => {
+            return Err(VerbError::Busy(key.clone()));
+        }
+        _ => return Err(VerbError::Unknown(key.clone())),
+    };
+    let plan = last.map_or_else(|| record.plan.clone(), |last| plan::tolerating(record.plan.clone(), last));
+    Ok(cx.kernel.probe(&plan.steps)?)
+}
+
+/// Detaches a container as DEL does, from its record. False where it has none.
+///
+/// # Errors
+/// As DEL: what could not be taken away keeps its record, and DEL or GC tries again.
+pub fn detach(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbError> {
+    let doom = {
+        let _lock = cx.state.lock(deadline())?;
+        cx.state.doom(key)?
+    };
+    match doom {
+        Doom::Doomed => reap::reap(cx, std::slice::from_ref(key)).map(|()| true),
+        Doom::Alive => Err(VerbError::Busy(key.clone())),
+        Doom::Unknown => Ok(false),
+    }
+}
+
+/// The steps that a DEL of an attachment would walk, in its order; `None` where it has no record.
+///
+/// # Errors
+/// Where the record cannot be read.
+pub fn steps_of_del(cx: &Context, key: &AttachmentKey) -> Result<Option<Vec<Step>>, VerbError> {
+    let found: Option<Found<Plan>> = cx.state.find(key)?;
+    Ok(found.map(|found| {
+        let own = found.record.plan.steps.into_iter().filter(|step| !step.is_shared());
+        own.rev().collect()
+    }))
+}

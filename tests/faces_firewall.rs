@@ -1,0 +1,200 @@
+//! The face `firewall`: walls and the way through a closed FORWARD chain, for interfaces of any plugin.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::chain::Bin;
+use lab::outcome::address;
+use lab::snapshot::Snapshot;
+use lab::talk::{Server, tcp_answers, tcp_server};
+use lab::{Chain, Container, Lab, Outside};
+use serde_json::{Value, json};
+
+fn list(name: &str, main: &str, subnet: &str, firewall: Value) -> Value {
+    let mut firewall = firewall;
+    firewall["type"] = json!("firewall");
+    let mut interface = json!({
+        "type": main, "ipMasq": true,
+        "ipam": {"type": "host-local", "subnet": subnet, "routes": [{"dst": "0.0.0.0/0"}]},
+    });
+    if main == "bridge" {
+        interface["bridge"] = json!(format!("br-{name}"));
+        interface["isGateway"] = json!(true);
+    }
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    json!({"name": name, "plugins": [interface, portmap, firewall]})
+}
+
+struct Town {
+    _servers: Vec<Server>,
+    containers: Vec<Container>,
+    results: Vec<Value>,
+    chains: Vec<Chain>,
+    outside: Outside,
+    lab: Lab,
+}
+
+impl Town {
+    /// Containers 0 and 1 in network `one`, 2 in `two`, all with a policy; 0 publishes its port 80.
+    fn new(main: &str, foreign: bool, firewall: Value, close: impl FnOnce(&Lab)) -> Option<Self> {
+        let mut lab = Lab::new()?;
+        if !lab.iptables("nft") {
+            lab::skipped("iptables-nft is not here");
+            return None;
+        }
+        let outside = lab.outside();
+        close(&lab);
+        let bin = Bin::ours(&lab);
+        if foreign {
+            bin.install_theirs(&[main, "host-local"]);
+        }
+        let one = bin.chain(list("one", main, "10.92.1.0/24", firewall.clone()));
+        let two = bin.chain(list("two", main, "10.92.2.0/24", firewall));
+        let chains = vec![one.publish(&["8080:80"]), one, two];
+        let containers: Vec<Container> = (0..3).map(|n| lab.container(&format!("c{n}"))).collect();
+        let results = chains.iter().zip(&containers).map(|(chain, to)| chain.add(to).ok()).collect();
+        let mut servers: Vec<Server> =
+            containers.iter().map(|c| tcp_server(c, "0.0.0.0:80", c.name())).collect();
+        servers.push(tcp_server(&outside, "0.0.0.0:80", "outside"));
+        Some(Self { _servers: servers, containers, results, chains, outside, lab })
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        tcp_answers(&self.containers[from], &format!("{}:80", address(&self.results[to], 4)))
+    }
+
+    /// The way out, and what is published.
+    fn the_rest_works(&self) {
+        for container in &self.containers {
+            assert!(tcp_answers(container, "192.0.2.2:80"), "{} goes out", container.name());
+        }
+        assert!(tcp_answers(&self.outside, "192.0.2.1:8080"), "published");
+        for (n, chain) in self.chains.iter().enumerate() {
+            chain.check(&self.containers[n], &self.results[n]).ok();
+        }
+    }
+
+    fn leave(&self) {
+        for (n, chain) in self.chains.iter().enumerate() {
+            chain.del(&self.containers[n], &self.results[n]);
+        }
+        let ids: Vec<&str> = self.containers.iter().map(|c| c.id.as_str()).collect();
+        Snapshot::take(&self.lab).assert_without(&ids);
+        assert!(!tcp_answers(&self.outside, "192.0.2.1:8080"));
+    }
+}
+
+fn policy(word: &str) -> Value {
+    json!({"ingressPolicy": word})
+}
+
+#[test]
+fn open_lets_all_talk() {
+    let Some(town) = Town::new("bridge", false, json!({}), |_| {}) else { return };
+    assert!(town.reaches(1, 0) && town.reaches(2, 0) && town.reaches(0, 2));
+    town.the_rest_works();
+    town.leave();
+}
+
+#[test]
+fn same_bridge_keeps_other_networks_out() {
+    for foreign in [false, true] {
+        let run = std::thread::spawn(move || {
+            let Some(town) = Town::new("bridge", foreign, policy("same-bridge"), |_| {}) else { return };
+            assert!(town.reaches(1, 0) && town.reaches(0, 1));
+            assert!(!town.reaches(2, 0) && !town.reaches(0, 2));
+            town.the_rest_works();
+            town.leave();
+        });
+        run.join().unwrap();
+    }
+}
+
+#[test]
+fn isolated_hosts_of_ptp_are_apart() {
+    let Some(town) = Town::new("ptp", true, policy("isolated"), |_| {}) else { return };
+    assert!(!town.reaches(1, 0) && !town.reaches(2, 0) && !town.reaches(0, 2));
+    town.the_rest_works();
+    town.leave();
+}
+
+fn forward_drop(lab: &Lab) {
+    lab.host.must(&["iptables", "-P", "FORWARD", "DROP"]);
+}
+
+#[test]
+fn a_closed_forward_chain_is_passed() {
+    for (main, foreign) in [("bridge", false), ("bridge", true), ("ptp", true)] {
+        let run = std::thread::spawn(move || {
+            let Some(town) = Town::new(main, foreign, json!({"backend": "iptables"}), forward_drop) else {
+                return;
+            };
+            town.the_rest_works();
+            town.leave();
+            let rules = town.lab.host.must(&["iptables", "-S"]);
+            assert!(
+                main == "bridge" || !rules.contains("-i veth"),
+                "what was one container's is gone: {rules}"
+            );
+        });
+        run.join().unwrap();
+    }
+}
+
+#[test]
+fn without_the_plugin_it_stays_closed() {
+    let Some(mut lab) = Lab::new() else { return };
+    if !lab.iptables("nft") {
+        lab::skip!("iptables-nft is not here");
+    }
+    let outside = lab.outside();
+    forward_drop(&lab);
+    let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+    let container = lab.container("a");
+    let mut list = list("one", "bridge", "10.92.1.0/24", json!({}));
+    list["plugins"].as_array_mut().unwrap().truncate(1);
+    Bin::ours(&lab).chain(list).add(&container).ok();
+    assert!(!tcp_answers(&container, "192.0.2.2:80"), "as with the reference: only `firewall` opens it");
+}
+
+#[test]
+fn the_administrators_chain_comes_first() {
+    let Some(town) = Town::new("bridge", false, json!({"iptablesAdminChainName": "SITE"}), |_| {}) else {
+        return;
+    };
+    assert!(town.reaches(1, 2));
+    let rule =
+        ["nft", "add", "rule", "inet", "linkspan", "SITE", "ip", "saddr", "10.92.1.0/24", "ip", "daddr"];
+    let rule: Vec<&str> = rule.into_iter().chain(["10.92.2.0/24", "drop"]).collect();
+    town.lab.host.must(&rule);
+    assert!(!town.reaches(1, 2));
+    town.the_rest_works();
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let bin = Bin::ours(&lab);
+    let container = lab.container("a");
+    let main =
+        json!({"name": "web", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"}});
+    let result = bin.plugin("bridge", main).on(&container).add().ok();
+    let firewall = bin.plugin("firewall", json!({"name": "web"})).on(&container);
+    assert!(firewall.add().refused(7).contains("missing prevResult from earlier plugin"));
+    let firewall = firewall.prev(&result);
+    firewall.with(json!({"cniVersion": "0.3.1"})).add().refused(1);
+    firewall.with(json!({"ingressPolicy": "none"})).add().refused(7);
+    assert!(
+        firewall.with(json!({"backend": "pf"})).add().refused(7).contains("unrecognized firewall backend")
+    );
+    for backend in ["", "iptables", "firewalld"] {
+        assert_eq!(firewall.with(json!({"backend": backend})).args("none").add().ok(), result);
+    }
+    for version in ["0.4.0", "1.0.0", "1.1.0"] {
+        let firewall = firewall.with(json!({"cniVersion": version}));
+        assert_eq!(firewall.add().ok()["cniVersion"], json!(version));
+        firewall.check().ok();
+    }
+    firewall.del().ok();
+    firewall.del().ok();
+}

@@ -1,0 +1,191 @@
+//! `linkspan install`, `uninstall` and `names`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lab::plugin::{REFERENCE, binary, v4};
+use lab::{Lab, Plugin, inspect};
+use serde_json::json;
+
+/// Runs the binary as a person does; gives its exit code and what it said.
+fn run(program: &Path, args: &[&str]) -> (i32, String, String) {
+    let out =
+        Command::new(program).args(args).env_remove("CNI_COMMAND").stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+}
+
+fn install(directory: &Path, more: &[&str]) -> (i32, String, String) {
+    let mut args = vec!["install", "--dir", directory.to_str().unwrap()];
+    args.extend(more);
+    run(&binary(), &args)
+}
+
+/// A directory as Debian's plugins come: some as files, one as a link.
+fn theirs(root: &Path) -> PathBuf {
+    let directory = root.join("bin");
+    fs::create_dir(&directory).unwrap();
+    for name in ["bridge", "host-local", "dhcp"] {
+        fs::copy(Path::new(REFERENCE).join(name), directory.join(name)).unwrap();
+    }
+    symlink(Path::new(REFERENCE).join("portmap"), directory.join("portmap")).unwrap();
+    directory
+}
+
+/// Every entry with its link's target or its size.
+fn listing(directory: &Path) -> Vec<String> {
+    let mut all: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let what = fs::read_link(&path)
+                .map_or_else(|_| path.metadata().unwrap().size().to_string(), |t| t.display().to_string());
+            format!("{} {what}", path.file_name().unwrap().to_str().unwrap())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn another_program_is_refused_kept_aside_and_brought_back() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = theirs(root.path());
+    let before = listing(&directory);
+
+    let (code, out, err) = install(&directory, &["--all"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    for word in ["nothing was changed", "bin/bridge", "bin/host-local", "bin/portmap", "--backup"] {
+        assert!(err.contains(word), "{err}");
+    }
+    assert!(!err.contains("dhcp"));
+    assert_eq!(listing(&directory), before);
+
+    let (code, out, err) = install(&directory, &["--all", "--backup"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for line in [
+        "installed ",
+        "bridge: a link to linkspan; what was there is bridge.linkspan-backup",
+        "macvlan: a link to linkspan",
+        "left to the reference plugins: dhcp, dummy, host-device, ipvlan, vlan, vrf",
+    ] {
+        assert!(out.lines().any(|found| found.starts_with(line)), "{line}: {out}");
+    }
+    assert_eq!(fs::read_link(directory.join("bridge")).unwrap(), Path::new("linkspan"));
+    assert_eq!(fs::metadata(directory.join("linkspan")).unwrap().mode() & 0o777, 0o755);
+    assert!(listing(&directory).iter().all(|entry| !entry.starts_with('.')), "nothing half-made stays");
+
+    let (_, out, _) = run(&binary(), &["names", "--dir", directory.to_str().unwrap()]);
+    let line = |name: &str| out.lines().find(|line| line.trim().starts_with(name)).unwrap().to_owned();
+    assert!(line("bridge").ends_with("linkspan (another program is kept aside)"), "{out}");
+    assert!(line("macvlan").ends_with("linkspan") && line("dhcp").contains("leaves it to"), "{out}");
+
+    // Again: nothing to do, and what was kept aside is not overwritten by ours.
+    let installed = listing(&directory);
+    let (code, out, _) = install(&directory, &["--all", "--backup"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("bridge: a link to linkspan already"), "{out}");
+    assert_eq!(listing(&directory), installed);
+
+    let (code, out, _) = run(&binary(), &["uninstall", "--dir", directory.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("bridge: what was there before is back") && out.contains("macvlan: removed"),
+        "{out}"
+    );
+    assert_eq!(listing(&directory), before);
+}
+
+#[test]
+fn only_what_is_named_is_taken_and_a_stranger_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = theirs(root.path());
+    let (code, out, _) = install(&directory, &[]);
+    assert_eq!(code, 0);
+    assert!(out.contains("not taken: bridge, host-local"), "{out}");
+    let (code, _, _) = install(&directory, &["--names", "loopback,tuning"]);
+    assert_eq!(code, 0);
+    let (code, out, _) = install(&directory, &["--names", "portmap", "--force"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("portmap: a link to linkspan; what was there is gone"), "{out}");
+    let links: Vec<String> =
+        listing(&directory).into_iter().filter(|entry| entry.ends_with(" linkspan")).collect();
+    assert_eq!(links, ["loopback linkspan", "portmap linkspan", "tuning linkspan"]);
+    // Somebody else takes a name of ours back: it is theirs then.
+    fs::remove_file(directory.join("tuning")).unwrap();
+    fs::copy(Path::new(REFERENCE).join("tuning"), directory.join("tuning")).unwrap();
+    let (code, out, _) = run(&binary(), &["uninstall", "--dir", directory.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    assert!(!out.contains("tuning"), "{out}");
+    let names: Vec<String> =
+        listing(&directory).iter().map(|e| e.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["bridge", "dhcp", "host-local", "tuning"]);
+    // A program that is called linkspan and is none.
+    fs::write(directory.join("linkspan"), "#!/bin/sh\n").unwrap();
+    assert!(install(&directory, &[]).2.contains("bin/linkspan"));
+    let (_, out, _) = run(&binary(), &["uninstall", "--dir", directory.to_str().unwrap()]);
+    assert!(out.contains("another program: left alone"), "{out}");
+    assert_eq!(install(&directory, &["--backup"]).0, 0);
+    assert!(directory.join("linkspan.linkspan-backup").exists());
+}
+
+#[test]
+fn a_running_plugin_is_replaced_under_its_feet() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("new/bin");
+    assert_eq!(install(&directory, &["--all"]).0, 0);
+    let mut child = Command::new(directory.join("bridge"))
+        .env("CNI_COMMAND", "VERSION")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = fs::metadata(directory.join("linkspan")).unwrap().ino();
+    let (code, out, err) = install(&directory, &["--all"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("replaced "), "{out}");
+    assert_ne!(fs::metadata(directory.join("bridge")).unwrap().ino(), first, "every name is the new binary");
+    drop(child.stdin.take());
+    assert!(child.wait_with_output().unwrap().status.success());
+    // From the directory itself there is nothing to copy.
+    let (code, out, _) =
+        run(&directory.join("linkspan"), &["install", "--all", "--dir", directory.to_str().unwrap()]);
+    assert!(code == 0 && out.contains("is this binary"), "{out}");
+}
+
+#[test]
+fn containers_live_through_install_and_uninstall() {
+    let Some(lab) = Lab::new() else { return };
+    let directory = theirs(lab.work.path());
+    let path = directory.to_str().unwrap().to_owned();
+    let bridge = |lab: &Lab| -> Plugin {
+        let conf = json!({"cniVersion": "1.0.0", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": v4(1)});
+        lab.plugin(conf).of(directory.join("bridge")).env("CNI_PATH", &path)
+    };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let first = bridge(&lab).on(&a).add().ok();
+    assert_eq!(install(&directory, &["--all", "--backup"]).0, 0);
+    // Attached by theirs, detached by ours, which is what the name stands for now.
+    bridge(&lab).on(&a).prev(&first).del().ok();
+    assert!(inspect::link(&a, "eth0").is_none());
+    let second = bridge(&lab).on(&b).add().ok();
+    let (code, out, _) = run(&binary(), &["uninstall", "--dir", &path]);
+    assert_eq!(code, 0);
+    assert!(out.contains("network web still has 1 attachment, which is linkspan's to detach"), "{out}");
+    bridge(&lab).on(&b).prev(&second).del().ok();
+    assert!(inspect::link(&b, "eth0").is_none());
+}
+
+#[test]
+fn status_without_a_network_shows_the_names() {
+    let (code, out, err) = run(&binary(), &["status"]);
+    if Path::new("/opt/cni/bin").is_dir() || code == 0 {
+        assert!(code == 0 && out.starts_with("/opt/cni/bin:"), "{out}{err}");
+    }
+    assert_eq!(run(&binary(), &["install", "--names", "vlan"]).0, 2);
+}

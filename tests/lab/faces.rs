@@ -1,0 +1,98 @@
+//! The binary under the names of the reference plugins, beside the reference plugins themselves.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::plugin::{REFERENCE, binary};
+use super::{Container, Lab, Outcome, Plugin};
+
+/// Whose plugins are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The binary under test, by the reference's name.
+    Ours,
+    /// Debian's.
+    Theirs,
+}
+
+impl Whose {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Ours, Self::Theirs];
+}
+
+/// The versions that both know.
+pub const VERSIONS: [&str; 6] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"];
+
+/// A directory with a link of each name to the binary under test.
+pub fn directory(lab: &Lab) -> PathBuf {
+    let directory = lab.work.path().join("faces");
+    if !directory.is_dir() {
+        std::fs::create_dir(&directory).unwrap();
+        let names = [
+            "bridge",
+            "host-local",
+            "static",
+            "portmap",
+            "firewall",
+            "tuning",
+            "bandwidth",
+            "loopback",
+            "ptp",
+            "macvlan",
+            "sbr",
+            "linkspan",
+        ];
+        for name in names {
+            std::os::unix::fs::symlink(binary(), directory.join(name)).unwrap();
+        }
+    }
+    directory
+}
+
+/// A plugin of that name, with the directory it lies in as `CNI_PATH`.
+pub fn plugin(lab: &Lab, whose: Whose, name: &str, conf: Value) -> Plugin {
+    let directory = match whose {
+        Whose::Ours => directory(lab),
+        Whose::Theirs => REFERENCE.into(),
+    };
+    let plugin = Plugin::new(json!({"cniVersion": "1.0.0", "type": name})).with(conf);
+    plugin.of(directory.join(name)).env("CNI_PATH", &directory.display().to_string())
+}
+
+/// The configuration of an interface that Debian's `bridge` makes, for what is chained to it.
+pub fn bridged(lab: &Lab, container: &Container, version: &str, n: u8) -> (Plugin, Value) {
+    let conf = json!({
+        "cniVersion": version, "name": "web", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true,
+        "ipam": {"type": "host-local", "subnet": format!("10.88.{n}.0/24")},
+    });
+    let bridge = plugin(lab, Whose::Theirs, "bridge", conf).on(container);
+    let result = bridge.add().ok();
+    (bridge, result)
+}
+
+/// What a refusal comes to, for a table: exit status, code, and the words of its message.
+pub fn refusal(outcome: &Outcome) -> (Option<i32>, u64, String) {
+    let error = outcome.json.clone().unwrap_or_default();
+    (outcome.status.code(), error["code"].as_u64().unwrap_or_default(), outcome.words())
+}
+
+/// A result without what tells nothing: Debian's version writes an empty `dns` in 1.0.0 as well, later ones do not.
+pub fn told(mut result: Value) -> Value {
+    if result["dns"] == json!({}) {
+        result.as_object_mut().unwrap().remove("dns");
+    }
+    result
+}
+
+/// The same without what is chosen freely: the names of interfaces on the host, and every MAC.
+pub fn shape(result: Value) -> Value {
+    let mut result = told(result);
+    for interface in result["interfaces"].as_array_mut().into_iter().flatten() {
+        interface["mac"] = json!("");
+        if interface["sandbox"].as_str().unwrap_or_default().is_empty() {
+            interface["name"] = json!("");
+        }
+    }
+    result
+}
