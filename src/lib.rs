@@ -14,10 +14,12 @@
 //! | [`sys`] | netlink, namespaces, sysctls, child processes |
 //! | [`apply`] | walking steps over a host |
 //! | [`verbs`] | add, del, check, gc, status |
+//! | [`agent`] | what stays: names, and what else outlives a call |
 //! | [`view`] | records and kernel read together, as plain values to be shown |
 //! | [`plugins`] | the faces the binary answers as |
 //! | [`cli`] | what a person types |
 
+pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod cni;

@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the purest room to the one that people see. A room may use those before it.
-const ROOMS: [&str; 12] =
-    ["model", "cni", "ipam", "firewall", "plan", "store", "sys", "apply", "verbs", "view", "plugins", "cli"];
+const ROOMS: [&str; 13] = [
+    "model", "cni", "ipam", "firewall", "plan", "store", "sys", "apply", "verbs", "agent", "view", "plugins",
+    "cli",
+];
 
 /// Rooms of plain values, without files, processes, sockets or clocks.
 const PURE: [&str; 5] = ["model", "cni", "ipam", "firewall", "plan"];

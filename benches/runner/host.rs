@@ -41,7 +41,7 @@ pub(crate) fn isolate() {
     Call::new("/usr/sbin/ip", &["ip", "link", "set", "lo", "up"]).run();
 }
 
-fn mount(source: &CStr, target: &str, kind: Option<&CStr>, flags: libc::c_ulong) {
+pub(crate) fn mount(source: &CStr, target: &str, kind: Option<&CStr>, flags: libc::c_ulong) {
     let kind = kind.map_or(ptr::null(), CStr::as_ptr);
     let result = unsafe { libc::mount(source.as_ptr(), c(target).as_ptr(), kind, flags, ptr::null()) };
     checked(result, target);
@@ -149,6 +149,12 @@ impl Call {
 }
 
 impl Running {
+    /// Its process number.
+    #[allow(dead_code, reason = "for the runner that has servers")]
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
     pub(crate) fn reap(&self) -> i32 {
         let mut status = 0;
         if unsafe { libc::waitpid(self.pid, &mut status, 0) } != self.pid {

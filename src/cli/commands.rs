@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 
 use super::error::Error;
 use super::install::arguments as install;
-use super::{Session, about, by_hand, generate, mend, see, usage};
+use super::{Session, about, agent, by_hand, generate, mend, see, usage};
 
 /// One command.
 pub(super) struct Subcommand {
@@ -61,6 +61,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { group: Group::Mend, describe: mend::describe_gc, run: mend::gc },
     Subcommand { group: Group::Attach, describe: by_hand::describe_add, run: by_hand::add },
     Subcommand { group: Group::Attach, describe: by_hand::describe_status, run: by_hand::status },
+    Subcommand { group: Group::Program, describe: agent::describe, run: agent::run },
     Subcommand { group: Group::Program, describe: install::describe_install, run: install::install },
     Subcommand { group: Group::Program, describe: install::describe_uninstall, run: install::uninstall },
     Subcommand { group: Group::Program, describe: install::describe_names, run: install::names },

@@ -14,6 +14,9 @@ pub enum Error {
     /// The command line cannot be understood; exit code 2.
     #[error("{0}\nTry 'linkspan --help'.")]
     Usage(String),
+    /// The agent could not start, or had to end.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::AgentError),
     /// Names in a directory of plugins are another's.
     #[error("nothing was changed: not linkspan's: {}\n{advice}", names.join(", "))]
     Strangers {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{Arguments, Defaults};
 use crate::model::{
-    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, MacvlanMode, Mode, PortMapping,
-    RangeSet, Route, Shaping,
+    AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, MacvlanMode, Mode, Naming,
+    PortMapping, RangeSet, Route, Shaping,
 };
 
 /// Everything one call says about its network, with the precedence of the reference already applied.
@@ -38,6 +38,9 @@ pub struct NetworkConfig {
     pub mac: Option<MacAddress>,
     /// DNS of key `dns` or, where given, of the capability `dns`.
     pub dns: Dns,
+    /// What the container is called, where the network has a name service (key `dns.enabled`). The name servers of
+    /// [`Self::dns`] have become its upstreams.
+    pub naming: Option<Naming>,
     /// Keys of the reference `portmap`.
     pub portmap: PortmapKeys,
     /// Keys of the reference `firewall`.

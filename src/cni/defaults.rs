@@ -30,6 +30,8 @@ pub struct Reads {
     pub bandwidth: bool,
     /// `sbr`.
     pub sbr: bool,
+    /// `dns.enabled`: the names that containers are found by. No reference plugin has it.
+    pub names: bool,
     /// `CNI_ARGS`: whether an unknown key there is an error.
     pub arguments: bool,
 }
@@ -44,6 +46,7 @@ impl Reads {
         tuning: true,
         bandwidth: true,
         sbr: false,
+        names: true,
         arguments: true,
     };
 
@@ -56,6 +59,7 @@ impl Reads {
         tuning: false,
         bandwidth: false,
         sbr: false,
+        names: false,
         arguments: false,
     };
 }

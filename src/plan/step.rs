@@ -317,6 +317,14 @@ impl Plan {
         })
     }
 
+    /// The bridge, where the plan has one.
+    pub fn bridge(&self) -> Option<&Bridge> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Bridge(bridge) => Some(bridge),
+            _ => None,
+        })
+    }
+
     /// The interface of another plugin that the plan adds to, where it does.
     pub fn upon(&self) -> Option<&Upon> {
         self.steps.iter().find_map(|step| match step {

@@ -10,7 +10,7 @@ use crate::cni::{
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Face, Lookup, Reply, log};
+use super::{Face, Lookup, Reply, agent, log};
 
 /// Serves one call as `face`: `input` is what came on standard input.
 ///
@@ -122,8 +122,12 @@ fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResul
         };
     }
     match call.environment.command {
-        Command::Add => verbs::add(cx, call).map(Some),
-        Command::Del => verbs::del(cx, call).map(|()| None),
+        Command::Add => verbs::add(cx, call).map(|attached| Some(agent::attached(cx, call, attached))),
+        Command::Del => {
+            let deleted = verbs::del(cx, call);
+            agent::detached(cx, call);
+            deleted.map(|()| None)
+        }
         Command::Check => verbs::check(cx, call).map(|()| None),
         Command::Gc => verbs::gc(cx, call).map(|()| None),
         Command::Status => verbs::status(cx, call).map(|()| None),

@@ -1,5 +1,6 @@
 //! The faces that the binary answers runtimes as: a thin reading of one call, and one document on standard output.
 
+mod agent;
 mod call;
 mod face;
 mod log;

@@ -29,6 +29,11 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// The locked file, for what its holder has to say in it.
+    pub(super) fn file_mut(&mut self) -> &mut File {
+        &mut self.file
+    }
+
     /// The same lock, which children of this process hold too until they end.
     pub(super) fn passed_on(self, dir: &Dir, name: &str) -> Result<Self> {
         match fcntl(&*self.file, FcntlArg::F_SETFD(FdFlag::empty())) {

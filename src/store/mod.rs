@@ -4,6 +4,8 @@
 //! ```text
 //! /run/linkspan/                 State (0700)
 //!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one reaper at a time
+//!   agent.lock                   flock(2): one agent at a time, which writes its process number into it
+//!   agent.sock                   the agent's socket (see crate::agent)
 //!   networks/NAME.json           crate::model::Network
 //!   pending/ID:IF                Record of an ADD under way; its writer holds an flock on the file
 //!   ready/ID:IF                  Record of an attachment that is complete
@@ -14,6 +16,7 @@
 //!
 //! A record changes its state by rename(2), always in the order pending, ready, doomed.
 
+mod agent;
 mod claims;
 mod error;
 mod files;
@@ -27,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{Agency, AgentLock};
 pub use claims::Claim;
 pub use error::StoreError;
 pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};

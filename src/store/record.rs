@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
-use crate::model::AttachmentKey;
+use crate::model::{AttachmentKey, Naming};
 
 /// The version of the record that this program writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -25,6 +25,9 @@ pub struct Record<P = Value> {
     pub network: String,
     /// When its ADD began, in seconds since 1970.
     pub created: u64,
+    /// What the container is called, where its network has a name service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub naming: Option<Naming>,
     /// What the runtime said of the container: the pairs of `CNI_ARGS` that name it (`K8S_POD_NAME`), and the labels in
     /// `args.cni.labels`. Nothing follows from them but what is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

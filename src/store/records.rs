@@ -167,7 +167,7 @@ impl State {
         Ok(listed)
     }
 
-    fn load<P: DeserializeOwned>(&self, stage: Stage, name: &str) -> Result<Option<Found<P>>> {
+    pub(super) fn load<P: DeserializeOwned>(&self, stage: Stage, name: &str) -> Result<Option<Found<P>>> {
         let path = format!("{}/{name}", stage.directory());
         loop {
             let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { return Ok(None) };

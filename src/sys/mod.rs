@@ -5,11 +5,14 @@
 pub mod arena;
 pub mod boot;
 pub mod command;
+pub mod daemon;
+pub mod datagrams;
 mod error;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;
 pub mod process;
+pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod sysctl;

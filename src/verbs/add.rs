@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::apply::{ApplyError, Host};
 use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
-use crate::model::{AttachmentKey, LeaseSource};
+use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
 
@@ -16,6 +16,16 @@ use super::allowlist;
 use super::network::{self, Provided};
 use super::{Call, Context, VerbError, deadline, lower, ports, reap};
 
+/// What came of an ADD.
+#[derive(Debug)]
+pub struct Attached {
+    /// The result.
+    pub result: CniResult,
+    /// The addresses that the container is to ask for names, where its network has a name service: the caller puts
+    /// them into the result once somebody answers there.
+    pub name_servers: Vec<IpAddr>,
+}
+
 /// Attaches a container.
 ///
 /// What can be refused is refused before the first effect. The record is written before the first effect, and
@@ -23,7 +33,7 @@ use super::{Call, Context, VerbError, deadline, lower, ports, reap};
 ///
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
-pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
+pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let key = call.key();
     let previous = addressing::previous_result(call)?;
     allowlist::require_allowed(&call.config.tuning)?;
@@ -45,7 +55,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
     // attachment meanwhile.
     let lock = (!delegated).then_some(lock);
-    let chosen = match addressing::take(cx, call, &provided.network, &key, source.clone()) {
+    let mut chosen = match addressing::take(cx, call, &provided.network, &key, source.clone()) {
         Ok(chosen) => chosen,
         Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
     };
@@ -67,13 +77,33 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
         return Err(abandon(cx, pending, &plan, error));
     }
-    let attached = attach(cx, call, &provided, pending, record(&key, call, plan));
+    let naming = naming(call, &mut chosen);
+    let complete = Record { naming, ..record(&key, call, plan) };
+    let attached = attach(cx, call, &provided, pending, complete);
     drop(lock);
     let record = attached?;
     cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
+    let name_servers = if record.naming.is_some() { gateways(&record.plan) } else { Vec::new() };
     let mut result = outcome(cx, call, &record.plan, chosen, previous);
     result.tell_ports(&ports.chosen);
-    Ok(result)
+    Ok(Attached { result, name_servers })
+}
+
+/// What the container is called. Name servers that an IPAM plugin gave are for the agent to ask, not the container.
+fn naming(call: &Call, chosen: &mut Chosen) -> Option<Naming> {
+    let mut naming = call.config.naming.clone()?;
+    let given = std::mem::take(&mut chosen.dns.nameservers);
+    if naming.upstreams.is_empty() {
+        naming.upstreams = given.iter().filter_map(|server| server.parse().ok()).collect();
+    }
+    Some(naming)
+}
+
+/// The network's own addresses on the host.
+fn gateways(plan: &Plan) -> Vec<IpAddr> {
+    plan.bridge()
+        .map(|bridge| bridge.gateways.iter().map(ipnetwork::IpNetwork::ip).collect())
+        .unwrap_or_default()
 }
 
 /// Writes the whole plan down and makes it so.
@@ -115,6 +145,7 @@ fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
         key: key.clone(),
         network: call.config.name.clone(),
         created: now,
+        naming: None,
         labels: labels(call),
         plan,
     }

@@ -18,10 +18,10 @@ mod preview;
 mod reap;
 mod recorded;
 mod reference;
-mod resolver;
+pub mod resolver;
 mod status;
 
-pub use add::add;
+pub use add::{Attached, add};
 pub use check::check;
 pub use del::del;
 pub use error::VerbError;
@@ -55,7 +55,7 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     /// The attachment that the call is about.
-    fn key(&self) -> AttachmentKey {
+    pub fn key(&self) -> AttachmentKey {
         AttachmentKey::new(&self.environment.container_id, &self.environment.interface)
     }
 }

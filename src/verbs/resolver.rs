@@ -16,7 +16,7 @@ pub(super) fn read(path: &str) -> Result<Dns, VerbError> {
 }
 
 /// The last `domain` and `search` count, `nameserver` and `options` add up, as in the reference.
-fn parse(text: &str) -> Dns {
+pub fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
         let line = line.split(['#', ';']).next().unwrap_or_default();

@@ -14,9 +14,11 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::needless_pass_by_value)]
 
+pub mod agent;
 pub mod backends;
 pub mod chain;
 pub mod cli;
+pub mod dns;
 pub mod faces;
 pub mod frames;
 pub mod hold;

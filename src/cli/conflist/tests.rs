@@ -130,7 +130,7 @@ fn the_shipped_configurations_load() {
     let directory = Directory::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap();
     assert!(directory.broken.is_empty(), "{:?}", directory.broken);
     let names: Vec<&str> = directory.networks.iter().map(|network| network.name.as_str()).collect();
-    assert_eq!(names, ["web", "dual", "kubernetes", "legacy", "walled"]);
+    assert_eq!(names, ["web", "dual", "kubernetes", "legacy", "walled", "named"]);
     for network in &directory.networks {
         assert_eq!(network.version, SpecVersion::NEWEST, "{}", network.name);
         assert_eq!(kinds(network), ["linkspan"], "{}", network.name);

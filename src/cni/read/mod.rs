@@ -7,6 +7,7 @@ mod garbage;
 mod ipam;
 mod isolation;
 mod macvlan;
+mod naming;
 mod portmap;
 mod range;
 mod route;
@@ -17,11 +18,12 @@ use serde_json::{Map, Value};
 
 use super::arguments::Arguments;
 use super::config::{Bandwidth, BridgeKeys, Dns, Ipam, LinkKeys, LogLevel, NetworkConfig, Tuning};
-use super::defaults::{Defaults, LinkKind};
+use super::defaults::{Defaults, LinkKind, Reads};
 use super::environment::{Command, Environment, is_identifier};
 use super::error::Error;
 use super::fields::Fields;
 use super::version::Version;
+use crate::model::Naming;
 use runtime::Runtime;
 
 pub(super) use route::{Destination, read_routes};
@@ -115,13 +117,7 @@ impl NetworkConfig {
         })?;
         isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
-        let mut tuning = Tuning::default();
-        if reads.tuning {
-            // Only the text itself shows a key that is there twice.
-            let unique = fields.get("sysctl").map_or(Ok(()), |_| tuning::refuse_repeated(bytes));
-            let read = unique.and_then(|()| tuning::read(&fields, &runtime, &environment.interface));
-            tuning = judge.or_default(read)?;
-        }
+        let tuning = read_tuning(bytes, &fields, &runtime, environment, reads, &mut judge)?;
         let mut bandwidth = Bandwidth::default();
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
@@ -131,6 +127,12 @@ impl NetworkConfig {
             table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
         }
         let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
+        let mut dns = runtime.dns.clone().unwrap_or(dns);
+        let mut naming = None;
+        if reads.names {
+            naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?
+                .map(|naming| Naming { internal: isolation.internal, ..naming });
+        }
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -145,7 +147,8 @@ impl NetworkConfig {
             requested: if matches!(ipam, Ipam::Static { .. }) { Vec::new() } else { runtime.requested() },
             ipam,
             mac: runtime.mac,
-            dns: runtime.dns.unwrap_or(dns),
+            dns,
+            naming,
             portmap,
             firewall,
             isolation,
@@ -173,6 +176,13 @@ impl NetworkConfig {
             return Err(Error::Conflict {
                 keys: "disableContainerInterface = true and ipam".to_owned(),
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
+            });
+        }
+        if self.naming.is_some() && self.kind != naming::DNSNAME && !(addresses && self.bridge.is_gateway) {
+            return Err(Error::Conflict {
+                keys: "dns.enabled = true without a gateway".to_owned(),
+                reason: "names are served on the gateway's address; set isGateway, and an ipam that gives addresses"
+                    .to_owned(),
             });
         }
         if command != Command::Add || !makes_addresses {
@@ -231,6 +241,22 @@ fn read_link(
             LinkKeys::Macvlan(judge.or_default(macvlan::read(fields))?),
         ),
     })
+}
+
+fn read_tuning(
+    bytes: &[u8],
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    environment: &Environment,
+    reads: Reads,
+    judge: &mut Judge,
+) -> Result<Tuning, Error> {
+    if !reads.tuning {
+        return Ok(Tuning::default());
+    }
+    // Only the text itself shows a key that is there twice.
+    let unique = fields.get("sysctl").map_or(Ok(()), |_| tuning::refuse_repeated(bytes));
+    judge.or_default(unique.and_then(|()| tuning::read(fields, runtime, &environment.interface)))
 }
 
 fn read_version(fields: &Fields<'_>, command: Command, since: Version) -> Result<Version, Error> {

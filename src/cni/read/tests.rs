@@ -36,6 +36,7 @@ mod fuzz;
 mod isolation;
 mod keys;
 mod lenient;
+mod naming;
 mod ports;
 
 /// Each wrong configuration, with its code and what the error must say.

@@ -29,6 +29,7 @@ fn record(id: &str) -> Record {
         key: key(id),
         network: "web".to_owned(),
         created: 1_700_000_000,
+        naming: None,
         labels: std::collections::BTreeMap::new(),
         plan: json!([{"step": "veth"}]),
     }

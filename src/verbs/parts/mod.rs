@@ -201,7 +201,8 @@ fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
         key: key.clone(),
         network: call.config.name.clone(),
         created: now,
-        // The interface's record has them.
+        // The interface's record has both.
+        naming: None,
         labels: std::collections::BTreeMap::new(),
         plan,
     }

@@ -1,0 +1,178 @@
+//! The name service: containers find each other by name, and the world through the host's name servers.
+//!
+//! It listens on the gateway addresses of the networks that have it (`dns.enabled`), by UDP and TCP, and answers
+//! whoever is on one of them. A change of attachments changes one table in place; no socket is touched for it, unless
+//! a gateway has its first attachment or has lost its last.
+//!
+//! | module | does |
+//! |---|---|
+//! | `table` | who is called what, and who may know |
+//! | `answer` | one question, from bytes to bytes |
+//! | `udp`, `tcp` | how questions come |
+//! | `forward`, `upstream`, `cache` | what is asked outside, whom, and what is kept |
+//! | `shares` | how much of that one client may have |
+
+mod answer;
+mod cache;
+mod forward;
+#[cfg(test)]
+mod sample;
+mod shares;
+mod shuffle;
+mod table;
+mod tcp;
+mod udp;
+mod upstream;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::log;
+use super::shared::{Change, Shared};
+use answer::{Transport, Verdict, judge};
+use cache::Cache;
+use shares::Shares;
+use shuffle::Shuffle;
+use table::Table;
+use upstream::HostServers;
+
+/// The service's name in answers and status.
+pub const SERVICE: &str = "names";
+
+/// The port that it listens on.
+const PORT: u16 = 53;
+
+/// The state of the service.
+#[derive(Debug, Default)]
+pub struct Names {
+    inner: RefCell<Inner>,
+    room: udp::Room,
+    streams: Rc<tcp::Streams>,
+    shares: Shares,
+    /// What happened, since the agent was started.
+    pub counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    table: Table,
+    shuffle: Shuffle,
+    cache: Cache,
+    host: HostServers,
+    listeners: HashMap<IpAddr, Listener>,
+}
+
+/// Numbers of questions.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Answered from the table, and NXDOMAIN on internal networks.
+    pub local: Cell<u64>,
+    /// Asked outside.
+    pub forwarded: Cell<u64>,
+    /// Answered from what was kept of an earlier answer.
+    pub cached: Cell<u64>,
+    /// Answered with SERVFAIL: nobody outside answered, or too many were asked at once.
+    pub failed: Cell<u64>,
+    /// Refused: strangers, and what is no question.
+    pub refused: Cell<u64>,
+}
+
+/// The sockets of one gateway; dropping it closes them.
+#[derive(Debug)]
+struct Listener([JoinHandle<()>; 2]);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Takes a change of attachments over. When it returns, the names resolve, or no longer do.
+pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
+    let names = &shared.services.names;
+    let mut inner = names.inner.borrow_mut();
+    let mut failures = Vec::new();
+    match change {
+        Change::Attached(record) => {
+            inner.table.insert(record);
+            let gateways = inner.table.gateways_of(&record.key).to_vec();
+            for gateway in gateways {
+                if inner.listeners.contains_key(&gateway) {
+                    continue;
+                }
+                match listen(shared, gateway) {
+                    Ok(listener) => drop(inner.listeners.insert(gateway, listener)),
+                    Err(error) => failures.push(complaint(gateway, &error)),
+                }
+            }
+        }
+        Change::Detached(key) => inner.table.remove(key),
+    }
+    let Inner { table, listeners, .. } = &mut *inner;
+    listeners.retain(|gateway, _| table.is_gateway(*gateway));
+    failures
+}
+
+/// What the service says of itself.
+pub(super) fn status(shared: &Shared) -> Value {
+    let Names { inner, counters, shares, .. } = &shared.services.names;
+    let inner = inner.borrow();
+    let mut listening: Vec<String> = inner.listeners.keys().map(ToString::to_string).collect();
+    listening.sort_unstable();
+    json!({
+        "attachments": inner.table.len(),
+        "listening": listening,
+        "kept": inner.cache.len(),
+        "outside": shares.under_way(),
+        "queries": {
+            "local": counters.local.get(),
+            "forwarded": counters.forwarded.get(),
+            "cached": counters.cached.get(),
+            "failed": counters.failed.get(),
+            "refused": counters.refused.get(),
+        },
+    })
+}
+
+fn listen(shared: &Rc<Shared>, gateway: IpAddr) -> std::io::Result<Listener> {
+    let address = SocketAddr::new(gateway, PORT);
+    let (datagrams, streams) = (udp::bind(address)?, tcp::bind(address)?);
+    Ok(Listener([
+        spawn_local(udp::serve(Rc::clone(shared), gateway, datagrams)),
+        spawn_local(tcp::serve(Rc::clone(shared), gateway, streams)),
+    ]))
+}
+
+fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            ": another name server listens there, perhaps on all addresses; bind it to its own ones"
+        }
+        std::io::ErrorKind::PermissionDenied => ": the agent needs CAP_NET_BIND_SERVICE",
+        _ => "",
+    };
+    format!("cannot listen on {}: {error}{advice}", SocketAddr::new(gateway, PORT))
+}
+
+impl Names {
+    fn judge(&self, between: (IpAddr, IpAddr), bytes: &[u8], transport: Transport) -> Verdict {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { table, shuffle, .. } = &mut *inner;
+        let verdict = judge(table, shuffle, between, bytes, transport);
+        match &verdict {
+            Verdict::Answer(_) => count(&self.counters.local),
+            Verdict::Refusal(_) => count(&self.counters.refused),
+            Verdict::Nothing | Verdict::Outside(_) => {}
+        }
+        verdict
+    }
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
