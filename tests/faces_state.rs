@@ -24,6 +24,11 @@ fn faces() -> Vec<(&'static str, Value)> {
         ),
         ("portmap", json!({"capabilities": {"portMappings": true}})),
         ("firewall", json!({"ingressPolicy": "same-bridge"})),
+        ("tuning", json!({"sysctl": {"net.ipv4.conf.eth0.arp_announce": "2"}, "allmulti": true})),
+        (
+            "bandwidth",
+            json!({"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 4_000_000, "egressBurst": 400_000}),
+        ),
     ]
 }
 
@@ -40,7 +45,7 @@ fn facts(lab: &Lab, container: &lab::Container) -> Vec<String> {
         for line in snapshot.lines().filter(|line| !line.starts_with("link uplink")) {
             let line = line.replace(&bridge_mac, "BRIDGE-MAC");
             let line = Part::ALL.iter().fold(line, |line, part| line.replace(part, ":eth0"));
-            facts.push(format!("{place}: {line}"));
+            facts.push(format!("{place}: {}", without_device_names(&line)));
         }
     }
     for key in ["ip_forward", "conf/web0/route_localnet", "conf/all/route_localnet"] {
@@ -49,6 +54,25 @@ fn facts(lab: &Lab, container: &lab::Container) -> Vec<String> {
     facts.push(format!("forwarding = {}", lab.host.sysctl("net/ipv6/conf/all/forwarding")));
     facts.sort();
     facts
+}
+
+/// The device that limits what the container sends has the name that the reference gives it, or linkspan's, and with
+/// the latter its mark.
+fn without_device_names(line: &str) -> String {
+    let mut line = line.to_owned();
+    for prefix in ["bwp", "lksi"] {
+        let Some(start) = line.find(prefix) else { continue };
+        let length = line[start..].find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len() - start);
+        line.replace_range(start..start + length, "IFB");
+    }
+    match line.strip_prefix("link IFB = ").and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+        Some(mut device) => {
+            device["address"].take();
+            device["group"].take();
+            format!("link IFB = {device}")
+        }
+        None => line,
+    }
 }
 
 struct Part;

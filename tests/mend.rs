@@ -191,8 +191,8 @@ fn completions_are_read_by_their_shells_and_man_pages_are_written() {
         let read = shell(&format!("{test} {}", path.display()));
         assert!(read.ok, "{name}: {}", read.stderr);
     }
-    let complete = "source <(\"$L\" completions bash); COMP_WORDS=(linkspan ins); COMP_CWORD=1; \
-                    _linkspan linkspan ins linkspan; echo ${COMPREPLY[*]}";
+    let complete = "source <(\"$L\" completions bash); COMP_WORDS=(linkspan insp); COMP_CWORD=1; \
+                    _linkspan linkspan insp linkspan; echo ${COMPREPLY[*]}";
     assert_eq!(shell(complete).stdout.trim(), "inspect");
     let directory = lab.work.path().join("man/man1");
     linkspan(&format!("man {}", directory.display())).ok();

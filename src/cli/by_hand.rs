@@ -48,7 +48,7 @@ pub(super) fn describe_add() -> Command {
 
 pub(super) fn describe_status() -> Command {
     Command::new("status")
-        .about("ask each plugin of a network whether it could attach now; without one, what there is on the host")
+        .about("could each plugin of a network attach now? Without a network: what there is")
         .arg(Arg::new("NETWORK").help("the name in a configuration"))
         // cnitool wants a namespace, so one is let pass.
         .arg(Arg::new("NETNS").hide(true))

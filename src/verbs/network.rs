@@ -211,6 +211,10 @@ fn pool(
     config: &NetworkConfig,
     network: &Network,
 ) -> Result<(Vec<RangeSet>, Option<String>), VerbError> {
+    // A plugin that only adds to an interface knows nothing of addresses.
+    if !config.defaults.reads.ipam {
+        return Ok((network.ranges.clone(), network.leases.clone()));
+    }
     let Ipam::HostLocal(host_local) = &config.ipam else { return Ok((Vec::new(), None)) };
     let path = cx.state.lease_path(&config.name, host_local.data_dir.as_deref().map(Path::new))?;
     let ranges = addressing::range_sets(host_local, network).to_vec();

@@ -1,13 +1,14 @@
 //! Attachments: the record, and what has become of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
 use crate::firewall::nft::{self, Element};
-use crate::model::{FirewallBackend, MacAddress, Publication};
+use crate::model::{AttachmentKey, FirewallBackend, MacAddress, Publication};
 use crate::plan::{Plan, Sandbox, Step};
 use crate::store::{Found, Stage};
 use crate::sys::{Netns, NetnsId};
@@ -90,7 +91,33 @@ pub struct Attachment {
 pub fn attachments(reading: &Reading) -> Vec<Attachment> {
     let present: Option<HashSet<ElementId<'_>>> =
         reading.host.elements.as_ref().ok().map(|all| all.iter().map(element_id).collect());
-    reading.records.attachments.iter().map(|found| of(found, &reading.host, present.as_ref())).collect()
+    let mut all: Vec<Attachment> = Vec::with_capacity(reading.records.attachments.len());
+    let mut places: HashMap<AttachmentKey, usize> = HashMap::new();
+    // The interface first, then what other plugins of its list have added to it.
+    let (whole, parts): (Vec<_>, Vec<_>) =
+        reading.records.attachments.iter().partition(|found| found.record.key.part.is_interface());
+    for found in whole.into_iter().chain(parts) {
+        let own = of(found, &reading.host, present.as_ref());
+        match places.entry(found.record.key.attachment()) {
+            Entry::Occupied(place) => all[*place.get()].add(own),
+            Entry::Vacant(place) => {
+                place.insert(all.len());
+                all.push(own);
+            }
+        }
+    }
+    all
+}
+
+impl Attachment {
+    /// Takes up a part that another plugin made: published ports, walls, rates.
+    fn add(&mut self, part: Self) {
+        self.ports.extend(part.ports);
+        self.problems.extend(part.problems);
+        if self.state == Condition::Up {
+            self.state = part.state;
+        }
+    }
 }
 
 /// What tells elements of the kernel apart.
@@ -129,7 +156,11 @@ fn of(found: &Found<Plan>, host: &Host, present: Option<&HashSet<ElementId<'_>>>
             .unwrap_or_default(),
         ports: publications(plan).to_vec(),
         since: record.created,
-        sandbox: link.map(|link| link.sandbox.path.clone()),
+        sandbox: plan
+            .interface()
+            .map(|i| &i.sandbox)
+            .or(plan.upon().map(|u| &u.sandbox))
+            .map(|s| s.path.clone()),
         mac: link.map(|link| link.mac),
         veth: link.map(|link| link.host_name.clone()),
         bridge: link.and_then(|link| link.bridge.clone()),

@@ -28,10 +28,14 @@ pub(in crate::cli) fn describe_uninstall() -> Command {
     Command::new("uninstall")
         .about("take away what install made, with what was there before in its place")
         .arg(directory())
+        .after_help("Examples:\n  linkspan uninstall\n  linkspan uninstall --dir /usr/lib/cni")
 }
 
 pub(in crate::cli) fn describe_names() -> Command {
-    Command::new("names").about("which plugin names in a directory are linkspan's").arg(directory())
+    Command::new("names")
+        .about("which plugin names in a directory are linkspan's")
+        .arg(directory())
+        .after_help("Example:\n  linkspan names --dir /usr/lib/cni")
 }
 
 fn directory() -> Arg {

@@ -1,7 +1,7 @@
 //! The capability `portMappings`.
 
 use super::*;
-use crate::cni::PortmapKeys;
+use crate::cni::{PortmapKeys, Reads};
 use crate::model::Protocol;
 
 fn mapping(host_port: u32, container_port: u32, host_ip: &str) -> Value {
@@ -184,8 +184,9 @@ fn an_automatic_port_is_linkspan_s_own() {
     assert_eq!(triples(&[json!({"hostPort": 0, "containerPort": 80, "range": 11})]), [(0, 80, 11)]);
     let bytes = document(&with(&[mapping(0, 80, "")]));
     let environment = environment(Command::Add, "");
-    let error =
-        NetworkConfig::parse(&bytes, &environment, &Defaults::REFERENCE, Strictness::Strict).unwrap_err();
+    let reads = Reads { portmap: true, ..Reads::NONE };
+    let portmap = Defaults { reads, ..Defaults::REFERENCE };
+    let error = NetworkConfig::parse(&bytes, &environment, &portmap, Strictness::Strict).unwrap_err();
     assert!(error.to_string().contains("hostPort = 0: must be a whole number from 1 to 65535"), "{error}");
     let hold = |value: Value| strict(&json!({ "holdPorts": value }));
     assert!(hold(json!(true)).unwrap().portmap.hold && !hold(json!(false)).unwrap().portmap.hold);
