@@ -144,7 +144,7 @@ fn status_is_for_people() {
         lab::skip!("the reference has no such command");
     }
     let Some(lab) = Lab::new() else { return };
-    assert_eq!(linkspan(&lab, &["status"]).stdout.trim(), "nothing is attached");
+    assert!(linkspan(&lab, &["status"]).stdout.starts_with("nothing is attached\n"));
     let a = lab.container("a");
     lab.plugin(json!({"ipam": dual_stack(1)})).on(&a).add().ok();
     let said = linkspan(&lab, &["status"]);

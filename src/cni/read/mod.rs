@@ -122,10 +122,8 @@ impl NetworkConfig {
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
         }
-        let mut table = None;
-        if reads.sbr {
-            table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
-        }
+        let table = || fields.number("table", 1..=u32::MAX.into());
+        let table = if reads.sbr { judge.or_default(table())? } else { None };
         let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let mut dns = runtime.dns.clone().unwrap_or(dns);
         let mut naming = None;
