@@ -77,7 +77,14 @@ pub(super) fn add(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 pub(super) fn status(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let Some(network) = matches.get_one::<String>("NETWORK") else {
         survey::print(session.stdout)?;
-        return install::names(Path::new(install::DIRECTORY), session.stdout);
+        let directory = Path::new(install::DIRECTORY);
+        return match install::names(directory, session.stdout) {
+            // A runtime may have its plugins elsewhere.
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(writeln!(session.stdout, "{}: not there", directory.display())?)
+            }
+            outcome => outcome,
+        };
     };
     let network = session.place.network(network)?;
     session.place.chain(&network).status(session.stdout)

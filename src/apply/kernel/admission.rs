@@ -88,6 +88,9 @@ impl Kernel {
             let bridges = wanted.networks.iter().filter(|rules| !rules.internal && !rules.bridge.is_empty());
             let mut admitted: Vec<NetworkRules> = bridges.filter(is_admitted).cloned().collect();
             admitted.extend(wanted.firewalls.iter().filter_map(interface_exception));
+            // Networks and parts that share an interface share its exception.
+            admitted.sort_by(|a, b| a.bridge.cmp(&b.bridge));
+            admitted.dedup_by(|a, b| a.bridge == b.bridge);
             if admitted.is_empty() || self.has_exceptions(number, admitted.len())? {
                 continue;
             }
