@@ -89,6 +89,7 @@ fn name_servers_of_the_result_are_asked_by_the_agent_or_by_the_container() {
 #[test]
 fn what_cannot_work_is_refused_before_anything_is_done() {
     let Some(lab) = Lab::new() else { return };
+    let _stray = Stray;
     let a = lab.container("a");
     let (_, first) = bridged(&lab, &a, "1.0.0", 1);
     let refused = |plugin: Plugin, words: &str| {
