@@ -2,7 +2,7 @@
 //!
 //! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc` mend it, and
 //! `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does: they read
-//! what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]). [`commands`] is the table of all of them.
+//! what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]). `commands.rs` is the table of all of them.
 
 mod about;
 mod agent;
