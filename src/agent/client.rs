@@ -2,7 +2,7 @@
 //! runtime.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -50,6 +50,19 @@ pub fn detach(root: &Path, key: &AttachmentKey) -> Contact {
 /// Asks what the agent does.
 pub fn status(root: &Path) -> Contact {
     ask(root, &Request::Status, Instant::now() + DEADLINE * 10)
+}
+
+/// Follows what happens: each line of JSON is given to `each`, until that or the agent has enough.
+///
+/// # Errors
+/// Where there is no agent.
+pub fn follow(root: &Path, mut each: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    let mut stream = UnixStream::connect(root.join(socket::NAME))?;
+    stream.write_all(b"{\"op\":\"events\"}\n")?;
+    for line in io::BufReader::new(stream).lines().skip(1) {
+        each(&line?)?;
+    }
+    Ok(())
 }
 
 fn ask(root: &Path, request: &Request, end: Instant) -> Contact {

@@ -1,5 +1,6 @@
 //! The agent's life: one for each state directory, from its start to its end.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -31,9 +32,11 @@ const BRIEF_HANDOVER: Duration = Duration::from_millis(150);
 /// itself two seconds after the last attachment that it has work with; where another agent is there, it returns at
 /// once. Without, an agent that was started on demand gives way to it.
 ///
+/// `metrics` is a loopback address to serve them on, besides their socket.
+///
 /// # Errors
 /// Where another agent is there, or it cannot listen, or the state directory cannot be read.
-pub fn run(on_demand: bool) -> Result<(), AgentError> {
+pub fn run(on_demand: bool, metrics: Option<SocketAddr>) -> Result<(), AgentError> {
     let state = State::open(&State::default_root())?;
     let Some(mut lock) = become_agent(&state, on_demand)? else { return Ok(()) };
     let path = state.root().join(socket::NAME);
@@ -49,7 +52,8 @@ pub fn run(on_demand: bool) -> Result<(), AgentError> {
     lock.sign(if on_demand { ON_DEMAND } else { "" })?;
     let failed = |source| AgentError::Io { action: "serve", path: path.clone(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let outcome = LocalSet::new().block_on(&runtime, serve(Shared::new(state), listener, on_demand, &path));
+    let outcome =
+        LocalSet::new().block_on(&runtime, serve(Shared::new(state, metrics), listener, on_demand, &path));
     if ours {
         // While the lock is held, so that it is not the next one's.
         let _ = std::fs::remove_file(&path);

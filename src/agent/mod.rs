@@ -14,12 +14,17 @@
 //! | [`names`] | the name service |
 
 pub mod client;
+mod counters;
 mod error;
+mod events;
 mod life;
 mod log;
+mod metrics;
 pub mod names;
 mod notify;
+mod ports;
 pub mod protocol;
+mod repair;
 pub mod services;
 mod shared;
 mod socket;

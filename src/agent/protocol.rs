@@ -4,6 +4,7 @@
 //! {"op":"attach","key":"ID:IF"}   the record is in ready/: serve it     {"ok":true,"degraded":[...]}
 //! {"op":"detach","key":"ID:IF"}   the record has left ready/            {"ok":true}
 //! {"op":"status"}                                                       {"ok":true,"status":{...}}
+//! {"op":"events"}                                                       {"ok":true}, then {"event":...} a line
 //! anything else                                                         {"ok":false,"error":"..."}
 //! ```
 //!
@@ -36,6 +37,8 @@ pub(super) enum Request {
     },
     /// What does the agent do?
     Status,
+    /// What happens from now on? Each event is a line after the answer, until the asker hangs up.
+    Events,
 }
 
 /// An answer.

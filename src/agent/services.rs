@@ -12,9 +12,14 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tokio::task::spawn_local;
 
+use super::events::{self, Events};
+use super::metrics;
 use super::names::{self, Names};
+use super::ports::{self, Ports};
 use super::protocol::Degraded;
+use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
 use crate::plan::Plan;
 use crate::store::Record;
@@ -22,13 +27,19 @@ use crate::store::Record;
 /// The state of all services.
 #[derive(Debug, Default)]
 pub struct Services {
+    /// What happens.
+    pub(super) events: Events,
     /// The name service.
     pub names: Names,
+    /// Published ports, held and served.
+    pub ports: Ports,
+    /// What somebody took away is put back.
+    pub(super) repair: Repair,
 }
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
 pub(super) fn needs(record: &Record<Plan>) -> bool {
-    record.naming.is_some()
+    record.naming.is_some() || ports::needs(record)
 }
 
 /// Tells every service; gives what does not work.
@@ -37,13 +48,26 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
         let service = service.to_owned();
         reasons.into_iter().map(move |reason| Degraded { service: service.clone(), reason })
     };
-    of(names::SERVICE, names::change(shared, change)).collect()
+    repair::change(shared, change);
+    events::change(shared, change);
+    let names = of(names::SERVICE, names::change(shared, change));
+    names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
 
 /// Starts what the services do of their own accord.
-pub(super) fn start(_shared: &Rc<Shared>) {}
+pub(super) fn start(shared: &Rc<Shared>) {
+    ports::start();
+    events::start(shared);
+    spawn_local(events::run(Rc::clone(shared)));
+    spawn_local(metrics::run(Rc::clone(shared), shared.metrics));
+    spawn_local(repair::run(Rc::clone(shared)));
+}
 
 /// What the services say of themselves.
 pub(super) fn status(shared: &Shared) -> Value {
-    json!({ names::SERVICE: names::status(shared) })
+    json!({
+        names::SERVICE: names::status(shared),
+        ports::SERVICE: ports::status(shared),
+        "repair": shared.services.repair.status(),
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -40,6 +41,8 @@ struct Known {
 pub struct Shared {
     /// The state directory.
     pub state: State,
+    /// The loopback address that metrics are served on besides their socket.
+    pub metrics: Option<SocketAddr>,
     /// The services' own state.
     pub services: Services,
     /// The attachments that the services were told of.
@@ -50,9 +53,10 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing is known yet: [`Shared::reload`] follows.
-    pub(super) fn new(state: State) -> Rc<Self> {
+    pub(super) fn new(state: State, metrics: Option<SocketAddr>) -> Rc<Self> {
         Rc::new(Self {
             state,
+            metrics,
             services: Services::default(),
             known: RefCell::default(),
             released: Notify::new(),

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -69,6 +72,9 @@ async fn converse(shared: &Rc<Shared>, mut stream: UnixStream) -> io::Result<()>
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
+        if whole && matches!(serde_json::from_slice(&line), Ok(Request::Events)) {
+            return tell_events(shared, reader, writer).await;
+        }
         let reply =
             if whole { answer(shared, &line) } else { Reply::refusal(&"the line is too long or torn") };
         let mut text = serde_json::to_vec(&reply)?;
@@ -80,12 +86,40 @@ async fn converse(shared: &Rc<Shared>, mut stream: UnixStream) -> io::Result<()>
     }
 }
 
+/// Tells what happens until the other side hangs up, or does not read for too long.
+async fn tell_events(
+    shared: &Shared,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let mut events = shared.services.events.follow();
+    timeout(SILENCE, writer.write_all(b"{\"ok\":true}\n")).await??;
+    let mut said = [0; 64];
+    loop {
+        let mut line = tokio::select! {
+            event = events.recv() => match event {
+                Ok(line) => line,
+                Err(RecvError::Lagged(count)) => format!("{{\"event\":\"lost\",\"count\":{count}}}"),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            length = reader.read(&mut said) => match length? {
+                0 => return Ok(()),
+                _ => continue,
+            },
+        };
+        line.push('\n');
+        timeout(SILENCE, writer.write_all(line.as_bytes())).await??;
+    }
+}
+
 fn answer(shared: &Rc<Shared>, line: &[u8]) -> Reply {
     let request = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => return Reply::refusal(&error),
     };
     match request {
+        // The conversation takes it before it comes here.
+        Request::Events => Reply { ok: true, ..Reply::default() },
         Request::Status => Reply { ok: true, status: Some(shared.status()), ..Reply::default() },
         Request::Attach { key } | Request::Detach { key } => {
             let Some(key) = AttachmentKey::parse(&key) else {

@@ -54,6 +54,7 @@ fn plan() -> Plan {
             owner: AttachmentKey::new(format!("c{n}"), "eth0"),
             publications: Vec::new(),
             hold: false,
+            proxy: false,
         })
     };
     let mut steps: Vec<Step> = (0..4).map(claims).collect();

@@ -5,7 +5,7 @@
 //! | ADD | [`ensure_or_undo`]: forwards; on failure backwards |
 //! | DEL, GC | [`Host::absent`]: backwards, never stopping at the first error |
 //! | CHECK | [`Host::probe`]: each, every drift |
-//! | reconcile | [`Host::ensure`] over all recorded attachments |
+//! | reconcile | [`Kernel::mend`]: `probe` over all recorded attachments, and `ensure` of what differs |
 //!
 //! A [`Host`] is the kernel with the disk ([`Kernel`]) or, in tests, a fake that fails where it is told to.
 
@@ -17,10 +17,11 @@ mod kernel;
 mod loopback;
 mod walk;
 
+pub use crate::sys::rtnl::Traffic;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{
-    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, PortSurvey, SandboxError, Trip,
+    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, Mending, PortSurvey, SandboxError, Trip,
     is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};

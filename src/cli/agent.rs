@@ -1,5 +1,7 @@
 //! `linkspan agent`: what stays.
 
+use std::net::SocketAddr;
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::Session;
@@ -8,16 +10,46 @@ use crate::agent;
 
 pub(super) fn describe() -> Command {
     Command::new("agent")
-        .about("stay, and answer containers that ask for names, until SIGTERM")
+        .about("stay: serve names, hold ports and mend, until SIGTERM")
         .arg(
             Arg::new("on-demand")
                 .long("on-demand")
                 .action(ArgAction::SetTrue)
                 .help("return once it is ready, and end when it has no more work: as ADD starts it"),
         )
-        .after_help("Example:\n  systemctl enable --now linkspan-agent.socket")
+        .arg(
+            Arg::new("metrics")
+                .long("metrics")
+                .value_name("ADDRESS:PORT")
+                .value_parser(loopback)
+                .help("serve numbers there too, besides /run/linkspan/metrics.sock; a loopback address"),
+        )
+        .after_help(
+            "Examples:\n  systemctl enable --now linkspan-agent.socket\n  linkspan agent --metrics 127.0.0.1:9464",
+        )
 }
 
 pub(super) fn run(_: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
-    Ok(agent::run(matches.get_flag("on-demand"))?)
+    let metrics = matches.get_one::<SocketAddr>("metrics").copied();
+    Ok(agent::run(matches.get_flag("on-demand"), metrics)?)
+}
+
+/// An address that nobody outside can reach: the numbers name every container.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+    address.ok_or_else(|| "it takes a loopback address and a port, such as 127.0.0.1:9464".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_served_to_this_host_alone() {
+        assert_eq!(loopback("127.0.0.1:9464").unwrap(), "127.0.0.1:9464".parse().unwrap());
+        assert_eq!(loopback("[::1]:9464").unwrap(), "[::1]:9464".parse().unwrap());
+        for text in ["0.0.0.0:9464", "127.0.0.1", "9464", "localhost:9464"] {
+            assert!(loopback(text).unwrap_err().contains("loopback"), "{text}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::conflist::{self, Network};
 use super::error::Error;
 use super::exec::Attachment;
 use super::request::{as_added, attachment};
-use super::{Session, install, mend, suggest};
+use super::{Session, install, mend, suggest, survey};
 use crate::model::AttachmentKey;
 
 /// A network and the namespace as it was typed.
@@ -48,11 +48,14 @@ pub(super) fn describe_add() -> Command {
 
 pub(super) fn describe_status() -> Command {
     Command::new("status")
-        .about("could each plugin of a network attach now? Without a network: which names are ours")
+        .about("could each plugin of a network attach now? Without a network: what there is")
         .arg(Arg::new("NETWORK").help("the name in a configuration"))
         // cnitool wants a namespace, so one is let pass.
         .arg(Arg::new("NETNS").hide(true))
-        .after_help("Example:\n  linkspan status web && echo ready")
+        .after_help(
+            "Without a network: networks, addresses, containers, what the agent does, and which plugin names are \
+             linkspan's.\n\nExample:\n  linkspan status web && echo ready",
+        )
 }
 
 pub(super) fn add(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
@@ -73,6 +76,7 @@ pub(super) fn add(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 
 pub(super) fn status(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let Some(network) = matches.get_one::<String>("NETWORK") else {
+        survey::print(session.stdout)?;
         return install::names(Path::new(install::DIRECTORY), session.stdout);
     };
     let network = session.place.network(network)?;

@@ -211,6 +211,12 @@ pub enum Error {
         /// Of how many.
         asked: usize,
     },
+    /// There is no agent to follow.
+    #[error("no agent can be asked ({source}): start one with 'linkspan agent'")]
+    NoAgent {
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Several failures of a walk that goes on after the first.
     #[error("{}", lines(.0))]
     Several(Vec<Error>),

@@ -1,8 +1,9 @@
 //! What a person types.
 //!
-//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc` mend it, and
-//! `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does: they read
-//! what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]). `commands.rs` is the table of all of them.
+//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc|reconcile` mend
+//! it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
+//! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
+//! what it sees. `commands.rs` is the table of all of them.
 
 mod about;
 mod agent;
@@ -21,9 +22,11 @@ mod mend;
 mod names;
 mod network_verbs;
 mod progress;
+mod reconcile;
 mod request;
 mod see;
 mod suggest;
+mod survey;
 mod table;
 mod usage;
 mod version;

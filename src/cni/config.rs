@@ -55,6 +55,8 @@ pub struct NetworkConfig {
     pub table: Option<u32>,
     /// `backend`.
     pub backend: Backend,
+    /// `gcAfter`, in seconds (300): how long what a container left that died without DEL stays; `None` for 0, for ever.
+    pub gc_after: Option<u64>,
     /// `logLevel`.
     pub log_level: LogLevel,
     /// `logFile`; standard error where it is absent.
@@ -229,6 +231,9 @@ pub struct PortmapKeys {
     pub require_family: bool,
     /// `holdPorts` (false): whether linkspan's agent is to bind the published ports, so that no process can.
     pub hold: bool,
+    /// `userlandProxy` (false): whether the agent is to serve published ports at `[::1]`, which the kernel does not
+    /// translate, and at 127.0.0.1 where `snat` is off.
+    pub proxy: bool,
     /// `snat` (true).
     pub snat: bool,
     /// `masqAll` (false).

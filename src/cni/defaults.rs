@@ -195,6 +195,7 @@ impl Defaults {
             mappings: Vec::new(),
             require_family: self.extended_ports,
             hold: false,
+            proxy: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,

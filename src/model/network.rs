@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RangeSet;
+use super::{MacAddress, RangeSet};
 
 /// The choices made when a network was first used, so that every later call makes the same ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,9 @@ pub struct Network {
     pub name: String,
     /// The bridge's name: the configured one, or the one that was free.
     pub bridge: String,
+    /// The hardware address that the bridge is made with, and made again with: neighbours know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
     /// The subnet that was chosen where the configuration names none, else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub automatic: Vec<RangeSet>,
@@ -26,6 +29,9 @@ pub struct Network {
     pub mtu: Option<u32>,
     /// The firewall that was found under `backend: auto`.
     pub backend: FirewallBackend,
+    /// For how many seconds what a container left that died without DEL stays, where the agent runs; `None` for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gc_after: Option<u64>,
     /// Families (`NFPROTO_*`) whose FORWARD chain of iptables was told to let the network through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted: Vec<u8>,

@@ -1,6 +1,6 @@
 //! Building the plan of an attachment.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -43,6 +43,7 @@ pub fn build(
     publications.sort_unstable();
     publications.dedup();
 
+    let translated = translated(config, &publications);
     let link = link(config, network, key, sandbox, &addresses);
     let mut steps = Vec::with_capacity(9);
     steps.extend(leases(key, addressing));
@@ -51,6 +52,7 @@ pub fn build(
             owner: key.clone(),
             publications: publications.clone(),
             hold: config.portmap.hold,
+            proxy: config.portmap.proxy,
         }));
     }
     if let Some(forwarding) = forwarding(config, &addresses) {
@@ -74,11 +76,30 @@ pub fn build(
             shaping: config.bandwidth,
         }));
     }
-    let firewall = firewall(config, network, key, addresses, publications);
+    let firewall = firewall(config, network, key, addresses, translated);
     if firewall.has_effect(config) {
         steps.push(Step::Firewall(Box::new(firewall)));
     }
     Plan { steps }
+}
+
+/// What the firewall translates: the publications, and where the agent is to serve 127.0.0.1, which packets from there
+/// cannot leave without `snat`, a translation of that to itself, which comes before that of every address.
+pub fn translated(config: &NetworkConfig, publications: &[Publication]) -> Vec<Publication> {
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let mut all = publications.to_vec();
+    if !config.portmap.proxy || config.portmap.snat {
+        return all;
+    }
+    for publication in publications.iter().filter(|p| p.host.is_ipv4() && !p.is_range()) {
+        let here = SocketAddr::new(LOOPBACK, publication.host.port());
+        if publication.host.ip().is_unspecified() || publication.host == here {
+            all.retain(|other| other.protocol != publication.protocol || other.host != here);
+            all.push(Publication { host: here, target: here, ..*publication });
+        }
+    }
+    all.sort_unstable();
+    all
 }
 
 /// The lower device of a macvlan device, as the host has it.
@@ -163,6 +184,7 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
     let has_v4 = leases.iter().any(|lease| lease.address.is_ipv4());
     Bridge {
         name: network.bridge.clone(),
+        mac: network.mac,
         mtu: keys.mtu.or(network.mtu),
         gateways,
         siblings,

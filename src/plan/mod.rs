@@ -14,7 +14,7 @@ mod step;
 mod tests;
 mod words;
 
-pub use build::{Addressing, Lower, build, macvlan};
+pub use build::{Addressing, Lower, build, macvlan, translated};
 pub use endpoint::{Macvlan, Routed};
 pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{hold, of_result, outcome, tolerating, tuned};

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
-use crate::model::{FirewallBackend, Mode, Network, Range, names};
+use crate::model::{FirewallBackend, MacAddress, Mode, Network, Range, names};
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -16,6 +16,8 @@ const ETHERNET_MTU: u32 = 1500;
 pub struct NetworkFacts {
     /// A bridge name that no foreign interface has.
     pub bridge: String,
+    /// A hardware address for it, where it has to be made.
+    pub mac: Option<MacAddress>,
     /// MTU of the interface of the default route.
     pub uplink_mtu: Option<u32>,
     /// Whether the kernel has nf_tables.
@@ -29,6 +31,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
     Network {
         name: config.name.clone(),
         bridge: facts.bridge,
+        mac: facts.mac,
         automatic: facts.automatic.map(|range| vec![vec![range]]).unwrap_or_default(),
         ranges: Vec::new(),
         leases: None,
@@ -40,6 +43,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
             Backend::Auto if facts.has_nftables => FirewallBackend::Nftables,
             Backend::Auto => FirewallBackend::Iptables,
         },
+        gc_after: config.gc_after,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
     }

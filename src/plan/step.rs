@@ -107,6 +107,9 @@ pub struct Claims {
     /// Whether linkspan's agent is to bind them while it runs (`holdPorts`), so that no other process can.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,
+    /// Whether the agent serves them where the kernel does not translate (`userlandProxy`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy: bool,
 }
 
 /// See [`Step::Forwarding`].
@@ -123,6 +126,10 @@ pub struct Forwarding {
 pub struct Bridge {
     /// Interface name.
     pub name: String,
+    /// Hardware address at creation, so that a bridge that is made again has the one that neighbours know; an
+    /// existing bridge keeps its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
     /// MTU at creation; an existing bridge keeps its own.
     pub mtu: Option<u32>,
     /// Gateway addresses with prefix lengths; empty on a layer-2 bridge.
@@ -345,6 +352,14 @@ impl Plan {
     pub fn firewall(&self) -> Option<&Firewall> {
         self.steps.iter().find_map(|step| match step {
             Step::Firewall(firewall) => Some(&**firewall),
+            _ => None,
+        })
+    }
+
+    /// The host ports, where the plan has any.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Claims(claims) => Some(claims),
             _ => None,
         })
     }

@@ -28,6 +28,8 @@ fn config(extra: &serde_json::Value) -> NetworkConfig {
 
 fn network() -> Network {
     Network {
+        mac: None,
+        gc_after: None,
         name: "web".into(),
         bridge: "lks-web".into(),
         automatic: Vec::new(),

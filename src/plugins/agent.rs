@@ -12,9 +12,10 @@ use crate::verbs::{Attached, Call, Context};
 /// know, and the journal says what it misses.
 pub(super) fn attached(cx: &mut Context, call: &Call, key: &AttachmentKey, attached: Attached) -> CniResult {
     let Attached { mut result, name_servers } = attached;
-    if call.config.naming.is_none() {
+    if !has_work(call) {
         return result;
     }
+    let names = call.config.naming.is_some();
     let mut warn = |line: String| cx.journal.note(LogLevel::Warning, || line);
     let served = match client::attach(cx.state.root(), key) {
         Contact::Acknowledged(reply) => {
@@ -25,26 +26,41 @@ pub(super) fn attached(cx: &mut Context, call: &Call, key: &AttachmentKey, attac
             reply.ok && reply.degraded.iter().all(|degraded| degraded.service != names::SERVICE)
         }
         Contact::Late => {
-            warn(
-                "the agent did not answer within 200 ms: names will resolve when it has caught up".to_owned(),
-            );
+            let line = "the agent did not answer within 200 ms: names resolve, and ports are held, when it has caught up";
+            warn(line.to_owned());
             true
         }
         Contact::Absent { reason } => {
-            warn(format!("there is no agent, so no container names resolve: {reason}"));
+            if names {
+                warn(format!("there is no agent, so no container names resolve: {reason}"));
+            }
+            if serves_ports(call) {
+                warn(format!(
+                    "there is no agent, so nobody holds the published ports or serves [::1]: {reason}"
+                ));
+            }
             false
         }
     };
-    if served {
+    if served && names {
         result.dns.nameservers = name_servers.iter().map(ToString::to_string).collect();
     }
     result
 }
 
+fn has_work(call: &Call) -> bool {
+    call.config.naming.is_some() || serves_ports(call)
+}
+
+fn serves_ports(call: &Call) -> bool {
+    let keys = &call.config.portmap;
+    (keys.hold || keys.proxy) && !keys.mappings.is_empty()
+}
+
 /// Tells the agent of an attachment that is gone. By the configuration, not the record, which is gone as well: an agent
 /// that is not told sees it by itself.
 pub(super) fn detached(cx: &mut Context, call: &Call, key: &AttachmentKey) {
-    if call.config.naming.is_none() {
+    if !has_work(call) {
         return;
     }
     if client::detach(cx.state.root(), key) == Contact::Late {

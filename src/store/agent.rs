@@ -69,6 +69,15 @@ impl State {
         Ok(Agency::Theirs { pid: pid.parse().ok(), note: note.to_owned() })
     }
 
+    /// The process number of the agent, where one is there.
+    pub fn agent_pid(&self) -> Option<u32> {
+        match self.agent_lock() {
+            Ok(Agency::Theirs { pid, .. }) => pid.and_then(|pid| pid.try_into().ok()),
+            // Nobody holds it: what took it here lets it go again.
+            Ok(Agency::Ours(_)) | Err(_) => None,
+        }
+    }
+
     /// The path of the directory that ready records appear in and vanish from, made where it does not exist: for
     /// inotify(7).
     ///

@@ -25,6 +25,9 @@ pub struct Record<P = Value> {
     pub network: String,
     /// When its ADD began, in seconds since 1970.
     pub created: u64,
+    /// The same in microseconds, where the ADD says so.
+    #[serde(default)]
+    pub begun: u64,
     /// What the container is called, where its network has a name service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub naming: Option<Naming>,

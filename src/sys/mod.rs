@@ -8,6 +8,7 @@ pub mod command;
 pub mod daemon;
 pub mod datagrams;
 mod error;
+pub mod listen;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
+pub mod splice;
 pub mod sysctl;
 pub mod xtables;
 

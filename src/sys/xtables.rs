@@ -1,6 +1,8 @@
 //! Tables of legacy iptables, read as `iptables-legacy` reads them: `linux/netfilter_ipv4/ip_tables.h`,
 //! `linux/netfilter_ipv6/ip6_tables.h`.
 
+mod counts;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -8,6 +10,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 
 use super::SysError;
+
+pub use counts::{LegacyTable, legacy_tables};
 
 /// `IPT_SO_GET_INFO`, `IP6T_SO_GET_INFO`.
 const GET_INFO: libc::c_int = 64;

@@ -34,6 +34,7 @@ pub struct Attached {
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
+    let begun = SystemTime::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;
     allowlist::require_allowed(&call.config.tuning)?;
@@ -50,7 +51,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
-    let pending = state.write_pending(&record(&key, call, opening(&key, &source)))?;
+    let pending = state.write_pending(&record(&key, call, begun, opening(&key, &source)))?;
     let delegated = matches!(call.config.ipam, Ipam::Delegated { .. });
     // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
     // attachment meanwhile.
@@ -78,7 +79,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         return Err(abandon(cx, pending, &plan, error));
     }
     let naming = naming(call, &mut chosen);
-    let complete = Record { naming, ..record(&key, call, plan) };
+    let complete = Record { naming, ..record(&key, call, begun, plan) };
     let attached = attach(cx, call, &provided, pending, complete);
     drop(lock);
     let record = attached?;
@@ -138,13 +139,14 @@ fn opening(key: &AttachmentKey, source: &LeaseSource) -> Plan {
     Plan { steps: vec![Step::Leases(leases)] }
 }
 
-fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+fn record(key: &AttachmentKey, call: &Call, begun: SystemTime, plan: Plan) -> Record<Plan> {
+    let since = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         version: RECORD_VERSION,
         key: key.clone(),
         network: call.config.name.clone(),
-        created: now,
+        created: since.as_secs(),
+        begun: u64::try_from(since.as_micros()).unwrap_or_default(),
         naming: None,
         labels: labels(call),
         plan,

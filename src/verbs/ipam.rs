@@ -31,11 +31,13 @@ fn network(call: &Call) -> Network {
     Network {
         name: call.config.name.clone(),
         bridge: String::new(),
+        mac: None,
         automatic: Vec::new(),
         ranges: Vec::new(),
         leases: None,
         mtu: None,
         backend: FirewallBackend::Nftables,
+        gc_after: None,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
     }

@@ -16,10 +16,12 @@ pub mod parts;
 mod ports;
 mod preview;
 mod reap;
+mod reconcile;
 mod recorded;
 mod reference;
 pub mod resolver;
 mod status;
+mod survey;
 
 pub use add::{Attached, add};
 pub use check::check;
@@ -28,8 +30,10 @@ pub use error::VerbError;
 pub use gc::gc;
 pub use journal::Journal;
 pub use preview::{Preview, preview};
+pub use reconcile::{Collect, Dead, Reconciled, reconcile};
 pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
+pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, Survey, survey};
 
 use std::rc::Rc;
 use std::time::Duration;

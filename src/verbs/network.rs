@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use crate::apply::ApplyError;
 use crate::cni::{Backend, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
-use crate::model::{FirewallBackend, Network, RangeSet};
+use crate::model::{FirewallBackend, MacAddress, Network, RangeSet};
 use crate::plan::{self, NetworkFacts, Plan, Step};
 
 use super::{Context, VerbError, addressing};
@@ -54,12 +55,14 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
     if let Some(bridge) = &config.bridge.bridge {
         network.bridge.clone_from(bridge);
     }
+    network.gc_after = config.gc_after;
     if network.bridge.is_empty() {
         // Until now its interfaces were another plugin's.
         let (others, _) = cx.state.networks()?;
         let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
         network.bridge =
             cx.kernel.free_bridge_name(&config.name, &used).map_err(|cause| of_network(config, cause))?;
+        network.mac = Some(bridge_mac(&network.bridge));
     }
     network.backend = backend_of(config, network.backend);
     if needs_subnet(config) && network.automatic.is_empty() {
@@ -85,7 +88,8 @@ pub(super) fn provide_to_part(
         None => {
             let has_nftables = cx.kernel.has_nftables();
             let bridge = bridge.to_owned();
-            plan::network(config, NetworkFacts { bridge, uplink_mtu: None, has_nftables, automatic: None })
+            let facts = NetworkFacts { bridge, mac: None, uplink_mtu: None, has_nftables, automatic: None };
+            plan::network(config, facts)
         }
     };
     bridge.clone_into(&mut network.bridge);
@@ -111,7 +115,14 @@ fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbE
     };
     let automatic = if needs_subnet(config) { Some(automatic(cx, config, &bridge)?) } else { None };
     let uplink_mtu = cx.kernel.uplink_mtu().map_err(|cause| of_network(config, cause))?;
-    Ok(NetworkFacts { bridge, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+    let mac = Some(bridge_mac(&bridge));
+    Ok(NetworkFacts { bridge, mac, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+}
+
+/// An address that no other bridge has, on this host or on another that it may come to be joined with.
+fn bridge_mac(bridge: &str) -> MacAddress {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    MacAddress::from_name(&format!("{bridge} {now} {}", std::process::id()))
 }
 
 fn needs_subnet(config: &NetworkConfig) -> bool {

@@ -160,12 +160,6 @@ pub(super) fn settle<'a>(
 
 /// Says what is less than somebody may expect.
 fn warn(cx: &mut Context, keys: &PortmapKeys, addresses: &[IpAddr]) {
-    if keys.hold && !keys.mappings.is_empty() {
-        cx.journal.note(LogLevel::Warning, || {
-            "holdPorts: the published ports are held while linkspan's agent runs; without it nobody holds them"
-                .to_owned()
-        });
-    }
     for mapping in &keys.mappings {
         let stand_in = PortMapping { host_port: mapping.host_port.max(1), ..mapping.clone() };
         if Publication::of(&stand_in, addresses).is_empty() {

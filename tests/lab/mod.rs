@@ -18,6 +18,7 @@ pub mod agent;
 pub mod backends;
 pub mod chain;
 pub mod cli;
+pub mod damage;
 pub mod dns;
 pub mod faces;
 pub mod frames;

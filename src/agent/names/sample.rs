@@ -14,6 +14,7 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
     let v4 = |last: u8| format!("10.{subnet}.0.{last}/24").parse().unwrap();
     let v6 = |last: u8| format!("fd00:{subnet}::{last}/64").parse().unwrap();
     let bridge = Bridge {
+        mac: None,
         name: format!("lks-{network}"),
         mtu: None,
         gateways: vec![v4(1), v6(1)],
@@ -45,6 +46,7 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         key: AttachmentKey::new(id, format!("eth-{network}")),
         network: network.to_owned(),
         created: 1,
+        begun: 1,
         labels: std::collections::BTreeMap::new(),
         naming: Some(Naming {
             names: names.iter().map(|&name| name.to_owned()).collect(),

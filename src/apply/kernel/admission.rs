@@ -7,12 +7,14 @@
 
 use crate::firewall::iptables::{self, Family, LegacyFilter};
 use crate::firewall::{NetworkRules, nft};
+use crate::model::{FirewallBackend, Network};
 use crate::plan::Firewall;
 use crate::sys::xtables;
 
 use super::chains::Chains;
 use super::iptables::{Variant, restore, save};
-use super::{Cause, Kernel};
+use super::ruleset::Ruleset;
+use super::{Cause, Drift, Kernel};
 
 /// The chain of our exceptions, and where it is.
 pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
@@ -52,16 +54,95 @@ impl Kernel {
 
     /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
     pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
-        let (network, addresses) = (&step.network, &step.attachment.addresses);
+        let network = &step.network;
         for family in Family::BOTH {
-            // A part of the face `firewall` names none: its network's are of either family.
-            let has_family = addresses.is_empty()
-                || addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4));
-            if has_family && !network.internal && legacy_drops(family, &network.bridge)? {
+            if has_family(step, family) && !network.internal && legacy_drops(family, &network.bridge)? {
                 Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
         Ok(())
+    }
+
+    /// Says which networks, and which interfaces without a bridge, a FORWARD chain of iptables that drops has lost its
+    /// exception for, and with `repair` makes it again. No process where nothing is missing, and none where nothing
+    /// drops.
+    pub(super) fn mend_admissions(
+        &mut self,
+        networks: &[Network],
+        wanted: &Ruleset,
+        repair: bool,
+    ) -> Result<Vec<Drift>, Cause> {
+        let mut drifts = Vec::new();
+        if wanted.networks.is_empty() {
+            return Ok(drifts);
+        }
+        let chains = self.look_at_chains()?;
+        for ((family, number), (forward, _)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
+                continue;
+            }
+            let is_admitted = |rules: &&NetworkRules| {
+                networks.iter().any(|n| n.name == rules.network && n.admitted.contains(&number))
+            };
+            // Nothing enters or leaves an internal network.
+            let bridges = wanted.networks.iter().filter(|rules| !rules.internal && !rules.bridge.is_empty());
+            let mut admitted: Vec<NetworkRules> = bridges.filter(is_admitted).cloned().collect();
+            admitted.extend(wanted.firewalls.iter().filter_map(interface_exception));
+            if admitted.is_empty() || self.has_exceptions(number, admitted.len())? {
+                continue;
+            }
+            for rules in &admitted {
+                Self::mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
+            }
+        }
+        for family in Family::BOTH {
+            let mut ways: Vec<NetworkRules> = Vec::new();
+            for firewall in &wanted.firewalls {
+                let Some(rules) = legacy_exception(firewall, family) else { continue };
+                if !ways.iter().any(|known| known.bridge == rules.bridge) {
+                    ways.push(rules);
+                }
+            }
+            for rules in &ways {
+                if legacy_drops(family, &rules.bridge)? {
+                    Self::mend_admission(family, Variant::Legacy, rules, repair, &mut drifts)?;
+                }
+            }
+        }
+        Ok(drifts)
+    }
+
+    fn mend_admission(
+        family: Family,
+        variant: Variant,
+        rules: &NetworkRules,
+        repair: bool,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        if Self::lacks_admission(family, variant, rules)? {
+            drifts.push(Drift::missing(format!(
+                "exception for {} in FORWARD of {family} ({variant})",
+                rules.bridge
+            )));
+            if repair {
+                Self::admit_by_iptables(family, variant, rules)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the chain of our exceptions has rules for so many networks, and something of the table jumps to it.
+    fn has_exceptions(&mut self, family: u8, networks: usize) -> Result<bool, Cause> {
+        let mut count = |chain: &str, filter: &dyn Fn(&[u8]) -> bool| -> Result<usize, Cause> {
+            let replies = self.nft()?.dump(&nft::dump_rules(family, "filter", chain))?;
+            Ok(replies.iter().filter(|reply| nft::is_rule(reply) && filter(reply)).count())
+        };
+        // The name of the chain that a rule jumps to stands in it as it is.
+        let to_ours = |reply: &[u8]| reply.windows(ADMIT.len()).any(|window| window == ADMIT.as_bytes());
+        if count(ADMIT, &|_| true)? < 2 * networks {
+            return Ok(false);
+        }
+        Ok(count("DOCKER-USER", &to_ours)? + count("FORWARD", &to_ours)? > 0)
     }
 
     /// Lets one container's host interface through, where it has no bridge: of either iptables that drops.
@@ -69,7 +150,7 @@ impl Kernel {
         if interface.is_empty() {
             return Ok(());
         }
-        let rules = NetworkRules { bridge: interface.to_owned(), ..network.clone() };
+        let rules = by_interface(network, interface);
         for (family, number) in NF_FAMILIES {
             let forward =
                 self.ask_chain(number, "FORWARD")?.and_then(|reply| nft::parse_chain(number, &reply));
@@ -109,6 +190,38 @@ impl Kernel {
     fn ask_chain(&mut self, family: u8, chain: &str) -> Result<Option<Vec<u8>>, Cause> {
         Ok(self.nft()?.get(&nft::chain_policy(family, "filter", chain))?)
     }
+}
+
+/// A part of the face `firewall` names no address: its network's are of either family.
+fn has_family(step: &Firewall, family: Family) -> bool {
+    let addresses = &step.attachment.addresses;
+    addresses.is_empty() || addresses.iter().any(|address| address.is_ipv4() == (family == Family::V4))
+}
+
+/// What is let through where one container has an interface of the host to itself.
+fn by_interface(network: &NetworkRules, interface: &str) -> NetworkRules {
+    NetworkRules { bridge: interface.to_owned(), ..network.clone() }
+}
+
+/// That of an attachment without a bridge; `None` of all others.
+fn interface_exception(step: &Firewall) -> Option<NetworkRules> {
+    let interface = &step.attachment.host_interface;
+    let own = step.backend == FirewallBackend::Nftables
+        && step.admit
+        && step.network.bridge.is_empty()
+        && !interface.is_empty();
+    own.then(|| by_interface(&step.network, interface))
+}
+
+/// What an attachment may need to be let through legacy iptables.
+fn legacy_exception(step: &Firewall, family: Family) -> Option<NetworkRules> {
+    let network = &step.network;
+    let by_bridge = step.backend == FirewallBackend::Nftables
+        && step.admit
+        && !network.bridge.is_empty()
+        && !network.internal
+        && has_family(step, family);
+    if by_bridge { Some(network.clone()) } else { interface_exception(step) }
 }
 
 /// Whether the FORWARD chain of legacy iptables drops what this bridge forwards.

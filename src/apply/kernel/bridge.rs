@@ -33,7 +33,24 @@ impl Kernel {
         Ok(Some(link))
     }
 
+    /// Looks bridges up again from here on: somebody may have made them anew.
+    pub(super) fn forget_bridges(&mut self) {
+        self.bridges.clear();
+    }
+
     pub(super) fn ensure_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
+        self.settle_bridge(step, true)
+    }
+
+    /// As [`Kernel::ensure_bridge`], of a bridge that somebody may have changed since it was made.
+    pub(super) fn restore_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
+        self.settle_bridge(step, false)?;
+        self.forget_bridges();
+        Ok(())
+    }
+
+    /// `trusted` is whether a bridge that we made and that is up counts as having its settings.
+    fn settle_bridge(&mut self, step: &Bridge, trusted: bool) -> Result<(), Cause> {
         let (link, fresh) = match self.bridge(&step.name)? {
             Some(link) => (link, false),
             None => (self.create_bridge(step)?, true),
@@ -48,8 +65,11 @@ impl Kernel {
         let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
         let mut messages = Vec::with_capacity(1 + step.gateways.len());
         // A bridge that we made has been through this; somebody else's may not.
-        let settled =
-            !fresh && link.group == names::LINK_GROUP && link.is_up() && step.promisc == link.is_promisc();
+        let settled = trusted
+            && !fresh
+            && link.group == names::LINK_GROUP
+            && link.is_up()
+            && step.promisc == link.is_promisc();
         let first_gateway = usize::from(!settled);
         if !settled {
             messages.push(rtnl::set_link(LinkTarget::Index(link.index), &change));
@@ -101,10 +121,14 @@ impl Kernel {
         let Some(link) = self.bridge(&step.name)? else {
             return Err(SysError::refused("find the new bridge", &step.name, Errno::ENODEV).into());
         };
-        // Setting the address that the kernel chose pins it: else it would follow the lowest of the ports', and
-        // every neighbour's cache would be wrong when a container comes or goes. The same holds for the MTU.
-        let change = LinkChange { mac: link.mac, mtu: step.mtu, up: Some(true), ..LinkChange::default() };
+        // Setting an address pins it: else it would follow the lowest of the ports', and every neighbour's cache would
+        // be wrong when a container comes or goes. The same holds for the MTU.
+        let change =
+            LinkChange { mac: step.mac.or(link.mac), mtu: step.mtu, up: Some(true), ..LinkChange::default() };
         self.host()?.transact(&[rtnl::set_link(LinkTarget::Index(link.index), &change)])?;
+        if let Some(known) = self.bridges.iter_mut().find(|known| known.index == link.index) {
+            known.mac = change.mac;
+        }
         Ok(link)
     }
 

@@ -4,6 +4,7 @@
 use nix::errno::Errno;
 
 use crate::firewall::nft;
+use crate::sys::nfnetlink::NftError;
 
 use super::admission::{ADMIT, NF_FAMILIES};
 use super::firewall::refused;
@@ -44,16 +45,21 @@ impl Kernel {
         if short.is_empty() {
             return Ok(());
         }
-        match self.nft()?.commit(&nft::base_mended(admin_chains, &short)) {
-            Ok(()) => Ok(()),
-            Err(error) if error.errno == Errno::EPERM => Err(refused(
-                "complete the table inet linkspan, which another process owns or which was made by somebody else",
-                &error,
-            )),
-            Err(error) => Err(Cause::Firewall(format!(
-                "the table inet linkspan was made by somebody else, and holds something of the same name and of \
-                 another kind ({error}); move what is in it to another table, then: nft delete table inet linkspan"
-            ))),
-        }
+        let messages = nft::base_mended(admin_chains, &short);
+        self.nft()?.commit(&messages).map_err(|error| of_another(&error))
     }
+}
+
+/// A refusal that says that our table is somebody else's, or holds what is.
+pub(super) fn of_another(error: &NftError) -> Cause {
+    if error.errno == Errno::EPERM {
+        return refused(
+            "complete the table inet linkspan, which another process owns or which was made by somebody else",
+            error,
+        );
+    }
+    Cause::Firewall(format!(
+        "the table inet linkspan was made by somebody else, and holds something of the same name and of another kind \
+         ({error}); move what is in it to another table, then: nft delete table inet linkspan"
+    ))
 }

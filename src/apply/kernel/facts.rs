@@ -1,5 +1,6 @@
 //! What has to be known of the host before a network is used for the first time, and for STATUS.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -7,7 +8,7 @@ use ipnetwork::IpNetwork;
 use crate::model::names;
 use crate::sys::SysError;
 use crate::sys::netlink::Socket;
-use crate::sys::rtnl::{self, RouteFilter};
+use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
 use super::{Cause, Kernel};
 
@@ -65,6 +66,15 @@ impl Kernel {
     /// The interface that the host's default route leaves by.
     pub(super) fn uplink(&mut self) -> Result<Option<rtnl::Link>, Cause> {
         Ok(uplink(self.host()?)?)
+    }
+
+    /// How much has gone through each link of the host, by name.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn traffic(&mut self) -> Result<HashMap<String, Traffic>, Cause> {
+        let links = rtnl::all_links(self.host()?)?.into_iter();
+        Ok(links.filter_map(|link| link.traffic.map(|traffic| (link.name, traffic))).collect())
     }
 
     /// Whether an interface of the host has an address.

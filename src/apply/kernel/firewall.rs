@@ -161,9 +161,9 @@ impl Kernel {
             Err(error) if error.errno == Errno::EEXIST => {}
             Err(error) => return Err(refused("make the base chains", &error)),
         }
-        let recorded = self.recorded_networks(FirewallBackend::Nftables)?;
+        let recorded = self.recorded_ruleset()?;
         let mut admins: Vec<&str> = vec![&rules.admin_chain];
-        admins.extend(recorded.iter().map(|network| network.admin_chain.as_str()));
+        admins.extend(recorded.networks.iter().map(|network| network.admin_chain.as_str()));
         admins.sort_unstable();
         admins.dedup();
         self.mend_nftables_base(&admins)?;

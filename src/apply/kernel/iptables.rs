@@ -13,6 +13,7 @@ use crate::store::Deadline;
 use crate::sys::command;
 use crate::sys::process::{self, Run};
 
+use super::ruleset::Ruleset;
 use super::{Cause, Drift, Kernel};
 
 /// How long a run may take; legacy iptables may have to wait for its lock.
@@ -33,14 +34,10 @@ pub(super) enum Variant {
 
 /// The names of a program, the best first: `iptables-nft-save` where there is one.
 fn names(family: Family, variant: Variant, suffix: &str) -> Vec<String> {
-    let stem = match family {
-        Family::V4 => "iptables",
-        Family::V6 => "ip6tables",
-    };
     match variant {
-        Variant::Default => vec![format!("{stem}{suffix}")],
-        Variant::Nft => vec![format!("{stem}-nft{suffix}"), format!("{stem}{suffix}")],
-        Variant::Legacy => vec![format!("{stem}-legacy{suffix}")],
+        Variant::Default => vec![format!("{family}{suffix}")],
+        Variant::Nft => vec![format!("{family}-nft{suffix}"), format!("{family}{suffix}")],
+        Variant::Legacy => vec![format!("{family}-legacy{suffix}")],
     }
 }
 
@@ -166,19 +163,16 @@ impl Kernel {
         also: &[&NetworkRules],
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
-        let ready = self.recorded_firewalls(FirewallBackend::Iptables)?;
+        let wanted = self.recorded_ruleset()?;
         let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for rules in self.networks_on(FirewallBackend::Iptables, &ready)? {
+        for rules in &wanted.iptables_networks {
             if !networks.iter().any(|known| known.network == rules.network) {
-                networks.push(rules);
+                networks.push(rules.clone());
             }
         }
         let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
-        let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> = ready
-            .iter()
-            .filter(|firewall| Some(&firewall.attachment.owner) != attaching_owner)
-            .map(|firewall| (&firewall.network, &firewall.attachment))
-            .collect();
+        let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> =
+            wanted.by_iptables().filter(|(_, rules)| Some(&rules.owner) != attaching_owner).collect();
         attachments.extend(attaching);
         for family in Family::BOTH {
             let saved = match save(family, Variant::Default) {
@@ -190,6 +184,34 @@ impl Kernel {
             restore(family, Variant::Default, &iptables::rebuild(family, &saved, &networks, &attachments))?;
         }
         Ok(())
+    }
+
+    /// Says what of the iptables backend's rules is missing, and with `repair` makes everything of ours anew: one
+    /// process a family where nothing is missing, and one more, one transaction a table, where something is.
+    pub(super) fn mend_iptables(&mut self, wanted: &Ruleset, repair: bool) -> Result<Vec<Drift>, Cause> {
+        let mut drifts = Vec::new();
+        if wanted.iptables_networks.is_empty() {
+            return Ok(drifts);
+        }
+        let _lock = self.state.iptables_lock(Deadline::default())?;
+        let attachments: Vec<(&NetworkRules, &AttachmentRules)> = wanted.by_iptables().collect();
+        for family in Family::BOTH {
+            let saved = match save(family, Variant::Default) {
+                Ok(saved) => saved,
+                Err(_) if family == Family::V6 && !attachments.iter().any(|(_, a)| has_v6(a)) => continue,
+                Err(cause) => return Err(cause),
+            };
+            let missing = iptables::missing(family, &saved, &wanted.iptables_networks, &attachments);
+            if missing.is_empty() {
+                continue;
+            }
+            drifts.extend(missing.into_iter().map(|what| Drift::missing(format!("{family}: {what}"))));
+            if repair {
+                let text = iptables::rebuild(family, &saved, &wanted.iptables_networks, &attachments);
+                restore(family, Variant::Default, &text)?;
+            }
+        }
+        Ok(drifts)
     }
 
     pub(super) fn probe_iptables(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
@@ -238,6 +260,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether a FORWARD chain of iptables drops by its policy, and has no exception for a network.
+    pub(super) fn lacks_admission(
+        family: Family,
+        variant: Variant,
+        rules: &NetworkRules,
+    ) -> Result<bool, Cause> {
+        let saved = save(family, variant)?;
+        Ok(saved.drops_forwarded() && iptables::admission(&saved, rules).is_some())
+    }
+
     /// Lets a network through a FORWARD chain of iptables that drops by its policy. `false` where there was nothing
     /// to do.
     pub(super) fn admit_by_iptables(
@@ -253,6 +285,16 @@ impl Kernel {
             restore(family, variant, &text)?;
         }
         Ok(true)
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Default => "the host's own",
+            Self::Nft => "over nf_tables",
+            Self::Legacy => "legacy",
+        })
     }
 }
 

@@ -27,6 +27,13 @@ impl Kernel {
         }
     }
 
+    /// Takes addresses that the attachment has and whose lease files are gone.
+    pub(super) fn hold_leases(&mut self, step: &Leases) -> Result<(), Cause> {
+        let LeaseSource::Files { directory } = &step.source else { return Ok(()) };
+        let directory = self.state.lease_directory(Path::new(directory))?;
+        Ok(directory.hold(&step.leases, &step.owner)?)
+    }
+
     pub(super) fn probe_leases(&mut self, step: &Leases, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         let LeaseSource::Files { directory } = &step.source else { return Ok(()) };
         let directory = self.state.existing_lease_directory(Path::new(directory))?;

@@ -168,7 +168,19 @@ impl Kernel {
     }
 
     pub(super) fn probe_port(&mut self, step: &Port, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let Some(link) = rtnl::link_by_name(self.host()?, &step.host_name)? else { return Ok(()) };
+        match rtnl::link_by_name(self.host()?, &step.host_name)? {
+            Some(link) => self.probe_port_of(step, &link, drifts),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Kernel::probe_port`], of a host end that was looked up already.
+    pub(super) fn probe_port_of(
+        &mut self,
+        step: &Port,
+        link: &rtnl::Link,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
         let Some(port) = &link.port else { return Ok(()) };
         let flags = [("hairpin", step.hairpin, port.hairpin), ("isolated", step.isolated, port.isolated)];
         for (name, expected, found) in flags {

@@ -69,7 +69,7 @@ impl Kernel {
         }
         survey.missing.dedup();
         if !suspects.is_empty() {
-            survey.holder = holder(&suspects, key)?;
+            survey.holder = holder(&suspects, key, self.state.agent_pid())?;
         }
         Ok(survey)
     }
@@ -94,7 +94,12 @@ impl Kernel {
 }
 
 /// The first process that has one of the ports, and has it for somebody else.
-fn holder(suspects: &[Publication], key: &AttachmentKey) -> Result<Option<Holder>, SysError> {
+/// What linkspan's agent holds is held for containers, whose claims say for which.
+fn holder(
+    suspects: &[Publication],
+    key: &AttachmentKey,
+    agent: Option<u32>,
+) -> Result<Option<Holder>, SysError> {
     let mut found: Vec<(Publication, Listener)> = Vec::new();
     let mut socket = Socket::open(Protocol::SockDiag)?;
     let mut by_protocol: BTreeMap<model::Protocol, Vec<&Publication>> = BTreeMap::new();
@@ -119,9 +124,8 @@ fn holder(suspects: &[Publication], key: &AttachmentKey) -> Result<Option<Holder
     }
     let owners: HashMap<u32, Process> =
         sockdiag::owners_of_inodes(&found.iter().map(|(_, listener)| listener.inode).collect());
-    let foreign = found
-        .iter()
-        .find(|(_, listener)| !owners.get(&listener.inode).is_some_and(|owner| reserves_for(owner, key)));
+    let ours = |owner: &Process| reserves_for(owner, key) || Some(owner.pid) == agent;
+    let foreign = found.iter().find(|(_, listener)| !owners.get(&listener.inode).is_some_and(ours));
     Ok(foreign.map(|(publication, listener)| {
         let who = match owners.get(&listener.inode) {
             Some(process) => format!("{} (PID {})", process.name, process.pid),

@@ -87,6 +87,11 @@ impl Kernel {
         self.sandboxes.get_mut(index)
     }
 
+    /// Lets a namespace go: a walk over many attachments would else hold them all.
+    pub(super) fn close_sandbox(&mut self, sandbox: &Sandbox) {
+        self.sandboxes.retain(|open| open.sandbox != *sandbox);
+    }
+
     /// As [`Kernel::sandbox`], for steps that cannot do without.
     pub(super) fn needed_sandbox(&mut self, sandbox: &Sandbox) -> Result<&mut OpenSandbox, Cause> {
         self.sandbox(sandbox)

@@ -27,6 +27,18 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Option<Vec<AttachmentKey>>, Er
     Ok(valid)
 }
 
+/// What `gcAfter` is where it is absent: a runtime that was restarted has sent its DELs by then.
+pub(super) const GRACE: Option<u64> = Some(300);
+
+/// Reads `gcAfter`.
+pub(super) fn read_grace(fields: &Fields<'_>) -> Result<Option<u64>, Error> {
+    Ok(match fields.number("gcAfter", 0..=u64::from(u32::MAX))? {
+        None => GRACE,
+        Some(0) => None,
+        seconds => seconds,
+    })
+}
+
 /// A key that is not a possible attachment would protect nothing, and so is an error rather than passed by.
 fn read_attachment(entry: &Fields<'_>) -> Result<AttachmentKey, Error> {
     let read = |key: &str, fault: fn(&str) -> Option<String>| {

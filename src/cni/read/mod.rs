@@ -122,10 +122,8 @@ impl NetworkConfig {
         if reads.bandwidth {
             bandwidth = judge.or_default(bandwidth::read(&fields, &runtime))?;
         }
-        let mut table = None;
-        if reads.sbr {
-            table = judge.or_default(fields.number("table", 1..=u32::MAX.into()))?;
-        }
+        let table = || fields.number("table", 1..=u32::MAX.into());
+        let table = if reads.sbr { judge.or_default(table())? } else { None };
         let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
         let mut dns = runtime.dns.clone().unwrap_or(dns);
         let mut naming = None;
@@ -156,6 +154,7 @@ impl NetworkConfig {
             bandwidth,
             table,
             backend,
+            gc_after: judge.rule(garbage::read_grace(&fields), || garbage::GRACE)?,
             log_level: judge.or_default(read_log_level(&fields))?,
             log_file: judge.or_default(fields.text("logFile"))?.map(str::to_owned),
             prev_result: fields.get("prevResult").cloned(),

@@ -32,12 +32,12 @@ pub(crate) fn rules(
     let owner = owner_comment(&attachment.owner);
     let of_family = |address: IpAddr| address.is_ipv4() == (family == Family::V4);
     let chain = chain(&attachment.owner);
-    let own: Vec<Rule> = attachment
-        .publications
-        .iter()
-        .filter(|publication| of_family(publication.target.ip()))
-        .flat_map(|publication| published(network, &chain, publication))
-        .collect();
+    let mut publications: Vec<&Publication> =
+        attachment.publications.iter().filter(|publication| of_family(publication.target.ip())).collect();
+    // One address goes before all of them.
+    publications.sort_by_key(|publication| publication.host.ip().is_unspecified());
+    let own: Vec<Rule> =
+        publications.into_iter().flat_map(|publication| published(network, &chain, publication)).collect();
     let mut shared = Vec::new();
     if !own.is_empty() {
         let conditions = match family {

@@ -16,6 +16,16 @@ impl Family {
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 }
 
+/// The program's name.
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "iptables",
+            Self::V6 => "ip6tables",
+        })
+    }
+}
+
 /// A rule, chain and words apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {

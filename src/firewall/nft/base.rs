@@ -7,10 +7,12 @@ use super::TABLE;
 use super::expression::Verdict;
 use super::set::Set;
 use super::statement::Statements;
-use super::uapi::{BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, table};
+use super::uapi::{
+    BRIDGE, CREATE, DUMP, EXCL, INET, IPV4, IPV6, chain, hook, msg, rule, set as set_uapi, table,
+};
 
 /// The chain that jumps to the chains of administrators, and its place in every forwarded packet's way: first.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 /// The families whose chains see what is forwarded at layer 3 (`NFPROTO_*`): inet, ip, ip6.
 pub const ROUTED_FAMILIES: [u8; 3] = [INET, IPV4, IPV6];
 
@@ -19,7 +21,7 @@ const PUBLISH: &str = "publish";
 const SHIFTED: &str = "shifted";
 
 /// The chain without rules whose name says which rules the table has: another release's are written anew.
-const LAYOUT: &str = "layout-2";
+pub(super) const LAYOUT: &str = "layout-2";
 
 /// What happens between containers of a network that keeps them apart.
 const APART: &str = "apart";
@@ -53,6 +55,12 @@ pub fn base(admin_chain: &str) -> Vec<NftMessage> {
         messages.push(statements.append(INET, chain));
     }
     messages
+}
+
+/// The table, its sets and its chains where they are missing; what is there stays, rules and elements and all, but a
+/// chain's policy and the table's flags are set.
+pub(super) fn foundation() -> Vec<NftMessage> {
+    base_objects(CREATE)
 }
 
 /// Table, sets and chains, empty.
@@ -137,7 +145,7 @@ fn uses() -> Vec<(&'static str, u32)> {
 }
 
 /// The rules of the base chains, in order.
-fn rules() -> Vec<(&'static str, Statements)> {
+pub(super) fn rules() -> Vec<(&'static str, Statements)> {
     let publish = || Statements::new().bound_for_host().then(&Verdict::Goto(PUBLISH.to_owned()));
     let ipv6_loopback = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     vec![
@@ -188,8 +196,12 @@ pub fn admin(admin_chain: &str) -> Vec<NftMessage> {
     vec![plain_chain(INET, admin_chain, CREATE | EXCL), jump_to_admin(admin_chain)]
 }
 
+pub(super) fn jump_to(chain: &str) -> Statements {
+    Statements::new().then(&Verdict::Jump(chain.to_owned()))
+}
+
 fn jump_to_admin(admin_chain: &str) -> NftMessage {
-    Statements::new().then(&Verdict::Jump(admin_chain.to_owned())).append(INET, ADMIN)
+    jump_to(admin_chain).append(INET, ADMIN)
 }
 
 /// The maps of ranges whose ports have other numbers in the container, and their rules, which `nft` cannot show: only
@@ -197,13 +209,29 @@ fn jump_to_admin(admin_chain: &str) -> NftMessage {
 ///
 /// Made with `NLM_F_EXCL`, as [`base`] is, and after it.
 pub fn shift_base() -> Vec<NftMessage> {
+    let mut messages = shift_sets();
+    messages[0].flags |= EXCL;
+    messages.extend(shift_rules().into_iter().map(|(chain, rule)| rule.append(INET, chain)));
+    messages
+}
+
+/// The maps of [`shift_base`], where they are missing.
+pub(super) fn shift_sets() -> Vec<NftMessage> {
+    // Apart from those of the same table that one transaction may make with them.
+    (101..).zip(Set::SHIFTED).map(|(id, set)| set.create(id)).collect()
+}
+
+pub(super) fn shift_rules() -> Vec<(&'static str, Statements)> {
     const COMMENT: &str =
         "linkspan: ranges of ports with other numbers inside; nft cannot show the translation";
-    let mut messages: Vec<NftMessage> = (1..).zip(Set::SHIFTED).map(|(id, set)| set.create(id)).collect();
-    messages[0].flags |= EXCL;
-    let rule = |set| Statements::new().translate(set).comment(COMMENT).append(INET, SHIFTED);
-    messages.extend(Set::SHIFTED.map(rule));
-    messages
+    Set::SHIFTED.map(|set| (SHIFTED, Statements::new().translate(set).comment(COMMENT))).into()
+}
+
+/// Asks whether a set or map is there: one reply, or `ENOENT`.
+pub fn probe_set(set: Set) -> NftMessage {
+    let mut attributes = Attributes::new();
+    attributes.put_str(set_uapi::TABLE, TABLE).put_str(set_uapi::NAME, set.name());
+    NftMessage { kind: msg::GETSET, family: set.family(), flags: 0, attributes: attributes.into_bytes() }
 }
 
 /// The chain that [`shift_base`] fills, and with how many rules.
@@ -282,6 +310,7 @@ pub(crate) fn about_chain(family: u8, table: &str, name: &str, kind: u8, flags: 
     NftMessage { kind, family, flags, attributes: attributes.into_bytes() }
 }
 
+/// A new table, or, without `NLM_F_EXCL`, the one that is there, switched on.
 pub(crate) fn new_table(family: u8, flags: u16) -> NftMessage {
     about_table(family, msg::NEWTABLE, flags)
 }

@@ -47,6 +47,14 @@ pub fn guard_base() -> Vec<NftMessage> {
     messages
 }
 
+/// The table, its sets and its chains where they are missing, as [`super::base`]'s.
+pub(super) fn foundation() -> Vec<NftMessage> {
+    let mut messages = vec![new_table(BRIDGE, CREATE)];
+    messages.extend(sets());
+    messages.extend(chains());
+    messages
+}
+
 /// The same for a table that an earlier release made: its elements stay.
 pub fn guard_replacing() -> Vec<NftMessage> {
     let mut messages: Vec<NftMessage> = sets().chain(chains()).collect();
@@ -75,7 +83,7 @@ pub fn guard_rule_counts() -> Vec<(&'static str, usize)> {
     [PREROUTING, PINNED, PINNED_ARP, PINNED_IP, PINNED_IP6].map(|name| (name, count(name))).to_vec()
 }
 
-fn rules() -> Vec<(&'static str, Statements)> {
+pub(super) fn rules() -> Vec<(&'static str, Statements)> {
     let new = Statements::new;
     let goto = |chain: &str| Verdict::Goto(chain.to_owned());
     let mut rules = vec![

@@ -57,7 +57,7 @@ pub fn network_rule_counts(rules: &NetworkRules) -> Vec<(String, usize)> {
     chains(rules).into_iter().map(|(chain, statements)| (chain, statements.len())).collect()
 }
 
-fn chains(rules: &NetworkRules) -> Vec<(String, Vec<Statements>)> {
+pub(super) fn chains(rules: &NetworkRules) -> Vec<(String, Vec<Statements>)> {
     let mut chains = vec![(names::chain(&rules.network), chain_rules(rules))];
     if rules.isolation.is_walled() {
         chains.push((wall::chain(&rules.bridge), wall::rules(rules)));

@@ -352,6 +352,11 @@ impl Statements {
         self
     }
 
+    /// Appends the expressions as an attribute.
+    pub(crate) fn put(&self, attributes: &mut Attributes, kind: u16) {
+        attributes.put(kind, self.expressions.as_bytes());
+    }
+
     /// The chain that it leads to.
     pub(crate) fn leads_to(&self) -> Option<&str> {
         self.leads_to.as_deref()

@@ -32,6 +32,7 @@ pub(crate) mod msg {
     pub(crate) const GETRULE: u8 = 7;
     pub(crate) const DELRULE: u8 = 8;
     pub(crate) const NEWSET: u8 = 9;
+    pub(crate) const GETSET: u8 = 10;
     pub(crate) const NEWSETELEM: u8 = 12;
     pub(crate) const GETSETELEM: u8 = 13;
     pub(crate) const DELSETELEM: u8 = 14;

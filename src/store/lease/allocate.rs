@@ -48,6 +48,20 @@ impl LeaseDirectory {
         Taking::new(self, key).allocate(range_sets, requested)
     }
 
+    /// Takes these very addresses again, for an attachment that has them: where its lease files were lost.
+    ///
+    /// # Errors
+    /// [`StoreError::AddressTaken`] with the first that another holds; what was taken before it stays.
+    pub fn hold(&self, leases: &[Lease], key: &AttachmentKey) -> Result<()> {
+        let _guard = self.lock()?;
+        let mut taking = Taking::new(self, key);
+        let outcome = leases.iter().try_for_each(|lease| taking.take_requested(lease.address.ip()));
+        if let Some(content) = taking.content.take() {
+            self.dir.abandon(content);
+        }
+        outcome
+    }
+
     /// Gives addresses back. A lease file that is not this attachment's is left alone; one that is gone is fine.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ fn record(id: &str) -> Record {
         key: key(id),
         network: "web".to_owned(),
         created: 1_700_000_000,
+        begun: 1_700_000_000_000_000,
         naming: None,
         labels: std::collections::BTreeMap::new(),
         plan: json!([{"step": "veth"}]),
@@ -51,6 +52,8 @@ fn set(subnet: &str) -> RangeSet {
 /// The record of a network of that bridge.
 fn network(name: &str, bridge: &str) -> Network {
     Network {
+        mac: None,
+        gc_after: Some(300),
         name: name.to_owned(),
         bridge: bridge.to_owned(),
         automatic: vec![vec![set("10.1.0.0/24").remove(0)]],

@@ -5,7 +5,7 @@
 
 mod many;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -14,6 +14,8 @@ use crate::sys::{Netns, SysError};
 
 /// `SOL_NETLINK`.
 const SOL_NETLINK: libc::c_int = 270;
+/// `NETLINK_ADD_MEMBERSHIP`.
+const ADD_MEMBERSHIP: libc::c_int = 1;
 /// `NETLINK_CAP_ACK`: answers do not repeat the request.
 const CAP_ACK: libc::c_int = 10;
 /// `NETLINK_EXT_ACK`: refusals come with words.
@@ -293,6 +295,29 @@ impl Socket {
             .or_else(|_| self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, size))
     }
 
+    /// Takes a number of its own: without one the kernel's notifications, whose number is 0 as well, pass it by.
+    pub(super) fn bind(&self) -> Result<(), Errno> {
+        // SAFETY: every field of the address may be zero, which lets the kernel choose.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+        let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or_default();
+        // SAFETY: the pointer and the size are those of a live address.
+        let done = unsafe { libc::bind(self.raw(), (&raw const address).cast(), size) };
+        Errno::result(done).map(drop)
+    }
+
+    /// Joins a group of notifications (`NETLINK_ADD_MEMBERSHIP`).
+    pub(super) fn join(&self, group: u32) -> Result<(), Errno> {
+        self.set_option(SOL_NETLINK, ADD_MEMBERSHIP, group.cast_signed())
+    }
+
+    /// Lets that many bytes wait to be read, over the administrator's limit where we may.
+    pub(super) fn queue(&self, size: libc::c_int) {
+        let forced = self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size);
+        // Without, notifications may be lost, which the kernel says.
+        let _ = forced.or_else(|_| self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, size));
+    }
+
     fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
         let size = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(4);
         // SAFETY: the pointer and the size are those of a live integer.
@@ -302,6 +327,12 @@ impl Socket {
 
     fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

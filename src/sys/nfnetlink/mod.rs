@@ -4,6 +4,7 @@
 pub mod conntrack;
 pub mod flows;
 mod nft;
+pub mod notice;
 
 pub use nft::{NftError, NftSocket};
 

@@ -9,7 +9,7 @@ use crate::sys::{Netns, SysError};
 use super::header;
 
 /// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN`.
 const BATCH_BEGIN: u16 = 16;
 /// `NFNL_MSG_BATCH_END`.

@@ -121,7 +121,7 @@ fn start(index: u32, address: IpNetwork, nodad: bool, scope: u8) -> Attributes {
     attributes
 }
 
-fn parse(body: &[u8]) -> Option<Address> {
+pub(super) fn parse(body: &[u8]) -> Option<Address> {
     let (prefix, scope, index) = (*body.get(1)?, *body.get(3)?, u32_in(body, 4)?);
     let mut flags = u32::from(*body.get(2)?);
     let (mut local, mut address) = (None, None);

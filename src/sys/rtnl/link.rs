@@ -193,7 +193,7 @@ pub(super) fn link_header(family: u8, index: u32, flags: u32, change: u32) -> [u
     header
 }
 
-fn parse(body: &[u8]) -> Option<Link> {
+pub(super) fn parse(body: &[u8]) -> Option<Link> {
     let mut link = Link { index: u32_in(body, 4)?, flags: u32_in(body, 8)?, ..Link::default() };
     for (kind, value) in iterate(body.get(HEADER..)?) {
         match kind {

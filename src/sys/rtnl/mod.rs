@@ -12,6 +12,7 @@ mod link;
 mod macvlan;
 mod neighbour;
 mod netconf;
+mod notice;
 mod reading;
 mod route;
 mod rule;
@@ -34,6 +35,7 @@ pub use link::{
 pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use netconf::forwards;
+pub use notice::{Notice, monitor, notice};
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteSpec, add_route, delete_route, route_lookup, routes,
 };

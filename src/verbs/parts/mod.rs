@@ -206,12 +206,13 @@ fn leases_on(result: &CniResult, name: &str) -> Vec<Lease> {
 }
 
 fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         version: RECORD_VERSION,
         key: key.clone(),
         network: call.config.name.clone(),
-        created: now,
+        created: since.as_secs(),
+        begun: u64::try_from(since.as_micros()).unwrap_or_default(),
         // The interface's record has both.
         naming: None,
         labels: std::collections::BTreeMap::new(),

@@ -42,7 +42,7 @@ pub(super) fn build(
         owner: key.clone(),
         host_interface: way.interface().to_owned(),
         addresses: if has_way_out { Vec::new() } else { addresses.clone() },
-        publications: publications.clone(),
+        publications: crate::plan::translated(call.config, &publications),
         walls: false,
         masqueraded,
         only_mac: None,
@@ -50,7 +50,12 @@ pub(super) fn build(
     };
     let mut steps = vec![Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() })];
     if !publications.is_empty() {
-        steps.push(Step::Claims(Claims { owner: key.clone(), publications, hold: keys.hold }));
+        steps.push(Step::Claims(Claims {
+            owner: key.clone(),
+            publications,
+            hold: keys.hold,
+            proxy: keys.proxy,
+        }));
     }
     if keys.snat && addresses.iter().any(std::net::IpAddr::is_ipv4) && !way.interface().is_empty() {
         steps.push(Step::Localnet(Localnet { interface: way.interface().to_owned() }));

@@ -1,0 +1,168 @@
+//! `linkspan status` of the whole host, and `linkspan events`.
+
+use std::io::{self, Write};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use clap::{ArgMatches, Command};
+
+use super::Session;
+use super::error::Error;
+use crate::agent::client::{self, Contact};
+use crate::apply::Kernel;
+use crate::store::State;
+use crate::verbs::{self, Survey, VerbError};
+
+/// Says what there is on the host, for people.
+///
+/// # Errors
+/// Where it cannot be looked at.
+pub(super) fn print(out: &mut dyn Write) -> Result<(), Error> {
+    let root = State::default_root();
+    let Some(state) = State::open_existing(&root).map_err(VerbError::from)? else {
+        writeln!(out, "nothing is attached")?;
+        return Ok(());
+    };
+    let state = Rc::new(state);
+    let survey = verbs::survey(&state, &mut Kernel::new(Rc::clone(&state)))?;
+    networks(&survey, out)?;
+    attachments(&survey, out)?;
+    match client::status(&root) {
+        Contact::Acknowledged(reply) => agent(&reply.status.unwrap_or_default(), out)?,
+        Contact::Late => writeln!(out, "agent: does not answer")?,
+        Contact::Absent { .. } => writeln!(out, "agent: none")?,
+    }
+    Ok(())
+}
+
+fn networks(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
+    for each in &survey.networks {
+        let network = &each.network;
+        let (name, bridge, backend) = (&network.name, &network.bridge, network.backend);
+        writeln!(out, "network {name}: bridge {bridge}, {backend}, {} attached", each.attachments)?;
+        for pool in &each.pools {
+            let free = pool.capacity.saturating_sub(pool.used);
+            writeln!(out, "  addresses {}: {} used, {free} free", pool.ranges, pool.used)?;
+        }
+    }
+    Ok(())
+}
+
+fn attachments(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
+    for each in &survey.attachments {
+        let (key, network) = (&each.key, &each.network);
+        match each.traffic {
+            // What the host receives is what the container sends.
+            Some(traffic) => {
+                let (received, sent) = (size(traffic.tx_bytes), size(traffic.rx_bytes));
+                writeln!(out, "container {key} on {network}: received {received}, sent {sent}")?;
+            }
+            None => writeln!(out, "container {key} on {network}: its link is gone")?,
+        }
+    }
+    Ok(())
+}
+
+/// Each service's numbers on a line, as the agent names them.
+fn agent(status: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "agent: process {}, version {}", status["pid"], status["version"].as_str().unwrap_or("?"))?;
+    for (service, numbers) in status["services"].as_object().into_iter().flatten() {
+        let mut words = Vec::new();
+        flatten("", numbers, &mut words);
+        writeln!(out, "  {service}: {}", words.join(", "))?;
+    }
+    Ok(())
+}
+
+fn flatten(prefix: &str, value: &Value, words: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix} {key}") };
+                flatten(&key, value, words);
+            }
+        }
+        Value::Array(values) => {
+            let values: Vec<String> = values
+                .iter()
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                .collect();
+            words.push(format!(
+                "{prefix} {}",
+                if values.is_empty() { "none".to_owned() } else { values.join(" ") }
+            ));
+        }
+        value => words.push(format!("{prefix} {value}")),
+    }
+}
+
+/// Bytes in the unit that people read.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut unit = None;
+    let mut rest = bytes;
+    let mut tenths = 0;
+    for name in UNITS {
+        if rest < 1024 {
+            break;
+        }
+        tenths = rest % 1024 * 10 / 1024;
+        rest /= 1024;
+        unit = Some(name);
+    }
+    unit.map_or_else(|| format!("{bytes} B"), |unit| format!("{rest}.{tenths} {unit}"))
+}
+
+pub(super) fn describe_events() -> Command {
+    Command::new("events")
+        .about("follow what happens, one JSON object a line; needs the agent")
+        .after_help("Example:\n  linkspan events | jq .")
+}
+
+/// Prints what happens until one of the two sides ends.
+///
+/// # Errors
+/// Where there is no agent.
+pub(super) fn events(session: &mut Session<'_>, _: &ArgMatches) -> Result<(), Error> {
+    let out = &mut *session.stdout;
+    let mut printed = Ok(());
+    let followed = client::follow(&State::default_root(), |line| {
+        printed = writeln!(out, "{line}").and_then(|()| out.flush());
+        match &printed {
+            Ok(()) => Ok(()),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    });
+    printed?;
+    followed.map_err(|source| Error::NoAgent { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn what_the_agent_says_is_one_line_a_service() {
+        let mut out = Vec::new();
+        let status = serde_json::json!({"pid": 7, "version": "1", "services": {"names": {"queries": {"local": 3}, "listening": []}}});
+        agent(&status, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "agent: process 7, version 1\n  names: queries local 3, listening none\n"
+        );
+    }
+}

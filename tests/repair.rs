@@ -1,0 +1,272 @@
+//! With the agent at work, what somebody took away is there again a moment later.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lab::agent::{Agent, status};
+use lab::damage::{Damage, Scene, to_iptables, to_links, to_nftables};
+use lab::outcome::{address, host_end};
+use lab::plugin::dual_stack;
+use lab::talk::tcp_server;
+use lab::{Lab, Snapshot, eventually, inspect};
+use serde_json::json;
+
+/// How long a repair may take on a busy machine. It is some 30 ms on an idle one.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The scene with an agent, which has had its first look.
+fn watched(lab: &Lab, backend: &str) -> (Scene, Agent) {
+    let mut scene = Scene::new(lab, backend);
+    let agent = Agent::start();
+    assert!(eventually(LIMIT, || status()["attachments"] == 2));
+    scene.whole = Snapshot::take(lab);
+    (scene, agent)
+}
+
+fn heals(lab: &Lab, scene: &Scene, damages: Vec<Damage>) {
+    for damage in damages {
+        damage.strike_at_the_agent(lab);
+        let healed = eventually(LIMIT, || Snapshot::take(lab).differs(&scene.whole).is_none());
+        let left = Snapshot::take(lab).differs(&scene.whole).unwrap_or_default();
+        assert!(healed, "{}: {left}", damage.name);
+        scene.assert_serves(lab);
+    }
+    for (plugin, result) in [&scene.web, &scene.other] {
+        plugin.prev(result).check().ok();
+    }
+}
+
+fn damages(backend: &str, variant: &str, of: fn(&Scene) -> Vec<Damage>) {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    if !variant.is_empty() && !lab.iptables(variant) {
+        lab::skip!("iptables-{variant} is not here");
+    }
+    let (scene, agent) = watched(&lab, backend);
+    // nft 1.0.6 prints the flags of a sleeping table as broken JSON.
+    let damages = of(&scene).into_iter().filter(|damage| damage.said != "dormant").collect();
+    heals(&lab, &scene, damages);
+    drop(agent);
+    scene.end(&lab);
+}
+
+#[test]
+fn nftables_heals() {
+    damages("nftables", "", to_nftables);
+}
+
+#[test]
+fn links_heal() {
+    damages("nftables", "", to_links);
+}
+
+#[test]
+fn iptables_over_nftables_heals() {
+    damages("iptables", "nft", |_| to_iptables());
+}
+
+#[test]
+fn legacy_iptables_heals() {
+    damages("iptables", "legacy", |_| to_iptables());
+}
+
+/// A server that pours, and a client that counts what it gets, until they are told to end.
+struct Download {
+    got: Arc<AtomicU64>,
+    end: Arc<AtomicBool>,
+    client: Option<std::thread::JoinHandle<Result<(), String>>>,
+}
+
+impl Download {
+    fn begin(server: &lab::Space, bind: &str, client: &lab::Space, to: &str) -> Self {
+        let (got, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let listener = server.in_ns(|| TcpListener::bind(bind).unwrap());
+        let ended = Arc::clone(&end);
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut next = 0u64;
+            while !ended.load(Ordering::Relaxed) {
+                // Numbers, so that nothing can be missing or twice.
+                let chunk: Vec<u8> = (next..next + 1024).flat_map(u64::to_be_bytes).collect();
+                next += 1024;
+                if stream.write_all(&chunk).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut stream = client.in_ns(|| TcpStream::connect(to).unwrap());
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let (counted, ended) = (Arc::clone(&got), Arc::clone(&end));
+        let client = std::thread::spawn(move || {
+            let mut number = [0; 8];
+            let mut expected = 0u64;
+            while !ended.load(Ordering::Relaxed) {
+                stream.read_exact(&mut number).map_err(|e| format!("after {expected} numbers: {e}"))?;
+                if u64::from_be_bytes(number) != expected {
+                    return Err(format!("{number:?} in place of {expected}"));
+                }
+                expected += 1;
+                counted.store(expected, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        Self { got, end, client: Some(client) }
+    }
+
+    /// Waits until more has come.
+    fn goes_on(&self, what: &str) {
+        let before = self.got.load(Ordering::Relaxed);
+        let more = || self.got.load(Ordering::Relaxed) > before + 10_000;
+        assert!(eventually(LIMIT, more), "{what}: stuck after {before}");
+    }
+
+    fn finish(mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.client.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+/// Connections through published ports, from outside, and out of a container through the masquerade, live through
+/// every flush.
+#[test]
+fn downloads_survive_a_flush() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let a = lab.container("a");
+    lab.plugin(json!({"ipam": dual_stack(1)})).on(&a).publish(&["8080:82"]).add().ok();
+    let _agent = Agent::start();
+    assert!(eventually(LIMIT, || status()["attachments"] == 1));
+    let downloads = [
+        Download::begin(&a, "[::]:82", &outside, "192.0.2.1:8080"),
+        Download::begin(&outside, "[::]:83", &a, "192.0.2.2:83"),
+    ];
+    let six = Download::begin(&outside, "[::]:84", &a, "[2001:db8::2]:84");
+    for flush in [
+        "nft flush ruleset",
+        "nft delete table inet linkspan",
+        "ip link del lks-web",
+        "ip link set lks-web down",
+    ] {
+        for _ in 0..3 {
+            downloads.iter().for_each(|download| download.goes_on("before"));
+            // On a busy machine a connection may go on before everything is back.
+            let is_back = || lab.host.exec(&["nft", "list", "table", "inet", "linkspan"]).ok;
+            assert!(eventually(LIMIT, || is_back() && inspect::link(&lab.host, "lks-web").is_some()));
+            lab.host.must(&["sh", "-c", flush]);
+            downloads.iter().chain([&six]).for_each(|download| download.goes_on(flush));
+        }
+    }
+    downloads.into_iter().chain([six]).for_each(Download::finish);
+}
+
+/// Whoever flushes without end is mended again and again, but not without end.
+#[test]
+fn a_siege_is_not_joined() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (scene, agent) = watched(&lab, "nftables");
+    let begun = Instant::now();
+    let mut flushes = 0;
+    while begun.elapsed() < Duration::from_secs(4) {
+        lab.host.must(&["nft", "flush", "ruleset"]);
+        flushes += 1;
+    }
+    let runs = status()["services"]["repair"]["runs"].as_u64().unwrap();
+    let seconds = begun.elapsed().as_secs() + 1;
+    assert!(runs >= 1 && runs <= 10 + 2 * seconds, "{runs} repairs for {flushes} flushes in {seconds} s");
+    assert!(eventually(LIMIT, || Snapshot::take(&lab).differs(&scene.whole).is_none()), "peace heals");
+    // Nothing is done while nothing happens, the agent's own work included.
+    let settled = status()["services"]["repair"].clone();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(status()["services"]["repair"], settled);
+    drop(agent);
+    scene.end(&lab);
+}
+
+/// ADD and DEL are no damage: they cause no look at the host.
+#[test]
+fn ordinary_work_is_not_suspected() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (scene, agent) = watched(&lab, "nftables");
+    assert!(eventually(LIMIT, || status()["services"]["repair"]["looks"] == 1), "the first look");
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "macspoofchk": true}));
+    for n in 0..5 {
+        let container = lab.container(&format!("c{n}"));
+        let plugin = network.on(&container).publish(&["8090:80"]);
+        plugin.prev(&plugin.add().ok()).del().ok();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let now = status()["services"]["repair"].clone();
+    assert_eq!((now["looks"].as_u64(), now["objects"].as_u64()), (Some(1), Some(0)), "{now}");
+    drop(agent);
+    scene.end(&lab);
+}
+
+/// What was damaged while there was no agent is mended when it comes.
+#[test]
+fn damage_from_before_is_mended() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let scene = Scene::new(&lab, "nftables");
+    lab.host.must(&["nft", "flush", "ruleset"]);
+    lab.ip("link del lks-web");
+    let _agent = Agent::start();
+    assert!(eventually(LIMIT, || scene.is_reachable()));
+    scene.assert_serves(&lab);
+}
+
+/// What a container left that died without DEL goes after `gcAfter`; the living stay, whatever their path means.
+#[test]
+fn the_dead_are_collected_after_their_grace() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "gcAfter": 2}));
+    let for_ever = lab.plugin(json!({"name": "kept", "ipam": dual_stack(2), "gcAfter": 0}));
+    let (a, b, c) = (lab.container("a"), lab.container("b"), lab.container("c"));
+    let dead = network.on(&a).publish(&["8080:80"]).add().ok();
+    let kept = for_ever.on(&b).add().ok();
+    network.on(&c).add().ok();
+    let _server = tcp_server(&c, "[::]:80", "c");
+    let _agent = Agent::start();
+    assert!(eventually(LIMIT, || status()["attachments"] == 3));
+    c.unbind();
+    let begun = Instant::now();
+    let ids: Vec<String> = [a, b]
+        .into_iter()
+        .map(|container| {
+            container.unbind();
+            container.id.clone()
+        })
+        .collect();
+    let ends = [host_end(&dead), host_end(&kept)];
+    let links = || ends.iter().filter(|end| inspect::link(&lab.host, end).is_some()).count();
+    assert!(eventually(LIMIT, || links() == 0), "their links die with them");
+    assert!(eventually(LIMIT, || status()["attachments"] == 2), "one is collected");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "not before its time: {:?}", begun.elapsed());
+    let traces = [ids[0].as_str(), &address(&dead, 4)];
+    assert!(eventually(LIMIT, || traces.iter().all(|trace| !Snapshot::take(&lab).mentions(trace))));
+    Snapshot::take(&lab).assert_without(&traces);
+    assert!(Snapshot::take(&lab).mentions(&ids[1]), "gcAfter 0 keeps it for ever");
+    assert_eq!(status()["services"]["repair"]["collected"], 1);
+}

@@ -1,0 +1,211 @@
+//! What an operator sees: numbers for monitoring, `linkspan status`, `linkspan events`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use lab::agent::{Agent, status};
+use lab::damage::linkspan;
+use lab::plugin::{binary, dual_stack};
+use lab::talk::{pour, sink_server};
+use lab::{Lab, eventually};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const SOCKET: &str = "/run/linkspan/metrics.sock";
+
+/// One request, and the whole answer.
+fn ask(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn page() -> String {
+    let stream = UnixStream::connect(SOCKET).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let answer = ask(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    body.to_owned()
+}
+
+/// The value of one line: name and labels as they are printed.
+fn value(page: &str, line: &str) -> f64 {
+    let found = page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("no {line} in:\n{page}")).parse().unwrap()
+}
+
+#[test]
+fn the_numbers_are_right() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    network.on(&a).add().ok();
+    let _agent = Agent::start();
+    assert!(eventually(LIMIT, || status()["attachments"] == 1));
+    // What was there before the agent is counted as there, not as done.
+    let first = page();
+    assert_eq!(value(&first, "linkspan_attachments{network=\"web\"}"), 1.0);
+    assert_eq!(value(&first, "linkspan_verbs_total{verb=\"add\",outcome=\"done\"}"), 0.0);
+    let second = network.on(&b).publish(&["8080:80"]);
+    let result = second.add().ok();
+    let _server = sink_server(&b, "[::]:80");
+    pour(&lab.host, "127.0.0.1:8080", 1 << 20, LIMIT).unwrap();
+    assert!(eventually(LIMIT, || status()["attachments"] == 2));
+    let page2 = page();
+    let leases = |page: &str, state: &str| {
+        value(
+            page,
+            &format!("linkspan_leases{{network=\"web\",range=\"10.88.1.1-10.88.1.254\",state=\"{state}\"}}"),
+        )
+    };
+    assert_eq!((leases(&page2, "used"), leases(&page2, "free")), (2.0, 251.0));
+    assert_eq!(value(&page2, "linkspan_verbs_total{verb=\"add\",outcome=\"done\"}"), 1.0);
+    assert_eq!(value(&page2, "linkspan_verb_seconds_count{verb=\"add\"}"), 1.0);
+    let took = value(&page2, "linkspan_verb_seconds_sum{verb=\"add\"}");
+    assert!(took > 0.0 && took < 30.0, "{took}");
+    let labels = format!("{{network=\"web\",container=\"{}\",interface=\"eth0\"}}", b.id);
+    let received = value(&page2, &format!("linkspan_container_receive_bytes_total{labels}"));
+    assert!((1_048_576.0..2_000_000.0).contains(&received), "{received} of 1 MiB and headers");
+    let sent = value(&page2, &format!("linkspan_container_transmit_bytes_total{labels}"));
+    assert!(sent > 0.0 && sent < received / 4.0, "acknowledgements: {sent}");
+    // An ADD that begins and fails, a DEL, a repair.
+    let full = lab.plugin(json!({"name": "full", "ipam": {"type": "host-local", "subnet": "10.99.0.0/30"}}));
+    let c = lab.container("c");
+    full.on(&a).ifname("eth1").add().ok();
+    full.on(&c).add().refused(100);
+    second.prev(&result).del().ok();
+    lab.host.must(&["nft", "flush", "ruleset"]);
+    let line =
+        |verb: &str, outcome: &str| format!("linkspan_verbs_total{{verb=\"{verb}\",outcome=\"{outcome}\"}}");
+    assert!(
+        eventually(LIMIT, || {
+            let page = page();
+            value(&page, &line("add", "failed")) == 1.0
+                && value(&page, &line("del", "done")) == 1.0
+                && value(&page, "linkspan_verb_seconds_count{verb=\"del\"}") == 1.0
+                && value(&page, "linkspan_repairs_total") == 1.0
+        }),
+        "{}",
+        page()
+    );
+    assert!(value(&page(), "linkspan_repaired_objects_total") >= 2.0);
+    // Every metric says what it is, once, and every line is one.
+    let page = page();
+    for line in page.lines() {
+        let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+        let name = name.split(['{', ' ']).next().unwrap();
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+        assert_eq!(page.matches(&format!("# TYPE {family} ")).count(), 1, "{line}");
+        assert!(name.starts_with("linkspan_"), "{line}");
+    }
+}
+
+#[test]
+fn a_loopback_address_serves_them_too_and_nonsense_is_refused() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(_lab) = Lab::new() else { return };
+    let _agent =
+        Agent::start_as(Command::new(binary()).args(["agent", "--metrics", "127.0.0.1:9464"]), Stdio::null());
+    assert!(eventually(LIMIT, || TcpStream::connect("127.0.0.1:9464").is_ok()));
+    let get = |request: &str| ask(TcpStream::connect("127.0.0.1:9464").unwrap(), request);
+    assert!(get("GET /metrics HTTP/1.0\r\n\r\n").contains("linkspan_build_info{version="));
+    assert!(get("GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(get("POST /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    // Some say nothing, some too much: others are served meanwhile.
+    let silent: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect("127.0.0.1:9464").unwrap()).collect();
+    let mut endless = TcpStream::connect("127.0.0.1:9464").unwrap();
+    let _ = endless.write_all(&[b'x'; 100_000]);
+    drop(silent);
+    drop(endless);
+    assert!(get("GET /metrics HTTP/1.0\r\n\r\n").contains("linkspan_repairs_total 0"));
+    let said = Command::new(binary()).args(["agent", "--metrics", "0.0.0.0:9464"]).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+}
+
+#[test]
+fn status_is_for_people() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no such command");
+    }
+    let Some(lab) = Lab::new() else { return };
+    assert!(linkspan(&lab, &["status"]).stdout.starts_with("nothing is attached\n"));
+    let a = lab.container("a");
+    lab.plugin(json!({"ipam": dual_stack(1)})).on(&a).add().ok();
+    let said = linkspan(&lab, &["status"]);
+    assert!(said.ok, "{}", said.stderr);
+    for line in [
+        "network web: bridge lks-web, nftables, 1 attached",
+        "  addresses 10.88.1.1-10.88.1.254: 1 used, 252 free",
+        &format!("container {}:eth0 on web: received ", a.id),
+        "agent: none",
+    ] {
+        assert!(said.stdout.contains(line), "{line}: {}", said.stdout);
+    }
+    let agent = Agent::start();
+    assert!(eventually(LIMIT, || status()["attachments"] == 1));
+    let said = linkspan(&lab, &["status"]);
+    assert!(said.stdout.contains(&format!("agent: process {}", agent.child.id())), "{}", said.stdout);
+    assert!(said.stdout.contains("  repair: looks "), "{}", said.stdout);
+}
+
+#[test]
+fn events_are_followed() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no such command");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let said = linkspan(&lab, &["events"]);
+    assert!(!said.ok && said.stderr.contains("linkspan agent"), "{}", said.stderr);
+    let agent = Agent::start();
+    let mut follower =
+        Command::new(binary()).arg("events").stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(follower.stdout.take().unwrap());
+    let (send, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.lines() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let _ = send.send(event);
+        }
+    });
+    // It follows from when it is heard.
+    std::thread::sleep(Duration::from_millis(500));
+    let a = lab.container("a");
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)})).on(&a);
+    let result = plugin.add().ok();
+    let key = format!("{}:eth0", a.id);
+    let next = |name: &str| {
+        let event = heard.recv_timeout(LIMIT).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(event["event"], name, "{event}");
+        assert!(event["time"].as_f64() > Some(1e9), "{event}");
+        event
+    };
+    let event = next("attached");
+    assert_eq!((&event["attachment"], &event["network"]), (&json!(key), &json!("web")));
+    lab.ip("link set lks-web down");
+    assert_eq!(next("repaired")["object"], "bridge lks-web");
+    plugin.prev(&result).del().ok();
+    // The address of the gateway may have been put back beside.
+    let mut event = heard.recv_timeout(LIMIT).unwrap();
+    while event["event"] == "repaired" {
+        event = heard.recv_timeout(LIMIT).unwrap();
+    }
+    assert_eq!((&event["event"], &event["attachment"]), (&json!("detached"), &json!(key)));
+    agent.kill();
+    assert!(eventually(LIMIT, || follower.try_wait().unwrap().is_some()), "it ends with the agent");
+}
