@@ -3,7 +3,7 @@
 //! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc|reconcile` mend
 //! it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
 //! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
-//! what it sees. [`commands`] is the table of all of them.
+//! what it sees. `commands.rs` is the table of all of them.
 
 mod about;
 mod agent;

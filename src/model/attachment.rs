@@ -34,12 +34,21 @@ pub enum Part {
     Bandwidth,
     /// Routing by source, by the face `sbr`.
     Sbr,
+    /// Names, by the face `dnsname`.
+    Dnsname,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 6] =
-        [Self::Interface, Self::Portmap, Self::Firewall, Self::Tuning, Self::Bandwidth, Self::Sbr];
+    pub const ALL: [Self; 7] = [
+        Self::Interface,
+        Self::Portmap,
+        Self::Firewall,
+        Self::Tuning,
+        Self::Bandwidth,
+        Self::Sbr,
+        Self::Dnsname,
+    ];
 
     /// The word in a key's text; empty for the interface.
     pub const fn word(self) -> &'static str {
@@ -50,6 +59,7 @@ impl Part {
             Self::Tuning => "tuning",
             Self::Bandwidth => "bandwidth",
             Self::Sbr => "sbr",
+            Self::Dnsname => "dnsname",
         }
     }
 

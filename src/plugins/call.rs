@@ -101,10 +101,16 @@ fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, 
 
 /// The verb of a call, as the face does it: one that makes an interface, or one that adds its part to it.
 fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResult>, VerbError> {
+    let key = call.key().of_part(face.part().unwrap_or_default());
     if let Some(part) = face.part() {
         return match call.environment.command {
-            Command::Add => verbs::parts::add(cx, call, part).map(Some),
-            Command::Del => verbs::parts::del(cx, call, part).map(|()| None),
+            Command::Add => verbs::parts::add(cx, call, part)
+                .map(|attached| Some(agent::attached(cx, call, &key, attached))),
+            Command::Del => {
+                let deleted = verbs::parts::del(cx, call, part);
+                agent::detached(cx, call, &key);
+                deleted.map(|()| None)
+            }
             Command::Check => verbs::parts::check(cx, call, part).map(|()| None),
             Command::Gc => verbs::parts::gc(cx, call, part).map(|()| None),
             Command::Status => verbs::parts::status(cx, call, part).map(|()| None),
@@ -122,10 +128,10 @@ fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResul
         };
     }
     match call.environment.command {
-        Command::Add => verbs::add(cx, call).map(|attached| Some(agent::attached(cx, call, attached))),
+        Command::Add => verbs::add(cx, call).map(|attached| Some(agent::attached(cx, call, &key, attached))),
         Command::Del => {
             let deleted = verbs::del(cx, call);
-            agent::detached(cx, call);
+            agent::detached(cx, call, &key);
             deleted.map(|()| None)
         }
         Command::Check => verbs::check(cx, call).map(|()| None),

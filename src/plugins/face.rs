@@ -34,11 +34,13 @@ pub enum Face {
     Bandwidth,
     /// The reference `sbr`.
     Sbr,
+    /// `dnsname`, which is none of the reference plugins: podman's name service of before version 4.
+    Dnsname,
 }
 
 impl Face {
-    /// The faces with a name of the reference plugins.
-    pub const REFERENCE: [Self; 11] = [
+    /// The faces with a name of another's plugins: all but `dnsname` of the reference plugins.
+    pub const REFERENCE: [Self; 12] = [
         Self::Bridge,
         Self::HostLocal,
         Self::Static,
@@ -50,6 +52,7 @@ impl Face {
         Self::Ptp,
         Self::Macvlan,
         Self::Sbr,
+        Self::Dnsname,
     ];
 
     /// The file name that stands for it in a plugin directory.
@@ -67,6 +70,7 @@ impl Face {
             Self::Tuning => "tuning",
             Self::Bandwidth => "bandwidth",
             Self::Sbr => "sbr",
+            Self::Dnsname => "dnsname",
         }
     }
 
@@ -84,6 +88,7 @@ impl Face {
             Self::Tuning => Some(Part::Tuning),
             Self::Bandwidth => Some(Part::Bandwidth),
             Self::Sbr => Some(Part::Sbr),
+            Self::Dnsname => Some(Part::Dnsname),
             _ => None,
         }
     }
@@ -116,6 +121,7 @@ impl Face {
             }
             Self::Bandwidth => (Reads { bandwidth: true, ..none }, Version::V0_3_0),
             Self::Sbr => (Reads { sbr: true, ..none }, Version::V0_1_0),
+            Self::Dnsname => (Reads { names: true, arguments: true, ..none }, Version::V0_1_0),
             Self::Loopback => (none, Version::V0_1_0),
         };
         Defaults { reads, since, mac: &[], ..Defaults::REFERENCE }

@@ -41,6 +41,7 @@ pub fn directory(lab: &Lab) -> PathBuf {
             "ptp",
             "macvlan",
             "sbr",
+            "dnsname",
             "linkspan",
         ];
         for name in names {

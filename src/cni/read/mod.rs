@@ -128,7 +128,7 @@ impl NetworkConfig {
         let mut dns = runtime.dns.clone().unwrap_or(dns);
         let mut naming = None;
         if reads.names {
-            naming = naming::read(&fields, &runtime, &arguments, &mut dns, &mut judge)?
+            naming = naming::read(&fields, &runtime, &arguments, &mut dns, !reads.bridge, &mut judge)?
                 .map(|naming| Naming { internal: isolation.internal, ..naming });
         }
         let valid_attachments = match garbage::read(&fields) {
@@ -177,7 +177,7 @@ impl NetworkConfig {
                 reason: "without an interface nothing can carry an address; remove one of the two".to_owned(),
             });
         }
-        if self.naming.is_some() && self.kind != naming::DNSNAME && !(addresses && self.bridge.is_gateway) {
+        if self.naming.is_some() && self.defaults.reads.bridge && !(addresses && self.bridge.is_gateway) {
             return Err(Error::Conflict {
                 keys: "dns.enabled = true without a gateway".to_owned(),
                 reason: "names are served on the gateway's address; set isGateway, and an ipam that gives addresses"

@@ -9,28 +9,26 @@ use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::model::{Naming, naming};
 
-/// The plugin of podman's and nerdctl's older networks, whose keys are `domainName` and the capability `aliases`.
-pub(super) const DNSNAME: &str = "dnsname";
-
 /// Reads what a container of this network is called; `None` where the network has no name service.
 ///
 /// The name servers of `dns` become those that all else is forwarded to, since a container of the network is to ask
-/// the gateway.
+/// the gateway. A face that `always` has names, `dnsname`, needs no word for it; its domain is `domainName`.
 pub(super) fn read(
     fields: &Fields<'_>,
     runtime: &Runtime<'_>,
     arguments: &Arguments,
     dns: &mut Dns,
+    always: bool,
     judge: &mut Judge,
 ) -> Result<Option<Naming>, Error> {
-    let enabled = judge.or_default(fields.object("dns").and_then(|dns| match dns {
-        Some(dns) => dns.boolean("enabled"),
-        None => Ok(None),
-    }))?;
-    // A network of the plugin `dnsname` has names by being one.
-    let is_dnsname = fields.text("type").ok().flatten() == Some(DNSNAME);
-    if enabled != Some(true) && !is_dnsname {
-        return Ok(None);
+    if always {
+        dns.domain = judge.or_default(fields.text("domainName"))?.unwrap_or_default().to_owned();
+    } else {
+        let dns = fields.object("dns");
+        let enabled = dns.and_then(|dns| dns.map_or(Ok(None), |dns| dns.boolean("enabled")));
+        if judge.or_default(enabled)? != Some(true) {
+            return Ok(None);
+        }
     }
     let network = fields.text("name")?.unwrap_or_default();
     let mut names = Vec::new();
@@ -48,9 +46,6 @@ pub(super) fn read(
         if !once.contains(&name) {
             once.push(name);
         }
-    }
-    if is_dnsname && dns.domain.is_empty() {
-        dns.domain = judge.or_default(fields.text("domainName"))?.unwrap_or_default().to_owned();
     }
     let domains =
         judge.or_default(domain(fields, dns))?.into_iter().filter(|domain| domain != network).collect();

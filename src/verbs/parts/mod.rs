@@ -1,9 +1,10 @@
 //! The verbs of plugins that add their part to an interface that another plugin made: published ports, walls,
-//! settings, rates, routing by source.
+//! settings, rates, routing by source, names.
 //!
 //! A part has a record of its own, and is made, read back and taken away by the same walks as a whole attachment.
 
 mod bandwidth;
+mod dnsname;
 mod firewall;
 mod portmap;
 mod sbr;
@@ -15,12 +16,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::apply::Host;
 use crate::cni::{CniResult, LogLevel};
 use crate::firewall::reference::Kind;
-use crate::model::{AttachmentKey, Part};
+use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
 
 use super::{
-    Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
+    Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
     status as ready,
 };
 
@@ -28,7 +29,7 @@ use super::{
 ///
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
-pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbError> {
+pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbError> {
     let key = call.key().of_part(part);
     let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(part))?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
@@ -40,9 +41,10 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbE
     reap::evict(cx, &key)?;
     let (plan, result) = build(cx, call, &key, &sandbox, previous)?;
     if plan.steps.is_empty() {
-        return Ok(result);
+        return Ok(Attached { result, name_servers: Vec::new() });
     }
-    let record = record(&key, call, plan);
+    let naming = dnsname::naming(call, &key, &result);
+    let record = Record { naming, ..record(&key, call, plan) };
     let pending = state.write_pending(&record)?;
     if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
@@ -51,7 +53,8 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<CniResult, VerbE
     }
     pending.ready()?;
     cx.journal.note(LogLevel::Info, || format!("added {key}"));
-    Ok(result)
+    let name_servers = record.naming.map(|naming| naming.gateways).unwrap_or_default();
+    Ok(Attached { result, name_servers })
 }
 
 /// The steps of a part, and the result as they leave it. Refuses what cannot work, before any effect.
@@ -68,6 +71,7 @@ fn build(
         Part::Tuning => tuning::build(cx, call, key, sandbox, previous),
         Part::Bandwidth => bandwidth::build(cx, call, key, sandbox, previous),
         Part::Sbr => sbr::build(cx, call, key, sandbox, previous),
+        Part::Dnsname => dnsname::build(call, key, sandbox, previous),
         // The interface is no part of itself.
         Part::Interface => Ok((Plan::default(), previous)),
     }
@@ -87,7 +91,7 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
         Doom::Unknown => match part {
-            Part::Tuning | Part::Bandwidth | Part::Sbr => {
+            Part::Tuning | Part::Bandwidth | Part::Sbr | Part::Dnsname => {
                 let plan = left_by_reference(cx, call, &key)?;
                 let errors: Vec<String> =
                     cx.kernel.absent(&[&plan.steps]).into_iter().flatten().map(|e| e.to_string()).collect();
@@ -115,7 +119,7 @@ fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Resu
 
 /// What CHECK may expect where the reference plugin of that name added the part; `None` where its own traces say more.
 fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option<Plan>, VerbError> {
-    if matches!(key.part, Part::Portmap | Part::Firewall | Part::Interface) {
+    if matches!(key.part, Part::Portmap | Part::Firewall | Part::Dnsname | Part::Interface) {
         return Ok(None);
     }
     let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(key.part))?;
@@ -192,6 +196,13 @@ pub fn status(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError
         Part::Portmap | Part::Firewall => ready::status_of_part(cx, call),
         _ => Ok(()),
     }
+}
+
+/// The addresses of a result that are an interface's, or that it does not say whose they are.
+fn leases_on(result: &CniResult, name: &str) -> Vec<Lease> {
+    let is_ours = |index: usize| result.interfaces.get(index).is_none_or(|interface| interface.name == name);
+    let ours = result.ips.iter().filter(|ip| ip.interface.is_none_or(is_ours));
+    ours.map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect()
 }
 
 fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {

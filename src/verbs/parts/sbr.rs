@@ -2,9 +2,10 @@
 
 use crate::apply::ApplyError;
 use crate::cni::CniResult;
-use crate::model::{AttachmentKey, Lease};
+use crate::model::AttachmentKey;
 use crate::plan::{self, Plan, Sandbox, SourceTable, Sources, Step};
 
+use super::leases_on;
 use crate::verbs::{Call, Context, VerbError};
 
 /// A rule for each of the interface's addresses, and a table with the interface's routes that serve it.
@@ -21,7 +22,7 @@ pub(super) fn build(
             "No IP addresses supplied on interface: {name}; sbr routes by address, and prevResult has none"
         )));
     }
-    let addresses = addresses(&previous, name);
+    let addresses = leases_on(&previous, name);
     if addresses.is_empty() {
         return Ok((Plan::default(), previous));
     }
@@ -69,7 +70,7 @@ pub(super) fn expected(
     let name = &key.interface;
     let failed = |cause| ApplyError::new(format!("the routes of {name}"), cause);
     let facts = cx.kernel.routing_facts(sandbox, name).map_err(failed)?.unwrap_or_default();
-    let tables = addresses(previous, name)
+    let tables = leases_on(previous, name)
         .iter()
         .map(|lease| {
             let source = ipnetwork::IpNetwork::from(lease.address.ip());
@@ -80,11 +81,4 @@ pub(super) fn expected(
         .collect();
     let step = Sources { sandbox: sandbox.clone(), name: name.clone(), tables, moved: Vec::new() };
     Ok(Plan { steps: vec![Step::Sources(Box::new(step))] })
-}
-
-/// The addresses of a result that are the interface's, or that it does not say whose they are.
-fn addresses(result: &CniResult, name: &str) -> Vec<Lease> {
-    let is_ours = |index: usize| result.interfaces.get(index).is_none_or(|interface| interface.name == name);
-    let ours = result.ips.iter().filter(|ip| ip.interface.is_none_or(is_ours));
-    ours.map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect()
 }

@@ -1,6 +1,7 @@
 //! Key `dns.enabled`, and where names come from.
 
 use super::*;
+use crate::cni::Reads;
 use crate::model::Naming;
 
 fn naming(extra: &Value, args: &str) -> Naming {
@@ -38,12 +39,18 @@ fn name_servers_are_for_the_agent_and_the_rest_for_the_container() {
 }
 
 #[test]
-fn a_dnsname_entry_is_one_by_its_type() {
-    let podman = json!({"type": "dnsname", "domainName": "dns.podman", "ipam": {},
+fn a_dnsname_entry_has_names_by_being_one() {
+    let podman = json!({"name": "net", "type": "dnsname", "domainName": "dns.podman", "dns": {"enabled": false},
                         "runtimeConfig": {"aliases": {"net": ["db"]}}});
-    let naming = naming(&podman, "IgnoreUnknown=1;K8S_POD_NAME=store");
+    let face =
+        Defaults { reads: Reads { names: true, arguments: true, ..Reads::NONE }, ..Defaults::REFERENCE };
+    let environment = environment(Command::Add, "IgnoreUnknown=1;K8S_POD_NAME=store");
+    let config = NetworkConfig::parse(&document(&podman), &environment, &face, Strictness::Strict).unwrap();
+    let naming = config.naming.unwrap();
     assert_eq!(naming.domains, ["dns.podman"]);
-    assert_eq!(naming.names[0], "store");
+    assert_eq!(naming.names, ["store", "db"]);
+    // The name that the binary is called by decides, not the key.
+    assert_eq!(parse(&podman, Command::Add, "").unwrap().naming, None);
 }
 
 #[test]
