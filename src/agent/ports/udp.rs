@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
@@ -62,7 +64,8 @@ pub(super) async fn serve(listener: UdpSocket, target: SocketAddr, idle: Duratio
                         };
                         session.last.set(Instant::now());
                         counters.bytes.set(counters.bytes.get() + length as u64);
-                        let _ = session.socket.try_send(&room[..length]);
+                        // Past tokio, which has yet to hear that a new socket can send, and would lose the first.
+                        let _ = send(session.socket.as_raw_fd(), &room[..length], MsgFlags::MSG_DONTWAIT);
                     }
                 });
             }
