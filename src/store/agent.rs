@@ -71,6 +71,10 @@ impl State {
 
     /// The process number of the agent, where one is there.
     pub fn agent_pid(&self) -> Option<u32> {
+        // To ask is not to make the file.
+        if !self.dir.exists(LOCK).unwrap_or(false) {
+            return None;
+        }
         match self.agent_lock() {
             Ok(Agency::Theirs { pid, .. }) => pid.and_then(|pid| pid.try_into().ok()),
             // Nobody holds it: what took it here lets it go again.
