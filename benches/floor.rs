@@ -4,10 +4,9 @@
 //! when the plan learns to do with fewer, this program has to learn it too, or the ratio flatters us.
 //!
 //! ```text
-//! floor setup          bridge floor0 and table inet floor (once per network namespace)
+//! floor setup          bridge floor0 and table inet floor, once per network namespace; nothing: only start
 //! floor add NETNS N    attach NETNS as container number N; a configuration on stdin is read and ignored
-//! floor del N          detach it
-//! floor del-group N    detach it by the group of the doomed: see `delete_by_group`
+//! floor del N          detach it; del-group: by the group of the doomed, see `delete_by_group`
 //! ```
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "each is one libc call over values that outlive it")]
@@ -42,7 +41,8 @@ fn main() {
         Some("add") if args.len() == 4 => add(&args[2], number(3)),
         Some("del") => del(number(2), delete_one),
         Some("del-group") => del(number(2), delete_by_group),
-        _ => die("usage: floor setup | add NETNS N | del N | del-group N"),
+        Some("nothing") => {}
+        _ => die("usage: floor setup | add NETNS N | del N | del-group N | nothing"),
     }
 }
 

@@ -5,12 +5,23 @@ use serde_json::Value;
 use super::Space;
 
 /// The JSON that a command prints inside a namespace; null where it prints nothing.
+///
+/// `nft -j` prints a list cut short where the ruleset changes while it reads (nft 1.0.6 sees the new generation and
+/// begins again without a word), so that an answer that is no JSON is asked for again, a few times.
 pub fn json(space: &Space, argv: &[&str]) -> Value {
-    let text = space.must(argv);
-    if text.trim().is_empty() {
-        return Value::Null;
+    let mut tries = 0;
+    loop {
+        let text = space.must(argv);
+        if text.trim().is_empty() {
+            return Value::Null;
+        }
+        match serde_json::from_str(&text) {
+            Ok(value) => return value,
+            Err(_) if tries < 5 => tries += 1,
+            Err(e) => panic!("{argv:?}: {e}: {text}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{argv:?}: {e}: {text}"))
 }
 
 /// A link with its details, or `None`.
