@@ -16,6 +16,8 @@
 //! | [`verbs`] | add, del, check, gc, status |
 //! | [`agent`] | what stays: names, and what else outlives a call |
 //! | [`view`] | records and kernel read together, as plain values to be shown |
+//! | [`explain`] | the way of a packet, hop by hop, and where it ends |
+//! | [`doctor`] | the host before there is trouble |
 //! | [`plugins`] | the faces the binary answers as |
 //! | [`cli`] | what a person types |
 
@@ -23,6 +25,8 @@ pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod cni;
+pub mod doctor;
+pub mod explain;
 pub mod firewall;
 pub mod ipam;
 pub mod model;

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the purest room to the one that people see. A room may use those before it.
-const ROOMS: [&str; 13] = [
-    "model", "cni", "ipam", "firewall", "plan", "store", "sys", "apply", "verbs", "agent", "view", "plugins",
-    "cli",
+const ROOMS: [&str; 15] = [
+    "model", "cni", "ipam", "firewall", "plan", "store", "sys", "apply", "verbs", "agent", "view", "explain",
+    "doctor", "plugins", "cli",
 ];
 
 /// Rooms of plain values, without files, processes, sockets or clocks.

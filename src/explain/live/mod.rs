@@ -1,0 +1,1 @@
+//! A real probe, and what the kernel did with it.
