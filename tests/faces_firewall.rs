@@ -180,12 +180,12 @@ fn bad_input_is_refused() {
         json!({"name": "web", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"}});
     let result = bin.plugin("bridge", main).on(&container).add().ok();
     let firewall = bin.plugin("firewall", json!({"name": "web"})).on(&container);
-    assert!(firewall.add().refused(7).contains("missing prevResult from earlier plugin"));
+    assert!(firewall.add().refused(999).contains("missing prevResult from earlier plugin"));
     let firewall = firewall.prev(&result);
     firewall.with(json!({"cniVersion": "0.3.1"})).add().refused(1);
-    firewall.with(json!({"ingressPolicy": "none"})).add().refused(7);
+    firewall.with(json!({"ingressPolicy": "none"})).add().refused(999);
     assert!(
-        firewall.with(json!({"backend": "pf"})).add().refused(7).contains("unrecognized firewall backend")
+        firewall.with(json!({"backend": "pf"})).add().refused(999).contains("unrecognized firewall backend")
     );
     for backend in ["", "iptables", "firewalld"] {
         assert_eq!(firewall.with(json!({"backend": backend})).args("none").add().ok(), result);
