@@ -5,7 +5,7 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::faces::{VERSIONS, Whose, bridged, plugin, refusal, told};
+use lab::faces::{VERSIONS, Whose, bridged, plugin, told};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
 use lab::talk::{pour, sink_server};

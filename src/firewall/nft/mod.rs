@@ -12,6 +12,7 @@
 mod base;
 mod element;
 mod expression;
+mod foreign_port;
 mod guard;
 mod keeper;
 mod key;
@@ -33,6 +34,7 @@ pub use base::{
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, Packet, parse_foreign_elements};
