@@ -4,7 +4,7 @@
 mod lab;
 
 use lab::chain::Bin;
-use lab::outcome::{address, host_end};
+use lab::outcome::{address, gateway, host_end};
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp, tcp_answers, tcp_server, udp, udp_server};
 use lab::{Chain, Container, Lab, Outside, inspect};
@@ -111,6 +111,38 @@ fn of_debians_ptp() {
         "type": "host-local", "subnet": "10.89.2.0/24", "routes": [{"dst": "0.0.0.0/0"}],
     });
     reached_from_everywhere(json!({"type": "ptp", "ipMasq": true, "ipam": ipam}), true, &[4]);
+}
+
+#[test]
+fn every_client_of_a_ptp_container_is_masqueraded() {
+    let main = || {
+        json!({"type": "ptp", "ipMasq": true, "ipam": {"type": "host-local", "subnet": "10.89.2.0/24",
+        "routes": [{"dst": "0.0.0.0/0"}]}})
+    };
+    for backend in ["nftables", "iptables"] {
+        let run = std::thread::spawn(move || {
+            let keys = json!({"backend": backend, "masqAll": true});
+            let Some(town) = Town::new(main(), keys, false) else { return };
+            let (a, b) = (town.lab.container("a"), town.lab.container("b"));
+            let publishing = town.chain.publish(&["8080:80"]);
+            let result = publishing.add(&a).ok();
+            // Another's ports are not of the network; hers keep their clients.
+            let mut other = town.chain.publish(&["8081:80"]);
+            other.list["name"] = json!("other");
+            other.list["plugins"][0]["ipam"]["subnet"] = json!("10.89.3.0/24");
+            other.list["plugins"][1]["masqAll"] = json!(false);
+            let second = other.add(&b).ok();
+            let _servers = (town.serve(&a, "a"), town.serve(&b, "b"));
+            let client = |port: &str| tcp(&town.outside, port).peer.ip().to_string();
+            assert_eq!(client("192.0.2.1:8080"), gateway(&result, 4), "{backend}");
+            assert_eq!(client("192.0.2.1:8081"), "192.0.2.2", "{backend}");
+            publishing.check(&a, &result).ok();
+            publishing.del(&a, &result);
+            other.del(&b, &second);
+            Snapshot::take(&town.lab).assert_without(&[&a.id, &b.id, "8080"]);
+        });
+        run.join().unwrap();
+    }
 }
 
 #[test]
