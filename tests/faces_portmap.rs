@@ -133,7 +133,7 @@ fn every_client_of_a_ptp_container_is_masqueraded() {
             other.list["plugins"][1]["masqAll"] = json!(false);
             let second = other.add(&b).ok();
             let _servers = (town.serve(&a, "a"), town.serve(&b, "b"));
-            let client = |port: &str| tcp(&town.outside, port).peer.ip().to_string();
+            let client = |port: &str| tcp(&town.outside, port).peer.ip().to_canonical().to_string();
             assert_eq!(client("192.0.2.1:8080"), gateway(&result, 4), "{backend}");
             assert_eq!(client("192.0.2.1:8081"), "192.0.2.2", "{backend}");
             publishing.check(&a, &result).ok();

@@ -204,6 +204,16 @@ fn check_finds_what_is_missing() {
     town.lab.host.must(&["iptables", "-D", "CNI-FORWARD", "-s", &v4, "-j", "ACCEPT"]);
     let said = plugins[2].prev(&result).check().refused(999);
     assert!(said.contains(&v4), "{said}");
+    // The jump to the chain of `ipMasq`, and the rule in it.
+    let [masquerade, _] = chains(&a);
+    for flushed in [masquerade.as_str(), "POSTROUTING"] {
+        plugins[0].prev(&result).check().ok();
+        let saved = town.lab.host.must(&["iptables-save", "-t", "nat"]);
+        town.lab.host.must(&["iptables", "-t", "nat", "-F", flushed]);
+        let said = plugins[0].prev(&result).check().refused(999);
+        assert!(said.contains(&format!("masquerade of {v4}: expected present, found missing")), "{said}");
+        town.lab.host.must(&["sh", "-c", &format!("iptables-restore <<'END'\n{saved}END")]);
+    }
     a.ip(&format!("address del {v4}/24 dev eth0"));
     let said = plugins[0].prev(&result).check().refused(999);
     assert!(said.contains(&v4), "{said}");

@@ -1,6 +1,8 @@
 //! Host ports that the reference plugin `portmap` publishes: for a container whose ports are compared, and for everybody
 //! who asks for one that is taken.
 
+use std::net::IpAddr;
+
 use crate::firewall::nft;
 use crate::firewall::reference::{self as theirs, Kind, Names};
 use crate::model::nft::NftMessage;
@@ -54,6 +56,45 @@ impl Kernel {
             ports.extend(rule.published);
         }
         Ok(any.then_some(ports))
+    }
+
+    /// What is missing of the masquerade that their `bridge` or `ptp` wrote for an attachment (`ipMasq`): each of its
+    /// addresses has a jump to a chain of its own in iptables, or a rule in nf_tables. None of them all is a drift too.
+    ///
+    /// # Errors
+    /// As [`Kernel::remove_theirs`].
+    pub fn probe_their_masquerade(
+        &mut self,
+        network: &str,
+        key: &AttachmentKey,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<Drift>, ApplyError> {
+        let names = Names::of(network, key);
+        let led = self
+            .led_to_masquerade(&names, addresses)
+            .map_err(|cause| ApplyError::new("the masquerade of the reference plugin", cause))?;
+        let missing = addresses.iter().filter(|address| !led.contains(address));
+        Ok(missing.map(|address| Drift::missing(format!("masquerade of {address}"))).collect())
+    }
+
+    fn led_to_masquerade(&mut self, names: &Names, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Cause> {
+        let mut led: Vec<IpAddr> = Vec::new();
+        self.change_their_iptables("nat", &[&names.masquerade], |saved| {
+            led.extend(
+                addresses.iter().filter(|address| theirs::masquerades(saved, &names.masquerade, **address)),
+            );
+            None
+        })?;
+        if self.nft().is_ok() {
+            for (table, chain) in theirs::chains_of(false) {
+                let replies = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
+                let rules = replies.iter().filter_map(|reply| theirs::parse_rule(table, reply));
+                let of_attachment = |rule: &theirs::Rule| rule.comment.starts_with(&names.masquerade_comment);
+                // A rule for each address, which the comment does not tell.
+                led.extend(rules.filter(of_attachment).zip(addresses).map(|(_, address)| *address));
+            }
+        }
+        Ok(led)
     }
 
     /// The first of some host ports that theirs publishes for another container. The kernel is asked whether there is

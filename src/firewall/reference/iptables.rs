@@ -48,6 +48,16 @@ pub fn chain_in_use(saved: &Saved, chain: &str) -> bool {
     saved.policy("nat", chain).is_some()
 }
 
+/// Whether what an address sends is led to a chain of `ipMasq`, and masqueraded there.
+pub fn masquerades(saved: &Saved, chain: &str, address: IpAddr) -> bool {
+    let whole = whole(address);
+    let mut rules = saved.rules().filter(|rule| rule.table == "nat");
+    let leads = |rule: &SavedRule<'_>| rule.chain() == "POSTROUTING" && rule.target() == Some(chain);
+    let led = rules.any(|rule| leads(&rule) && rule.after("-s") == Some(&whole));
+    let mut own = saved.rules().filter(|rule| rule.table == "nat" && rule.chain() == chain);
+    led && own.any(|rule| rule.target() == Some("MASQUERADE"))
+}
+
 /// The rules of `firewall` that let a container's address through, of which each address has two.
 pub fn admitted<'a>(saved: &'a Saved, address: IpAddr) -> impl Iterator<Item = SavedRule<'a>> {
     let whole = whole(address);

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha512};
 use crate::model::AttachmentKey;
 
 pub use iptables::{
-    ADMITTED, Kind, OwnedChain, PUBLISHED, admitted, chain_in_use, owners, published, remove_admitted,
-    remove_chains,
+    ADMITTED, Kind, OwnedChain, PUBLISHED, admitted, chain_in_use, masquerades, owners, published,
+    remove_admitted, remove_chains,
 };
 pub use nft::{
     GUARD, PORTS_CHAIN, PORTS_TABLE, Rule, TABLES, Table, chains_of, guard_chains, guard_comment, parse_rule,
