@@ -4,7 +4,6 @@
 
 pub mod arena;
 pub mod boot;
-pub mod command;
 pub mod daemon;
 pub mod datagrams;
 mod error;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::cni::CniError;
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::Leases;
-use crate::sys::command;
 use crate::sys::process::{self, Run};
 
 use super::Cause;
@@ -70,7 +69,7 @@ impl Delegation<'_> {
     pub fn program(&self) -> Result<PathBuf, Cause> {
         let directories: Vec<PathBuf> =
             self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
-        command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
+        process::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
             plugin: self.plugin.to_owned(),
             error: None,
             reason: format!(
@@ -92,10 +91,7 @@ impl Delegation<'_> {
             ("CNI_ARGS", self.args.to_owned()),
             ("CNI_PATH", self.path.to_owned()),
         ];
-        let inherited = std::env::vars_os().filter(|(name, _)| !ours.iter().any(|(own, _)| name == own));
-        inherited
-            .chain(ours.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
-            .collect()
+        process::environment_with(&ours)
     }
 }
 

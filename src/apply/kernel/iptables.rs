@@ -10,7 +10,6 @@ use crate::firewall::{AttachmentRules, NetworkRules, nft};
 use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::Firewall;
 use crate::store::Deadline;
-use crate::sys::command;
 use crate::sys::process::{self, Run};
 
 use super::ruleset::Ruleset;
@@ -44,7 +43,7 @@ fn names(family: Family, variant: Variant, suffix: &str) -> Vec<String> {
 fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
-    names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
+    names(family, variant, suffix).iter().find_map(|name| process::find(name, &directories))
 }
 
 /// Whether a host has a variant at all.
