@@ -17,6 +17,7 @@ pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod splice;
+pub mod start;
 pub mod sysctl;
 pub mod xtables;
 
