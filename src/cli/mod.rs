@@ -12,6 +12,7 @@ mod cache;
 mod chain;
 mod commands;
 mod conflist;
+mod doctor;
 mod draw;
 mod error;
 mod exec;
