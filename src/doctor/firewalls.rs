@@ -104,14 +104,14 @@ fn variants(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> 
              'update-alternatives --config iptables' choose one",
         );
     }
-    own_rules(sight, nft, by_legacy, findings)
+    own_rules(sight, nft, legacy.iter().any(|table| table.name == "nat" && has_rules(&table)), findings)
 }
 
 /// Whether the chains of the iptables backend are there: their names alone, since their rules only iptables can tell.
 fn own_rules(
     sight: &Sight<'_>,
     nft: &mut NftSocket,
-    by_legacy: bool,
+    legacy_translates: bool,
     findings: &mut Findings,
 ) -> Result<(), SysError> {
     let on = |network: &&Network| network.backend == FirewallBackend::Iptables;
@@ -121,7 +121,7 @@ fn own_rules(
         return Ok(());
     }
     let there = match programs::iptables_is_legacy() {
-        Some(true) => by_legacy,
+        Some(true) => legacy_translates,
         _ => {
             let chain = nft.get(&nft::chain_policy(IPV4, "nat", "LINKSPAN-POST"))?;
             chain.and_then(|reply| nft::parse_chain(IPV4, &reply)).is_some_and(|chain| chain.uses > 1)
