@@ -1,6 +1,7 @@
 //! What the kernel can do, tried for real in a scratch namespace that goes at once.
 
 use crate::firewall::{NetworkRules, nft};
+use crate::model::nft::NftMessage;
 use crate::model::{IngressPolicy, Isolation, MacAddress, Protocol};
 use crate::plan::Step;
 use crate::sys::netlink::{self, Message, Socket};
@@ -9,6 +10,7 @@ use crate::sys::rtnl::{self, Bridge, MacvlanDevice, ShapedRate, Veth};
 use crate::sys::{in_scratch, sysctl};
 
 use super::finding::{Findings, Severity, Word};
+use super::needs;
 use super::sight::Sight;
 
 /// Indexes of the links that are tried, free in a new namespace.
@@ -50,8 +52,8 @@ const fn asked(
 
 /// All features, in the order in which [`trials`] tries them.
 const FEATURES: [Feature; 14] = [
-    core("bridges", "CONFIG_BRIDGE, module bridge", "every network with a bridge", |s| s.needs_bridge()),
-    core("veth pairs", "CONFIG_VETH, module veth", "every network but macvlan", |s| s.needs_veth()),
+    core("bridges", "CONFIG_BRIDGE, module bridge", "every network with a bridge", needs::bridge),
+    core("veth pairs", "CONFIG_VETH, module veth", "every network but macvlan", needs::veth),
     asked("bridge VLAN filtering", "CONFIG_BRIDGE_VLAN_FILTERING", "the keys vlan and vlanTrunk", |s| {
         s.needs_key(&["vlan", "vlanTrunk"])
             .or_else(|| s.needs_step(|step| matches!(step, Step::Bridge(bridge) if bridge.vlan_filtering)))
@@ -59,7 +61,7 @@ const FEATURES: [Feature; 14] = [
     asked("802.1Q links", "CONFIG_VLAN_8021Q, module 8021q", "the key vlan with a gateway", |s| {
         s.needs_key(&["vlan"])
     }),
-    asked("macvlan links", "CONFIG_MACVLAN, module macvlan", "the plugin macvlan", |s| s.needs_macvlan()),
+    asked("macvlan links", "CONFIG_MACVLAN, module macvlan", "the plugin macvlan", needs::macvlan),
     asked("token buckets", "CONFIG_NET_SCH_TBF, module sch_tbf", "the capability bandwidth", shaped),
     asked("ingress queues", "CONFIG_NET_SCH_INGRESS, module sch_ingress", "egressRate of bandwidth", shaped),
     asked("ifb links", "CONFIG_IFB, module ifb", "egressRate of bandwidth", shaped),
@@ -73,10 +75,12 @@ const FEATURES: [Feature; 14] = [
         "nf_tables for inet",
         "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET, modules nf_tables, nft_ct, nft_nat and nft_masq",
         "every network that is not on the backend iptables",
-        |s| s.needs_nftables(),
+        needs::nftables,
     ),
     asked("nf_tables for shifted ranges", "CONFIG_NFT_NAT, Linux 5.10", "ranges of published ports", |s| {
-        s.needs_step(|step| matches!(step, Step::Claims(claims) if claims.publications.iter().any(|p| p.count > 1)))
+        s.needs_step(
+            |step| matches!(step, Step::Claims(claims) if claims.publications.iter().any(|p| p.count > 1)),
+        )
     }),
     asked(
         "nf_tables for bridges",
@@ -88,7 +92,7 @@ const FEATURES: [Feature; 14] = [
         "lists of tracked connections",
         "CONFIG_NF_CT_NETLINK, module nf_conntrack_netlink",
         "published UDP ports",
-        |s| s.needs_nftables().or_else(|| s.needs_iptables()),
+        |s| needs::nftables(s).or_else(|| s.needs_iptables()),
     ),
     asked("tracked SCTP connections", "CONFIG_NF_CT_PROTO_SCTP", "published SCTP ports", |s| {
         let is_sctp = |step: &Step| matches!(step, Step::Claims(claims) if claims.publications.iter().any(|p| p.protocol == Protocol::Sctp));
@@ -248,19 +252,19 @@ fn rules(nft: &mut NftSocket) -> [Trial; 3] {
         routed: true,
         ..NetworkRules::bare("try", "TRY")
     };
-    let mut table = commit(nft, nft::base("TRY"));
+    let mut table = commit(nft, &nft::base("TRY"));
     if table.is_ok() {
         let mut messages = nft::network(&rules);
         messages.extend(nft::add(&nft::network_elements(&rules)));
-        table = commit(nft, messages);
+        table = commit(nft, &messages);
     }
     // What stands in the table cannot be tried without it.
-    let shifts = if table.is_ok() { commit(nft, nft::shift_base()) } else { Ok(()) };
-    [table, shifts, commit(nft, nft::guard_base())]
+    let shifts = if table.is_ok() { commit(nft, &nft::shift_base()) } else { Ok(()) };
+    [table, shifts, commit(nft, &nft::guard_base())]
 }
 
-fn commit(nft: &mut NftSocket, messages: Vec<crate::model::nft::NftMessage>) -> Trial {
-    nft.commit(&messages).map_err(|NftError { index, errno, text }| {
+fn commit(nft: &mut NftSocket, messages: &[NftMessage]) -> Trial {
+    nft.commit(messages).map_err(|NftError { index, errno, text }| {
         let refused = index.and_then(|index| messages.get(index)).map(nft::described);
         let refused = refused.map(|what| format!("{what} is refused: ")).unwrap_or_default();
         let text = text.map(|text| format!(" ({text})")).unwrap_or_default();
@@ -290,7 +294,10 @@ mod tests {
         let tried = in_scratch(|| {
             let mut nft = NftSocket::open().map_err(|error| error.to_string())?;
             // Chains of a network before the table that they belong to.
-            let refused = commit(&mut nft, nft::network(&NetworkRules { masquerade: true, ..NetworkRules::bare("try", "TRY") }));
+            let refused = commit(
+                &mut nft,
+                &nft::network(&NetworkRules { masquerade: true, ..NetworkRules::bare("try", "TRY") }),
+            );
             nft.leave_open();
             refused
         });

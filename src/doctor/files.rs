@@ -90,10 +90,13 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_the_shell() {
-        for (pattern, name) in [("*", "x"), ("lks*", "lks-web"), ("e?h0", "eth0"), ("e[a-z]h[!1-9]", "eth0")] {
+        for (pattern, name) in [("*", "x"), ("lks*", "lks-web"), ("e?h0", "eth0"), ("e[a-z]h[!1-9]", "eth0")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
-        for (pattern, name) in [("lks", "lks-web"), ("e?", "eth0"), ("eth[1-9]", "eth0"), ("", "a"), ("a[", "ab")] {
+        for (pattern, name) in
+            [("lks", "lks-web"), ("e?", "eth0"), ("eth[1-9]", "eth0"), ("", "a"), ("a[", "ab")]
+        {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
     }

@@ -236,7 +236,13 @@ impl Findings {
     pub fn not_looked(&mut self, what: impl fmt::Display, reason: impl fmt::Display) {
         let why = "what is wrong there is not in this list";
         let fix = "run this as root, for instance with sudo; else see what the reason names";
-        self.add(Severity::Remark, Word::NotLooked, format!("{what} could not be looked at: {reason}"), why, fix);
+        self.add(
+            Severity::Remark,
+            Word::NotLooked,
+            format!("{what} could not be looked at: {reason}"),
+            why,
+            fix,
+        );
     }
 
     /// All of them, the worst first.
@@ -292,7 +298,10 @@ mod tests {
         let texts: std::collections::HashSet<&str> = Word::ALL.iter().map(|word| word.text()).collect();
         assert_eq!(texts.len(), Word::ALL.len());
         for text in texts {
-            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{text}");
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{text}"
+            );
         }
     }
 

@@ -10,13 +10,14 @@ use crate::sys::xtables::{self, LegacyTable};
 use crate::verbs::status;
 
 use super::files;
-use super::finding::{Findings, Severity, Word};
+use super::finding::{Findings, Remedy, Severity, Word};
 use super::programs;
 use super::sight::Sight;
 
-/// `NFPROTO_INET` and `NFPROTO_IPV4`.
+/// `NFPROTO_INET`, `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 /// Entries of each table of legacy iptables without rules: a policy for each of its chains, and the mark of its end.
 const EMPTY: [(&str, u32); 5] = [("filter", 4), ("nat", 5), ("mangle", 6), ("raw", 3), ("security", 4)];
 
@@ -41,7 +42,8 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
 fn drops(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> Result<(), apply::Cause> {
     let uplinks = sight.reading.host.uplinks();
     let uplink = uplinks.first().map(|link| link.name.as_str());
-    let networks: Vec<&Network> = sight.reading.records.networks.iter().filter(|n| !n.bridge.is_empty()).collect();
+    let networks: Vec<&Network> =
+        sight.reading.records.networks.iter().filter(|n| !n.bridge.is_empty()).collect();
     for network in &networks {
         for mut drop in apply::foreign_drops(nft, uplink, Some(&network.bridge))? {
             drop.trips.retain(|trip| is_wanted(sight, network, *trip));
@@ -65,7 +67,8 @@ fn is_wanted(sight: &Sight<'_>, network: &Network, trip: Trip) -> bool {
     let rules = plan::written(network);
     let of_network = |found: &&crate::store::Found<plan::Plan>| found.record.network == network.name;
     let mut ports = sight.reading.records.attachments.iter().filter(of_network);
-    let isolated = ports.any(|found| found.record.plan.steps.iter().any(|s| matches!(s, Step::Port(p) if p.isolated)));
+    let isolated =
+        ports.any(|found| found.record.plan.steps.iter().any(|s| matches!(s, Step::Port(p) if p.isolated)));
     match trip {
         Trip::Outgoing | Trip::Published => !rules.is_some_and(|rules| rules.internal),
         Trip::Within => !isolated && !rules.is_some_and(|rules| rules.keeps_apart()),
@@ -73,7 +76,8 @@ fn is_wanted(sight: &Sight<'_>, network: &Network, trip: Trip) -> bool {
 }
 
 fn tell(drop: &ForeignDrop, network: Option<&Network>, findings: &mut Findings) {
-    let (bridge, backend) = network.map_or(("BRIDGE", FirewallBackend::Nftables), |n| (n.bridge.as_str(), n.backend));
+    let (bridge, backend) =
+        network.map_or(("BRIDGE", FirewallBackend::Nftables), |n| (n.bridge.as_str(), n.backend));
     let severity = if drop.surely && !drop.aimed { Severity::Fault } else { Severity::Warning };
     let of = network.map(|network| format!(" of network {}", network.name)).unwrap_or_default();
     let advice = status::advice(drop, bridge, backend);
@@ -89,11 +93,14 @@ fn tell(drop: &ForeignDrop, network: Option<&Network>, findings: &mut Findings) 
 /// Rules of both kinds of iptables: each sees its own alone.
 fn variants(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> Result<(), SysError> {
     let legacy = xtables::legacy_tables()?;
-    let has_rules = |table: &&LegacyTable| EMPTY.iter().any(|(name, empty)| *name == table.name && table.entries > *empty);
+    let has_rules = |table: &&LegacyTable| {
+        EMPTY.iter().any(|(name, empty)| *name == table.name && table.entries > *empty)
+    };
     let by_legacy = legacy.iter().any(|table| has_rules(&table));
     let chains = nft::parse_chains(IPV4, &nft.dump(&nft::dump_chains(IPV4))?);
     // What a chain counts are its rules: a base chain is jumped to by nobody.
-    let over_nft = chains.iter().any(|chain| ["filter", "nat"].contains(&chain.table.as_str()) && chain.uses > 0);
+    let over_nft =
+        chains.iter().any(|chain| ["filter", "nat"].contains(&chain.table.as_str()) && chain.uses > 0);
     if by_legacy && over_nft {
         findings.add(
             Severity::Warning,
@@ -104,39 +111,40 @@ fn variants(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> 
              'update-alternatives --config iptables' choose one",
         );
     }
-    own_rules(sight, nft, legacy.iter().any(|table| table.name == "nat" && has_rules(&table)), findings)
-}
-
-/// Whether the chains of the iptables backend are there: their names alone, since their rules only iptables can tell.
-fn own_rules(
-    sight: &Sight<'_>,
-    nft: &mut NftSocket,
-    legacy_translates: bool,
-    findings: &mut Findings,
-) -> Result<(), SysError> {
-    let on = |network: &&Network| network.backend == FirewallBackend::Iptables;
-    let networks: Vec<&Network> = sight.reading.records.networks.iter().filter(on).collect();
-    let has_attachments = |name: &str| sight.attachments.iter().any(|attachment| attachment.network == name);
-    if !networks.iter().any(|network| has_attachments(&network.name)) {
-        return Ok(());
-    }
-    let there = match programs::iptables_is_legacy() {
-        Some(true) => legacy_translates,
-        _ => {
-            let chain = nft.get(&nft::chain_policy(IPV4, "nat", "LINKSPAN-POST"))?;
-            chain.and_then(|reply| nft::parse_chain(IPV4, &reply)).is_some_and(|chain| chain.uses > 1)
+    let is_legacy = programs::iptables_is_legacy() == Some(true);
+    for (family, number, legacy_number) in [("IPv4", IPV4, libc::AF_INET), ("IPv6", IPV6, libc::AF_INET6)] {
+        if !needs_own_rules(sight, number == IPV6) {
+            continue;
         }
-    };
-    if !there {
-        findings.add_mendable(
-            Severity::Fault,
-            Word::RulesMissing,
-            "the rules of the iptables backend are gone",
-            "published ports, masquerade and walls do not work until they are put back",
-            super::finding::Remedy::Reconcile,
-        );
+        let there = if is_legacy {
+            legacy
+                .iter()
+                .any(|table| table.family == legacy_number && table.name == "nat" && has_rules(&table))
+        } else {
+            let chain = nft.get(&nft::chain_policy(number, "nat", "LINKSPAN-POST"))?;
+            // Its rules, and the jump to it.
+            chain.and_then(|reply| nft::parse_chain(number, &reply)).is_some_and(|chain| chain.uses > 1)
+        };
+        if !there {
+            findings.add_mendable(
+                Severity::Fault,
+                Word::RulesMissing,
+                format!("the {family} rules of the backend iptables are gone"),
+                "published ports, masquerade and walls do not work until they are put back",
+                Remedy::Reconcile,
+            );
+        }
     }
     Ok(())
+}
+
+/// Whether a container on the backend iptables has addresses of a family, so that its rules have to be there.
+fn needs_own_rules(sight: &Sight<'_>, ipv6: bool) -> bool {
+    let on = |network: &&Network| network.backend == FirewallBackend::Iptables;
+    sight.reading.records.networks.iter().filter(on).any(|network| {
+        let mut own = sight.attachments.iter().filter(|attachment| attachment.network == network.name);
+        own.any(|attachment| attachment.addresses.iter().any(|address| address.is_ipv6() == ipv6))
+    })
 }
 
 /// Daemons that write rules by themselves.
@@ -146,8 +154,13 @@ fn daemons(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) {
     if has_table || files::is_running("/run/firewalld.pid") {
         let by_iptables = sight.needs_iptables();
         let (severity, why) = match &by_iptables {
-            Some(_) => (Severity::Warning, "'firewall-cmd --reload' may flush iptables, and linkspan's rules with it"),
-            None => (Severity::Remark, "it keeps to a table of its own; what that drops is a finding by itself"),
+            Some(_) => (
+                Severity::Warning,
+                "'firewall-cmd --reload' may flush iptables, and linkspan's rules with it",
+            ),
+            None => {
+                (Severity::Remark, "it keeps to a table of its own; what that drops is a finding by itself")
+            }
         };
         findings.add(
             severity,

@@ -31,7 +31,8 @@ fn records(sight: &Sight<'_>, findings: &mut Findings) {
         let all = sight.reading.records.attachments.iter();
         all.filter(|found| found.stage == stage).map(|found| found.record.key.to_string()).collect()
     };
-    let dead: Vec<String> = sight.look.iter().flat_map(|look| &look.attachments.dead).map(ToString::to_string).collect();
+    let dead: Vec<String> =
+        sight.look.iter().flat_map(|look| &look.attachments.dead).map(ToString::to_string).collect();
     let cases = [
         (
             dead,
@@ -69,12 +70,19 @@ fn orphans(sight: &Sight<'_>, findings: &mut Findings) {
     for file in &sight.reading.records.leases {
         *places.entry(&file.network).or_insert(true) &= file.directory.starts_with(&own);
     }
-    let leases: Vec<Lease> =
-        sight.leases.iter().filter(|lease| places.get(lease.network.as_str()) == Some(&true)).cloned().collect();
+    let leases: Vec<Lease> = sight
+        .leases
+        .iter()
+        .filter(|lease| places.get(lease.network.as_str()) == Some(&true))
+        .cloned()
+        .collect();
     // A network's own elements stay when its attachments go.
     let of_network = |what: &str| what.contains("made for 'network ");
-    let words: Vec<String> =
-        view::orphans(&sight.reading, &leases).into_iter().map(|o| o.what).filter(|what| !of_network(what)).collect();
+    let words: Vec<String> = view::orphans(&sight.reading, &leases)
+        .into_iter()
+        .map(|o| o.what)
+        .filter(|what| !of_network(what))
+        .collect();
     if words.is_empty() {
         return;
     }

@@ -101,12 +101,15 @@ fn versions(sight: &Sight<'_>, findings: &mut Findings) {
 }
 
 fn choice(sight: &Sight<'_>, findings: &mut Findings) {
-    let names: std::collections::BTreeSet<&str> = sight.given.lists.iter().map(|list| list.name.as_str()).collect();
+    let names: std::collections::BTreeSet<&str> =
+        sight.given.lists.iter().map(|list| list.name.as_str()).collect();
     if names.len() < 2 {
         return;
     }
-    let taken: Vec<String> =
-        picks(sight).iter().map(|pick| format!("{} takes {} ({})", pick.runtime, pick.network, pick.file)).collect();
+    let taken: Vec<String> = picks(sight)
+        .iter()
+        .map(|pick| format!("{} takes {} ({})", pick.runtime, pick.network, pick.file))
+        .collect();
     findings.add(
         Severity::Remark,
         Word::RuntimePicks,

@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::model::names;
 use crate::sys::rtnl::Link;
 
+use super::files;
 use super::finding::{Findings, Severity, Word, some};
 use super::networkd;
 use super::sight::Sight;
-use super::files;
 
 /// Where NetworkManager says what it manages, a file for each index.
 const NM_DEVICES: &str = "/run/NetworkManager/devices";
@@ -18,12 +18,14 @@ const NM_PID: &str = "/run/NetworkManager/NetworkManager.pid";
 const NM_DROP_INS: [&str; 3] =
     ["/etc/NetworkManager/conf.d", "/run/NetworkManager/conf.d", "/usr/lib/NetworkManager/conf.d"];
 const NM_FILE: &str = "/etc/NetworkManager/conf.d/linkspan.conf";
-const WHY: &str = "it may set the link down, give it addresses or take its addresses away when its state changes";
+const WHY: &str =
+    "it may set the link down, give it addresses or take its addresses away when its state changes";
 
 /// Tells of links of ours in other hands.
 pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
     let is_own = |link: &&Link| {
-        link.group == names::LINK_GROUP || sight.reading.records.networks.iter().any(|n| n.bridge == link.name)
+        link.group == names::LINK_GROUP
+            || sight.reading.records.networks.iter().any(|n| n.bridge == link.name)
     };
     let own: Vec<&Link> = sight.reading.host.links.iter().filter(is_own).collect();
     network_manager(&own, findings);
@@ -33,7 +35,9 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
 fn network_manager(own: &[&Link], findings: &mut Findings) {
     let managed: Vec<String> = own
         .iter()
-        .filter(|link| files::text(Path::new(NM_DEVICES).join(link.index.to_string())).is_some_and(|t| manages(&t)))
+        .filter(|link| {
+            files::text(Path::new(NM_DEVICES).join(link.index.to_string())).is_some_and(|t| manages(&t))
+        })
         .map(|link| link.name.clone())
         .collect();
     let fix = fix(own);
@@ -54,7 +58,9 @@ fn network_manager(own: &[&Link], findings: &mut Findings) {
 /// What a device's state file says (`NetworkManager`'s `nm-config.c`).
 fn manages(text: &str) -> bool {
     let device = files::ini(text).into_iter().filter(|(section, _)| section == "device");
-    device.flat_map(|(_, pairs)| pairs).any(|(key, value)| key == "managed" && ["true", "1"].contains(&value.as_str()))
+    device
+        .flat_map(|(_, pairs)| pairs)
+        .any(|(key, value)| key == "managed" && ["true", "1"].contains(&value.as_str()))
 }
 
 /// Whether its configuration leaves all of these alone.
@@ -73,7 +79,8 @@ fn is_told(own: &[&Link]) -> bool {
 /// The patterns of names in `unmanaged-devices`.
 fn unmanaged(text: &str) -> Vec<String> {
     let pairs = files::ini(text).into_iter().flat_map(|(_, pairs)| pairs);
-    let values = pairs.filter(|(key, _)| key.trim_end_matches('+') == "unmanaged-devices").map(|(_, value)| value);
+    let values =
+        pairs.filter(|(key, _)| key.trim_end_matches('+') == "unmanaged-devices").map(|(_, value)| value);
     let mut patterns = Vec::new();
     for value in values {
         let parts = value.split([';', ',']).filter_map(|part| part.trim().strip_prefix("interface-name:"));
@@ -100,7 +107,9 @@ mod tests {
     #[test]
     fn a_state_file_says_who_manages() {
         assert!(manages("[device]\nmanaged=true\n"));
-        assert!(!manages("[device]\nmanaged=unknown\n") && !manages("[other]\nmanaged=true\n") && !manages(""));
+        assert!(
+            !manages("[device]\nmanaged=unknown\n") && !manages("[other]\nmanaged=true\n") && !manages("")
+        );
     }
 
     #[test]

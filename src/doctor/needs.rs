@@ -33,32 +33,6 @@ impl Sight<'_> {
         found.map(|found| format!("the attachment {}", found.record.key))
     }
 
-    pub(super) fn needs_bridge(&self) -> Option<String> {
-        self.needs_kind(&OF_BRIDGES).or_else(|| self.needs_step(|step| matches!(step, Step::Bridge(_))))
-    }
-
-    pub(super) fn needs_veth(&self) -> Option<String> {
-        self.needs_kind(&OF_PAIRS).or_else(|| self.needs_step(|step| matches!(step, Step::Link(_))))
-    }
-
-    pub(super) fn needs_macvlan(&self) -> Option<String> {
-        self.needs_kind(&["macvlan"]).or_else(|| self.needs_step(|step| matches!(step, Step::Macvlan(_))))
-    }
-
-    /// Who writes rules of nf_tables: every network but those that chose iptables.
-    pub(super) fn needs_nftables(&self) -> Option<String> {
-        let on = |network: &&crate::model::Network| network.backend == FirewallBackend::Nftables;
-        if let Some(network) = self.reading.records.networks.iter().find(on) {
-            return Some(format!("the network {}", network.name));
-        }
-        let makes_rules = |plugin: &ListPlugin| {
-            let kinds = ["linkspan", "bridge", "ptp", "portmap", "firewall"];
-            kinds.contains(&plugin.kind.as_str()) && text(plugin, "backend") != Some("iptables")
-        };
-        let found = self.own_plugins().find(|(_, plugin)| makes_rules(plugin));
-        found.map(|(list, _)| list.path.display().to_string())
-    }
-
     /// Who writes rules of iptables.
     pub(super) fn needs_iptables(&self) -> Option<String> {
         let on = |network: &&crate::model::Network| network.backend == FirewallBackend::Iptables;
@@ -81,6 +55,35 @@ impl Sight<'_> {
     }
 }
 
+/// Who has such a link.
+pub(super) fn bridge(sight: &Sight<'_>) -> Option<String> {
+    sight.needs_kind(&OF_BRIDGES).or_else(|| sight.needs_step(|step| matches!(step, Step::Bridge(_))))
+}
+
+/// Who has such a link.
+pub(super) fn veth(sight: &Sight<'_>) -> Option<String> {
+    sight.needs_kind(&OF_PAIRS).or_else(|| sight.needs_step(|step| matches!(step, Step::Link(_))))
+}
+
+/// Who has such a link.
+pub(super) fn macvlan(sight: &Sight<'_>) -> Option<String> {
+    sight.needs_kind(&["macvlan"]).or_else(|| sight.needs_step(|step| matches!(step, Step::Macvlan(_))))
+}
+
+/// Who writes rules of nf_tables: every network but those that chose iptables.
+pub(super) fn nftables(sight: &Sight<'_>) -> Option<String> {
+    let on = |network: &&crate::model::Network| network.backend == FirewallBackend::Nftables;
+    if let Some(network) = sight.reading.records.networks.iter().find(on) {
+        return Some(format!("the network {}", network.name));
+    }
+    let makes_rules = |plugin: &ListPlugin| {
+        let kinds = ["linkspan", "bridge", "ptp", "portmap", "firewall"];
+        kinds.contains(&plugin.kind.as_str()) && text(plugin, "backend") != Some("iptables")
+    };
+    let found = sight.own_plugins().find(|(_, plugin)| makes_rules(plugin));
+    found.map(|(list, _)| list.path.display().to_string())
+}
+
 /// The subnets that a plugin's `ipam` names.
 pub(super) fn subnets(plugin: &ListPlugin) -> impl Iterator<Item = ipnetwork::IpNetwork> {
     let ipam = plugin.raw.get("ipam").cloned().unwrap_or_default();
@@ -98,7 +101,9 @@ pub(super) fn text<'a>(plugin: &'a ListPlugin, key: &str) -> Option<&'a str> {
 /// Whether a plugin has a key that says something else than no.
 fn asks_for(plugin: &ListPlugin, key: &str) -> bool {
     let says = |value: Option<&Value>| {
-        value.is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)) && *value != Value::from(0))
+        value.is_some_and(|value| {
+            !matches!(value, Value::Null | Value::Bool(false)) && value.as_u64() != Some(0)
+        })
     };
     let in_capabilities = plugin.raw.get("capabilities").and_then(|all| all.get(key));
     says(plugin.raw.get(key)) || says(in_capabilities)
@@ -125,7 +130,8 @@ mod tests {
     fn subnets_are_those_of_all_ranges() {
         let old = plugin(json!({"ipam": {"subnet": "10.1.0.0/24"}}));
         assert_eq!(subnets(&old).count(), 1);
-        let new = json!({"ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}, {"x": 1}]]}});
+        let new =
+            json!({"ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00::/64"}, {"x": 1}]]}});
         assert_eq!(subnets(&plugin(new)).filter(ipnetwork::IpNetwork::is_ipv6).count(), 1);
         assert_eq!(subnets(&plugin(json!({}))).count(), 0);
     }

@@ -11,8 +11,12 @@ use super::finding::{Findings, Severity, Word};
 /// Where it keeps its state while it runs.
 const STATE: &str = "/run/systemd/netif/links";
 /// Where its files are, the strongest first.
-const DIRECTORIES: [&str; 4] =
-    ["/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network"];
+const DIRECTORIES: [&str; 4] = [
+    "/etc/systemd/network",
+    "/run/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/usr/lib/systemd/network",
+];
 const FILE: &str = "/etc/systemd/network/05-linkspan.network";
 
 /// Tells of the file that takes links of ours.
@@ -27,12 +31,17 @@ pub(super) fn look(own: &[&Link], findings: &mut Findings) {
     let expected = [("lks-x".to_owned(), Some("bridge")), ("lks000000000000".to_owned(), Some("veth"))];
     let there = own.iter().map(|link| (link.name.clone(), link.kind.as_deref()));
     for (name, kind) in there.chain(expected) {
-        let Some((path, sections)) = networks.iter().find(|(_, sections)| takes(sections, &name, kind)) else { continue };
+        let Some((path, sections)) = networks.iter().find(|(_, sections)| takes(sections, &name, kind))
+        else {
+            continue;
+        };
         if is_unmanaged(sections) {
             continue;
         }
         let mut names = vec!["lks*".to_owned()];
-        names.extend(own.iter().map(|link| link.name.clone()).filter(|name| !name.starts_with(names::LINK_PREFIX)));
+        names.extend(
+            own.iter().map(|link| link.name.clone()).filter(|name| !name.starts_with(names::LINK_PREFIX)),
+        );
         return findings.add(
             Severity::Warning,
             Word::LinkManaged,
@@ -71,7 +80,9 @@ fn is_meant(patterns: &str, word: &str) -> bool {
 
 fn is_unmanaged(sections: &Sections) -> bool {
     let of_link = sections.iter().filter(|(section, _)| section == "Link").flat_map(|(_, pairs)| pairs);
-    of_link.filter(|(key, _)| key == "Unmanaged").any(|(_, value)| ["yes", "true", "1", "on"].contains(&value.as_str()))
+    of_link
+        .filter(|(key, _)| key == "Unmanaged")
+        .any(|(_, value)| ["yes", "true", "1", "on"].contains(&value.as_str()))
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
 }
 
 fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
-    let directories: Vec<String> = sight.given.directories.iter().map(|path| path.display().to_string()).collect();
+    let directories: Vec<String> =
+        sight.given.directories.iter().map(|path| path.display().to_string()).collect();
     let first = directories.first().cloned().unwrap_or_default();
     let Some(path) = sight.program(kind) else {
         let fix = if kind == OWN {
@@ -105,7 +106,9 @@ fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
 
 /// What runtimes run, beside what this is.
 fn versions(sight: &Sight<'_>, findings: &mut Findings) {
-    for path in sight.given.directories.iter().map(|directory| directory.join(OWN)).filter(|path| path.is_file()) {
+    for path in
+        sight.given.directories.iter().map(|directory| directory.join(OWN)).filter(|path| path.is_file())
+    {
         let other = match marker::build(&path) {
             Some(Build::Other(Some(version))) if version == env!("CARGO_PKG_VERSION") => {
                 format!("another build of {version}")

@@ -39,9 +39,17 @@ fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
         findings.add(
             Severity::Warning,
             Word::RuntimeDirectory,
-            format!("{runtime} reads networks from {}, and this command from {}", first.display(), sight.given.configurations.display()),
+            format!(
+                "{runtime} reads networks from {}, and this command from {}",
+                first.display(),
+                sight.given.configurations.display()
+            ),
             format!("what is configured here is not what {runtime} uses ({file})"),
-            format!("NETCONFPATH={} linkspan doctor; or set {runtime}'s directory to {}", first.display(), sight.given.configurations.display()),
+            format!(
+                "NETCONFPATH={} linkspan doctor; or set {runtime}'s directory to {}",
+                first.display(),
+                sight.given.configurations.display()
+            ),
         );
     }
     let uses_linkspan = sight.own_plugins().next().is_some();
@@ -69,7 +77,11 @@ fn parsed(path: &Path) -> Option<Table> {
 
 /// Files that are there and are no TOML.
 fn unreadable() -> Vec<String> {
-    let all = [CONTAINERD, CRIO].into_iter().chain(PODMAN).map(PathBuf::from).chain(files::drop_ins(&CRIO_DROP_INS, "conf"));
+    let all = [CONTAINERD, CRIO]
+        .into_iter()
+        .chain(PODMAN)
+        .map(PathBuf::from)
+        .chain(files::drop_ins(&CRIO_DROP_INS, "conf"));
     all.filter_map(|path| {
         let error = files::text(&path)?.parse::<Table>().err()?;
         Some(format!("{} cannot be read: {}", path.display(), error.message()))
@@ -132,7 +144,12 @@ fn podman() -> Option<Told> {
             return None;
         }
         let configurations = paths(network.get("network_config_dir"));
-        Some(Told { runtime: "podman", file: file.into(), configurations, plugins: paths(network.get("cni_plugin_dirs")) })
+        Some(Told {
+            runtime: "podman",
+            file: file.into(),
+            configurations,
+            plugins: paths(network.get("cni_plugin_dirs")),
+        })
     })
 }
 

@@ -76,7 +76,9 @@ fn forwarding_of_links(sight: &Sight<'_>, findings: &mut Findings) {
     let host = &sight.reading.host;
     let mut links: Vec<&str> = host.uplinks().iter().map(|link| link.name.as_str()).collect();
     links.extend(sight.reading.records.networks.iter().map(|network| network.bridge.as_str()));
-    links.retain(|name| !name.is_empty() && sight.needs_step(|step| matches!(step, Step::Forwarding(f) if f.ipv4)).is_some());
+    links.retain(|name| {
+        !name.is_empty() && sight.needs_step(|step| matches!(step, Step::Forwarding(f) if f.ipv4)).is_some()
+    });
     links.dedup();
     for name in links {
         let key = format!("net/ipv4/conf/{name}/forwarding");
@@ -99,7 +101,8 @@ fn reverse_path(sight: &Sight<'_>, findings: &mut Findings) {
         return;
     }
     let all = number("net/ipv4/conf/all/rp_filter").unwrap_or(0);
-    let is_strict = |name: &str| all.max(number(&format!("net/ipv4/conf/{name}/rp_filter")).unwrap_or(0)) == 1;
+    let is_strict =
+        |name: &str| all.max(number(&format!("net/ipv4/conf/{name}/rp_filter")).unwrap_or(0)) == 1;
     for link in uplinks.iter().filter(|link| is_strict(&link.name)) {
         findings.add(
             Severity::Warning,
@@ -119,7 +122,10 @@ fn router_advertisements(sight: &Sight<'_>, findings: &mut Findings) {
     }
     for link in host.uplinks() {
         let learned = host.routes.iter().any(|route| {
-            route.dst.is_ipv6() && route.dst.prefix() == 0 && route.protocol == RTPROT_RA && route.oif == Some(link.index)
+            route.dst.is_ipv6()
+                && route.dst.prefix() == 0
+                && route.protocol == RTPROT_RA
+                && route.oif == Some(link.index)
         });
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         if learned && number(&key) == Some(1) {
@@ -136,7 +142,8 @@ fn router_advertisements(sight: &Sight<'_>, findings: &mut Findings) {
 
 /// The host takes ports of this range for its own connections.
 fn ephemeral_ports(sight: &Sight<'_>, findings: &mut Findings) {
-    let Some((first, last)) = sysctl::read("net/ipv4/ip_local_port_range").ok().and_then(|text| range(&text)) else {
+    let Some((first, last)) = sysctl::read("net/ipv4/ip_local_port_range").ok().and_then(|text| range(&text))
+    else {
         return;
     };
     let reserved = sysctl::read("net/ipv4/ip_local_reserved_ports").unwrap_or_default();
@@ -214,7 +221,9 @@ mod tests {
         assert_eq!(range("32768\t60999"), Some((32_768, 60_999)));
         assert_eq!(range("x"), None);
         let reserved = runs("80,8000-8010");
-        assert!(reserved.iter().any(|run| run.contains(&8005)) && !reserved.iter().any(|run| run.contains(&81)));
+        assert!(
+            reserved.iter().any(|run| run.contains(&8005)) && !reserved.iter().any(|run| run.contains(&81))
+        );
         assert!(runs("").is_empty());
     }
 }

@@ -90,7 +90,8 @@ impl<'a> Sight<'a> {
     /// # Errors
     /// Where the state directory belongs to somebody else, or links cannot be listed.
     pub fn take(root: &Path, given: &'a Given) -> Result<Self, ViewError> {
-        let reading = Reading::take(root, Wants { leases: true, claims: true, firewall: true, flows: false })?;
+        let reading =
+            Reading::take(root, Wants { leases: true, claims: true, firewall: true, flows: false })?;
         let attachments = view::attachments(&reading);
         let leases = view::leases(&reading, &attachments);
         let state = State::open_existing(root)?;
@@ -124,7 +125,8 @@ impl<'a> Sight<'a> {
 
     /// Plugins of configurations that are linkspan.
     pub(super) fn own_plugins(&self) -> impl Iterator<Item = (&List, &ListPlugin)> {
-        let all = self.given.lists.iter().flat_map(|list| list.plugins.iter().map(move |plugin| (list, plugin)));
+        let all =
+            self.given.lists.iter().flat_map(|list| list.plugins.iter().map(move |plugin| (list, plugin)));
         all.filter(|(_, plugin)| self.is_ours(&plugin.kind))
     }
 }

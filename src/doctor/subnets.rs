@@ -10,9 +10,9 @@ use crate::plan::Step;
 use crate::sys::rtnl::{FoundRoute, Link};
 use crate::view;
 
+use super::files;
 use super::finding::{Findings, Severity, Word};
 use super::needs::{self, subnets};
-use super::files;
 use super::sight::Sight;
 
 /// Where the host's name servers are written.
@@ -69,8 +69,12 @@ fn owned(sight: &Sight<'_>) -> Vec<Owned> {
             subnet: *subnet,
         }));
     }
-    for list in sight.given.lists.iter().filter(|list| !networks.iter().any(|network| network.name == list.name)) {
-        for plugin in list.plugins.iter().filter(|plugin| ["linkspan", "bridge", "ptp"].contains(&plugin.kind.as_str())) {
+    for list in
+        sight.given.lists.iter().filter(|list| !networks.iter().any(|network| network.name == list.name))
+    {
+        for plugin in
+            list.plugins.iter().filter(|plugin| ["linkspan", "bridge", "ptp"].contains(&plugin.kind.as_str()))
+        {
             let bridge = needs::text(plugin, "bridge").map_or_else(
                 || if plugin.kind == "bridge" { "cni0".to_owned() } else { names::bridge(&list.name, 0) },
                 str::to_owned,
@@ -88,8 +92,11 @@ fn owned(sight: &Sight<'_>) -> Vec<Owned> {
 
 fn routes(sight: &Sight<'_>, one: &Owned, findings: &mut Findings) {
     let host = &sight.reading.host;
-    let link = |route: &FoundRoute| route.oif.and_then(|index| host.links.iter().find(|link| link.index == index));
-    let is_own = |link: Option<&Link>| link.is_some_and(|link| link.group == names::LINK_GROUP || link.name == one.bridge);
+    let link =
+        |route: &FoundRoute| route.oif.and_then(|index| host.links.iter().find(|link| link.index == index));
+    let is_own = |link: Option<&Link>| {
+        link.is_some_and(|link| link.group == names::LINK_GROUP || link.name == one.bridge)
+    };
     for route in host.routes.iter().filter(|route| KINDS.contains(&route.kind) && route.dst.prefix() > 0) {
         let link = link(route);
         if is_own(link) || !overlap(route.dst, one.subnet) {
@@ -98,7 +105,10 @@ fn routes(sight: &Sight<'_>, one: &Owned, findings: &mut Findings) {
         let by = link.map_or_else(|| "nowhere".to_owned(), |link| link.name.clone());
         let is_wider = route.dst.prefix() < one.subnet.prefix();
         let (severity, why) = if is_wider {
-            (Severity::Warning, "whoever has one of these addresses beyond the host is not reached: the bridge is nearer")
+            (
+                Severity::Warning,
+                "whoever has one of these addresses beyond the host is not reached: the bridge is nearer",
+            )
         } else {
             (Severity::Fault, "packets for these containers go there instead, or theirs come back to others")
         };
@@ -157,7 +167,9 @@ fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
 }
 
 fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
-    let holds = |outer: IpNetwork, inner: IpNetwork| outer.is_ipv4() == inner.is_ipv4() && outer.contains(inner.network());
+    let holds = |outer: IpNetwork, inner: IpNetwork| {
+        outer.is_ipv4() == inner.is_ipv4() && outer.contains(inner.network())
+    };
     holds(a, b) || holds(b, a)
 }
 
@@ -168,13 +180,18 @@ mod tests {
     #[test]
     fn subnets_overlap_where_one_holds_the_other() {
         let of = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
-        assert!(of("10.0.0.0/8", "10.1.2.0/24") && of("10.1.2.0/24", "10.0.0.0/8") && of("fd00::/64", "fd00::/64"));
+        assert!(
+            of("10.0.0.0/8", "10.1.2.0/24")
+                && of("10.1.2.0/24", "10.0.0.0/8")
+                && of("fd00::/64", "fd00::/64")
+        );
         assert!(!of("10.1.0.0/24", "10.1.1.0/24") && !of("10.1.0.0/24", "fd00::/64"));
     }
 
     #[test]
     fn name_servers_are_read_with_their_zones() {
-        let found: Vec<IpAddr> = servers("# x\nnameserver 10.0.0.1\n nameserver fe80::1%eth0\nsearch a\nnameserver\n").collect();
+        let found: Vec<IpAddr> =
+            servers("# x\nnameserver 10.0.0.1\n nameserver fe80::1%eth0\nsearch a\nnameserver\n").collect();
         assert_eq!(found.len(), 2);
     }
 }

@@ -44,7 +44,8 @@ fn plugin(plugin: Plugin) -> ListPlugin {
 }
 
 fn remembered(entry: &Entry) -> Remembered {
-    let plugins = conflist::list(&entry.config, Path::new("")).map(|network| network.plugins).unwrap_or_default();
+    let plugins =
+        conflist::list(&entry.config, Path::new("")).map(|network| network.plugins).unwrap_or_default();
     Remembered {
         key: AttachmentKey::new(&entry.container_id, &entry.if_name),
         network: entry.network_name.clone(),

@@ -37,8 +37,11 @@ fn perform(session: &mut Session<'_>, remedy: &Remedy) -> Result<(), Error> {
             Contact::Late => Err(Error::Found("the agent did not answer in time".to_owned())),
             Contact::Absent { reason } => Err(Error::Found(reason)),
         },
-        Remedy::RemoveSocket(path) => std::fs::remove_file(path)
-            .map_err(|source| Error::File { action: "remove", path: path.clone(), source }),
+        Remedy::RemoveSocket(path) => std::fs::remove_file(path).map_err(|source| Error::File {
+            action: "remove",
+            path: path.clone(),
+            source,
+        }),
     }
 }
 

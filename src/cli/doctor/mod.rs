@@ -43,9 +43,11 @@ struct Examined {
 }
 
 pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
-    let (is_json, is_dry, yes) = (matches.get_flag("json"), matches.get_flag("dry-run"), matches.get_flag("yes"));
+    let (is_json, is_dry, yes) =
+        (matches.get_flag("json"), matches.get_flag("dry-run"), matches.get_flag("yes"));
     if matches.get_flag("fix") && !is_dry && !yes && (is_json || !io::stdin().is_terminal()) {
-        let advice = "'--fix' asks at a terminal, and cannot here: add --yes to have it done, or --dry-run to see it";
+        let advice =
+            "'--fix' asks at a terminal, and cannot here: add --yes to have it done, or --dry-run to see it";
         return Err(Error::Usage(advice.to_owned()));
     }
     let mut examined = examine(session)?;
