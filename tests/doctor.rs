@@ -257,6 +257,11 @@ fn subnets_of_others() {
     lab.ip("route add 10.0.0.0/8 via 192.0.2.2");
     assert!(finds(&[("subnet-overlap", "warning")]).contains("10.0.0.0/8 by uplink"));
     lab.ip("route del 10.0.0.0/8");
+    lab.ip("link add theirs type veth peer name other");
+    lab.ip("link set theirs up");
+    lab.ip("route add 10.88.1.200/32 dev theirs");
+    finds(&[]);
+    lab.ip("link del theirs");
 
     let twin = json!([{"type": "linkspan", "ipam": {"type": "host-local", "subnet": "10.88.0.0/16"}}]);
     list("20-twin.conflist", "twin", twin);

@@ -46,7 +46,7 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
             Severity::Fault,
             Word::BadConfiguration,
             reason.as_str(),
-            "no runtime can use it; containerd takes no network at all while its first file is broken",
+            "no runtime can use it, and containerd takes no network at all where it meets this file first",
             "correct the file, or move it out of the directory",
         );
     }
@@ -94,7 +94,7 @@ fn versions(sight: &Sight<'_>, findings: &mut Findings) {
                 Word::VersionOld,
                 format!("{path} has cniVersion {}", list.version),
                 "runtimes call neither GC nor STATUS for it: what dead containers left stays until the agent or somebody deletes it",
-                format!("set cniVersion to 1.1.0 in {path}, where the runtime knows it (containerd 2, CRI-O 1.31, libcni 1.2)"),
+                format!("set cniVersion to 1.1.0 in {path}, where the runtime's libcni is 1.2 or newer"),
             );
         }
     }

@@ -94,12 +94,19 @@ fn routes(sight: &Sight<'_>, one: &Owned, findings: &mut Findings) {
     let host = &sight.reading.host;
     let link =
         |route: &FoundRoute| route.oif.and_then(|index| host.links.iter().find(|link| link.index == index));
-    let is_own = |link: Option<&Link>| {
-        link.is_some_and(|link| link.group == names::LINK_GROUP || link.name == one.bridge)
+    // A route to one address by a veth pair is a container's, of whoever routes to them.
+    let is_container = |route: &FoundRoute, link: &Link| {
+        link.kind.as_deref() == Some("veth")
+            && route.dst.prefix() == if route.dst.is_ipv4() { 32 } else { 128 }
+    };
+    let is_own = |route: &FoundRoute, link: Option<&Link>| {
+        link.is_some_and(|link| {
+            link.group == names::LINK_GROUP || link.name == one.bridge || is_container(route, link)
+        })
     };
     for route in host.routes.iter().filter(|route| KINDS.contains(&route.kind) && route.dst.prefix() > 0) {
         let link = link(route);
-        if is_own(link) || !overlap(route.dst, one.subnet) {
+        if is_own(route, link) || !overlap(route.dst, one.subnet) {
             continue;
         }
         let by = link.map_or_else(|| "nowhere".to_owned(), |link| link.name.clone());
