@@ -21,6 +21,7 @@ pub mod cli;
 pub mod damage;
 pub mod dns;
 pub mod faces;
+pub mod fitness;
 pub mod frames;
 pub mod hold;
 pub mod icmp;
