@@ -16,6 +16,8 @@ use crate::sys::rtnl::{Link, Notice};
 const OF_IPTABLES: [u8; 2] = [2, 10];
 /// Chains of iptables that jumps to ours stand in.
 const ENTRIES: [&str; 5] = ["PREROUTING", "OUTPUT", "POSTROUTING", "FORWARD", "DOCKER-USER"];
+/// The table of firewalld, which forgets the sources of its zones when it writes that anew.
+const FIREWALLD: &str = "firewalld";
 /// `AF_INET`; the other family is `AF_INET6`.
 const IPV4: u8 = 2;
 
@@ -38,6 +40,8 @@ struct Watched {
     mtu: Option<u32>,
     bridge: Option<String>,
     shaped: bool,
+    /// Whether firewalld has its addresses in a zone.
+    zoned: bool,
 }
 
 /// What belongs to the attachments that are known, and what is suspected of it.
@@ -72,6 +76,7 @@ impl Suspicions {
             mtu: link.and_then(|link| link.mtu),
             bridge: link.and_then(|link| link.bridge.clone()),
             shaped: record.plan.steps.iter().any(|step| matches!(step, Step::Shape(_))),
+            zoned: record.plan.steps.iter().any(|step| matches!(step, Step::Zone(_))),
         };
         if let Some(bridge) = &watched.bridge {
             *self.bridges.entry(bridge.clone()).or_default() += 1;
@@ -204,8 +209,9 @@ impl Suspicions {
     pub(super) fn hear_firewall(&mut self, notice: &FirewallNotice, own: impl Fn(&str) -> bool) {
         match notice {
             FirewallNotice::Changed { family, table, chain } => {
-                self.touched |=
-                    table == nft::TABLE || OF_IPTABLES.contains(family) && concerns(chain.as_deref());
+                self.touched |= table == nft::TABLE
+                    || OF_IPTABLES.contains(family) && concerns(chain.as_deref())
+                    || table == FIREWALLD && self.attached.values().any(|watched| watched.zoned);
             }
             FirewallNotice::Committed { by } => {
                 if std::mem::take(&mut self.touched) && !own(by) {

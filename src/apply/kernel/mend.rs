@@ -61,6 +61,8 @@ impl Kernel {
         let outcome = self.mend_admissions(networks, &ruleset, repair);
         mending.take("the exceptions in FORWARD", outcome);
         let plans = || attached.iter().map(|(_, plan)| plan);
+        let outcome = self.mend_zones(plans(), repair);
+        mending.take("firewalld's zones", outcome);
         let outcome = self.mend_forwarding(plans(), repair);
         mending.take("IP forwarding on the host", outcome);
         for bridge in distinct_bridges(plans()) {

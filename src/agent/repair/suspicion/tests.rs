@@ -103,6 +103,24 @@ fn forwarding_counts_where_it_is_wanted() {
     assert!(all.any());
 }
 
+/// firewalld's table counts where it holds sources of ours, and not otherwise.
+#[test]
+fn a_reload_of_firewalld_counts_where_it_has_our_addresses() {
+    let told = FirewallNotice::Changed { family: 1, table: "firewalld".into(), chain: None };
+    for zoned in [false, true] {
+        let mut record = record("a");
+        if zoned {
+            let sources = vec!["10.1.0.2".parse().unwrap()];
+            record.plan.steps.push(Step::Zone(crate::plan::Zone { zone: "trusted".into(), sources }));
+        }
+        let mut all = Suspicions::default();
+        all.attached(&record);
+        all.hear_firewall(&told, |_| false);
+        all.hear_firewall(&FirewallNotice::Committed { by: "firewalld".into() }, |_| false);
+        assert_eq!(all.any(), zoned);
+    }
+}
+
 #[test]
 fn a_transaction_counts_by_its_tables_and_by_who_made_it() {
     let changed = |family, table: &str, chain: Option<&str>| FirewallNotice::Changed {
