@@ -134,7 +134,10 @@ fn a_reload_is_survived() {
     for _ in 0..2 {
         downloads.iter().for_each(|download| download.goes_on("before"));
         must(&town.lab.host, "--reload");
-        assert!(eventually(LIMIT, || town.firewalld.sources("trusted") == wanted), "the agent puts them back");
+        assert!(
+            eventually(LIMIT, || town.firewalld.sources("trusted") == wanted),
+            "the agent puts them back"
+        );
         downloads.iter().for_each(|download| download.goes_on("after the reload"));
         assert_eq!(tcp(&a, "192.0.2.2:80").tag, "outside", "new connections too");
         network.status().ok();
@@ -176,10 +179,15 @@ fn status_names_its_drop_and_the_command_helps() {
             assert!(said.contains("inet firewalld filter_FORWARD") && said.contains(command), "{said}");
         }
         must(&street.lab.host, "--permanent --zone=trusted --add-interface=lks-web");
-        must(&street.lab.host, "--reload");
-        street.works("in zone trusted");
-        must(&street.lab.host, "--reload");
-        street.works("and after a further reload");
+        for when in ["in zone trusted", "and after a further reload"] {
+            must(&street.lab.host, "--reload");
+            if backend != "nftables" {
+                // firewalld empties the tables of iptables with every reload: there, ours has to come back.
+                let said = linkspan(&street.lab, &["reconcile"]);
+                assert!(said.ok && said.stdout.contains("LINKSPAN-"), "{}{}", said.stdout, said.stderr);
+            }
+            street.works(when);
+        }
     }
 }
 

@@ -61,6 +61,7 @@ fn the_numbers_are_right() {
     let second = network.on(&b).publish(&["8080:80"]);
     let result = second.add().ok();
     let _server = sink_server(&b, "[::]:80");
+    assert!(eventually(LIMIT, || page().contains("linkspan_port_receive_bytes_total{")), "it is counted");
     pour(&lab.host, "127.0.0.1:8080", 1 << 20, LIMIT).unwrap();
     assert!(eventually(LIMIT, || status()["attachments"] == 2));
     let page2 = page();
@@ -80,6 +81,18 @@ fn the_numbers_are_right() {
     assert!((1_048_576.0..2_000_000.0).contains(&received), "{received} of 1 MiB and headers");
     let sent = value(&page2, &format!("linkspan_container_transmit_bytes_total{labels}"));
     assert!(sent > 0.0 && sent < received / 4.0, "acknowledgements: {sent}");
+    // The port that it came through has counted the same, and what went back.
+    let of_port = |page: &str, what: &str, host: &str| {
+        let id = &b.id;
+        let labels = format!("network=\"web\",container=\"{id}\",interface=\"eth0\",protocol=\"tcp\"");
+        value(page, &format!("linkspan_port_{what}_total{{{labels},host=\"{host}\",port=\"8080\"}}"))
+    };
+    let through = of_port(&page2, "receive_bytes", "0.0.0.0");
+    assert!((1_048_576.0..2_000_000.0).contains(&through), "{through} of 1 MiB and headers");
+    let back = of_port(&page2, "transmit_bytes", "0.0.0.0");
+    assert!(back > 0.0 && back < through / 4.0, "acknowledgements: {back}");
+    assert!(of_port(&page2, "receive_packets", "0.0.0.0") > 5.0);
+    assert_eq!(of_port(&page2, "receive_bytes", "::"), 0.0, "nobody came by IPv6");
     // An ADD that begins and fails, a DEL, a repair.
     let full = lab.plugin(json!({"name": "full", "ipam": {"type": "host-local", "subnet": "10.99.0.0/30"}}));
     let c = lab.container("c");

@@ -6,7 +6,8 @@ use ipnetwork::IpNetwork;
 
 use super::endpoint::{Macvlan, Routed};
 use super::step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans, Zone,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Zone,
 };
 use super::{network, routes};
 use crate::cni::{Ipam, LinkKeys, MacvlanKeys, NetworkConfig};

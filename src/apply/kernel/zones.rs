@@ -34,16 +34,19 @@ impl Kernel {
         for address in &step.sources {
             match self.ask_firewalld("addSource", &[&step.zone, &source(*address)]) {
                 Ok(None) => return Ok(()),
-                Err(error) if !says(&error, "ALREADY_ENABLED") => return Err(refused(step, *address, &error)),
+                Err(error) if !says(&error, "ALREADY_ENABLED") => {
+                    return Err(refused(step, *address, &error));
+                }
                 Ok(Some(_)) | Err(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Takes the addresses out of the zone; those that are not in it, and a zone that is gone, are as good.
+    /// Takes the addresses out of the zone; those that are not in it but in another, and a zone that is gone, are as
+    /// good.
     pub(super) fn leave_zone(&mut self, step: &Zone) -> Result<(), Cause> {
-        const GONE: [&str; 3] = ["UNKNOWN_SOURCE", "NOT_ENABLED", "INVALID_ZONE"];
+        const GONE: [&str; 4] = ["UNKNOWN_SOURCE", "NOT_ENABLED", "ZONE_CONFLICT", "INVALID_ZONE"];
         for address in &step.sources {
             match self.ask_firewalld("removeSource", &[&step.zone, &source(*address)]) {
                 Ok(None) => return Ok(()),
