@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
+#[allow(dead_code)]
 #[path = "coexistence/street.rs"]
 mod street;
 

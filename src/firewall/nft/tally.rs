@@ -5,7 +5,6 @@
 //! that the client asked for, and the container's address. Packets of other connections meet one comparison. See
 //! `docs/decisions/0034-bytes-of-each-port.md`.
 
-
 use crate::model::Publication;
 use crate::model::attributes::{Attributes, NESTED, find, iterate};
 use crate::model::nft::NftMessage;

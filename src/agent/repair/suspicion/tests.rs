@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::MacAddress;
+use crate::model::{MacAddress, names};
 use crate::plan::{Forwarding, Link as LinkStep, Sandbox};
 use crate::sys::rtnl::Address;
 

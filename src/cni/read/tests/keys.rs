@@ -119,7 +119,6 @@ fn keys_of_the_firewall_and_the_log() {
         (json!({"ingressPolicy": "closed"}), 7, "open, same-bridge or isolated"),
         (json!({"iptablesAdminChainName": "-j ACCEPT"}), 7, "name of a chain"),
         (json!({"iptablesAdminChainName": "a".repeat(29)}), 7, "name of a chain"),
-        (json!({"firewalldZone": ""}), 7, "name of a zone"),
         (json!({"firewalldZone": "my zone"}), 7, "name of a zone"),
         (json!({"firewalldZone": 1}), 7, "firewalldZone"),
         (json!({"logLevel": "loud"}), 7, "error, warning, info or debug"),
