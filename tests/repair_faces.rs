@@ -26,6 +26,8 @@ struct Scene {
     /// The host's end of the container's link.
     end: String,
     calls: Vec<(Plugin, Value)>,
+    /// Whether what the container sends of its own accord finds a way: routing by source takes the one without.
+    goes_out: bool,
     lab: Lab,
 }
 
@@ -44,7 +46,8 @@ impl Scene {
     fn new(lab: Lab, outside: Outside, a: Container, end: String, calls: Vec<(Plugin, Value)>) -> Self {
         let servers = vec![tcp_server(&a, "[::]:80", "a"), tcp_server(&outside, "[::]:80", "o")];
         let whole = Snapshot::take(&lab);
-        let scene = Self { _servers: servers, a, outside, whole, end, calls, lab };
+        let goes_out = inspect::routes(&a, 4).iter().any(|r| r["dst"] == "default" && r["table"] != "100");
+        let scene = Self { _servers: servers, a, outside, whole, end, calls, goes_out, lab };
         scene.assert_serves("at first");
         scene
     }
@@ -52,7 +55,9 @@ impl Scene {
     #[track_caller]
     fn assert_serves(&self, when: &str) {
         assert_eq!(tcp(&self.outside, "192.0.2.1:8080").tag, "a", "{when}");
-        assert_eq!(tcp(&self.a, "192.0.2.2:80").tag, "o", "{when}");
+        if self.goes_out {
+            assert_eq!(tcp(&self.a, "192.0.2.2:80").tag, "o", "{when}");
+        }
     }
 
     /// Each damage is named and mended by the command, and the second look finds nothing.

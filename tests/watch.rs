@@ -127,6 +127,108 @@ fn the_numbers_are_right() {
     }
 }
 
+/// The page is what Prometheus reads: by the parser of its own client for Python, with the types that we say.
+#[test]
+fn the_page_is_read_by_a_parser_of_prometheus() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let parser = "import sys, prometheus_client.parser as p\n\
+                  for f in p.text_string_to_metric_families(sys.stdin.read()):\n \
+                  print(f.name, f.type, len(f.samples), len({(s.name, tuple(sorted(s.labels.items()))) for s in f.samples}), bool(f.documentation))";
+    if !lab.host.exec(&["python3", "-c", "import prometheus_client.parser"]).ok {
+        lab::skip!("python3-prometheus-client is not here");
+    }
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}}));
+    network.on(&a).publish(&["8080:80", "8100-8109:8100-8109", "8053:53/udp"]).add().ok();
+    let _stray = lab::agent::Stray;
+    network.on(&b).add().ok();
+    assert!(eventually(LIMIT, || page().contains("port=\"8100-8109\"")), "{}", page());
+    let path = lab.work.path().join("page");
+    std::fs::write(&path, page()).unwrap();
+    let read = lab.host.must(&["sh", "-c", &format!("python3 -c '{parser}' < {}", path.display())]);
+    let families: Vec<Vec<&str>> = read.lines().map(|line| line.split(' ').collect()).collect();
+    assert!(families.len() > 20, "{read}");
+    for family in &families {
+        assert!(matches!(family[1], "counter" | "gauge" | "histogram"), "{family:?}");
+        assert_eq!(family[2], family[3], "no sample is there twice: {family:?}");
+        assert_eq!(family[4], "True", "each says what it is: {family:?}");
+    }
+    // The parser takes `_total` off a counter's name.
+    let samples = |name: &str| {
+        let found = families.iter().find(|family| family[0] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {read}"))[2].parse::<usize>().unwrap()
+    };
+    assert_eq!(samples("linkspan_attachments"), 1);
+    assert_eq!(samples("linkspan_port_receive_bytes"), 6, "three mappings, two families");
+    assert_eq!(samples("linkspan_container_receive_bytes"), 2);
+    assert_eq!(samples("linkspan_leases"), 4, "used and free, of two families");
+}
+
+/// What comes through a range, and by UDP, is counted; what is published no more is not; another agent begins anew.
+#[test]
+fn bytes_of_ports_follow_what_is_published() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let first = network.on(&a).publish(&["8100-8109:8100-8109", "8053:53/udp", "192.0.2.1:8080:80"]);
+    let result = first.add().ok();
+    let agent = Agent::start();
+    let _servers = [
+        lab::talk::tcp_server(&a, "[::]:8105", "a"),
+        lab::talk::udp_server(&a, "0.0.0.0:53", "a"),
+        lab::talk::tcp_server(&a, "[::]:80", "a"),
+    ];
+    let packets = |what: &str, protocol: &str, host: &str, port: &str| {
+        let labels =
+            format!("network=\"web\",container=\"{}\",interface=\"eth0\",protocol=\"{protocol}\"", a.id);
+        let line = format!("linkspan_port_{what}_packets_total{{{labels},host=\"{host}\",port=\"{port}\"}}");
+        value(&page(), &line)
+    };
+    assert!(eventually(LIMIT, || page().contains("port=\"8053\"")), "{}", page());
+    assert_eq!(lab::talk::tcp(&outside, "192.0.2.1:8105").tag, "a");
+    assert_eq!(lab::talk::tcp(&outside, "[2001:db8::1]:8105").tag, "a");
+    assert!(lab::talk::udp_answers(&outside, "192.0.2.1:8053"));
+    assert_eq!(lab::talk::tcp(&lab.host, "192.0.2.1:8080").tag, "a");
+    for (protocol, host, port) in [
+        ("tcp", "0.0.0.0", "8100-8109"),
+        ("tcp", "::", "8100-8109"),
+        ("udp", "0.0.0.0", "8053"),
+        ("tcp", "192.0.2.1", "8080"),
+    ] {
+        for what in ["receive", "transmit"] {
+            let count = packets(what, protocol, host, port);
+            assert!(count >= 1.0 && count < 20.0, "{what} {protocol} {host} {port}: {count}");
+        }
+    }
+    let status = linkspan(&lab, &["status"]).stdout;
+    assert!(
+        status.contains("  port tcp 0.0.0.0:8100-8109 of ") && status.contains(": received "),
+        "{status}"
+    );
+    // A flush of others leaves the numbers; another attachment does as well.
+    let before = packets("receive", "udp", "0.0.0.0", "8053");
+    lab.host.must(&["nft", "flush", "ruleset"]);
+    let second = network.on(&b).publish(&["8081:80"]);
+    let other = second.add().ok();
+    assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "{}", page());
+    assert_eq!(packets("receive", "udp", "0.0.0.0", "8053"), before);
+    first.prev(&result).del().ok();
+    assert!(eventually(LIMIT, || !page().contains("port=\"8053\"")), "{}", page());
+    agent.kill();
+    let _agent = Agent::start();
+    assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "what a killed agent left is taken over");
+    second.prev(&other).del().ok();
+    let tables = || lab.host.must(&["nft", "list", "tables"]);
+    assert!(eventually(LIMIT, || !tables().contains("linkspan-bytes")), "nothing is published: {}", tables());
+}
+
 #[test]
 fn a_loopback_address_serves_them_too_and_nonsense_is_refused() {
     if lab::is_reference() {
