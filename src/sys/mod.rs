@@ -7,6 +7,7 @@ pub mod boot;
 pub mod command;
 pub mod daemon;
 pub mod datagrams;
+pub mod dbus;
 mod error;
 pub mod listen;
 pub mod netlink;

@@ -186,8 +186,12 @@ pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> Str
             Some("ip") | None => "iptables",
             Some(legacy) => legacy,
         };
+        let made = match backend {
+            FirewallBackend::Nftables => "linkspan reconcile makes an exception; by hand, ",
+            FirewallBackend::Iptables => "",
+        };
         return format!(
-            "let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
+            "{made}let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
              --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT (with ufw: ufw route allow in on {bridge}; ufw route allow \
              out on {bridge})"
         );

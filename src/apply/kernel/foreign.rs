@@ -59,6 +59,25 @@ impl Kernel {
         let uplink = self.uplink()?.map(|link| link.name);
         foreign_drops(self.nft()?, uplink.as_deref(), bridge)
     }
+
+    /// Whether a FORWARD chain of iptables-nft stops what a bridge forwards by one of its rules, as it would stop
+    /// anybody's.
+    pub(super) fn rejects_forwarded(&mut self, forward: &Chain, bridge: &str) -> Result<bool, Cause> {
+        let uplink = self.uplink()?.map(|link| link.name);
+        let mut table = Asked::new(self.nft()?, forward);
+        for (trip, packet) in packets(forward.family, Some(bridge), uplink.as_deref()) {
+            if trip == Trip::Within {
+                continue;
+            }
+            let stops = |stopped: Option<nft::Stopped>| stopped.is_some_and(|stopped| stopped.surely);
+            if stops(nft::passage(&mut table, forward, &packet)?)
+                && stops(nft::passage(&mut table, forward, &of_nobody(&packet, bridge))?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// As [`Kernel::foreign_drops`], for a host that has no state yet; `uplink` is the interface that its default route
@@ -94,16 +113,17 @@ pub fn foreign_drops(
     Ok(drops)
 }
 
-/// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.
+/// The FORWARD chains of legacy iptables that drop; a bridge that is not known is let through by none.
 fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
     let mut drops = Vec::new();
     for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
         if admission::legacy_drops(family, bridge.unwrap_or_default())? {
+            let by_rule = admission::legacy_rejects(family)?;
             drops.push(ForeignDrop {
                 base: format!("{tool} filter FORWARD"),
                 table: "filter".to_owned(),
-                place: "by its policy".to_owned(),
-                by_policy: true,
+                place: if by_rule { "by a rule for everything" } else { "by its policy" }.to_owned(),
+                by_policy: !by_rule,
                 trips: vec![Trip::Outgoing, Trip::Published],
                 surely: true,
                 aimed: false,
