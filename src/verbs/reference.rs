@@ -75,6 +75,10 @@ pub(super) fn check_interface(cx: &mut Context, call: &Call, key: &AttachmentKey
         }
     }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
+    if call.config.bridge.ip_masq {
+        let addresses = last.addresses_on(&key.interface);
+        drifts.extend(cx.kernel.probe_their_masquerade(&call.config.name, key, &addresses)?);
+    }
     addressing::forward(call, Some(key), "CHECK")?;
     verdict(&drifts)
 }

@@ -16,6 +16,7 @@
 
 pub mod agent;
 pub mod backends;
+pub mod beside;
 pub mod chain;
 pub mod cli;
 pub mod damage;

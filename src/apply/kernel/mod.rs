@@ -23,6 +23,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod reference;
+mod reference_ports;
 mod routed;
 mod ruleset;
 mod sandbox;
