@@ -6,6 +6,7 @@ pub mod arena;
 pub mod boot;
 pub mod daemon;
 pub mod datagrams;
+pub mod dbus;
 mod error;
 pub mod listen;
 pub mod netlink;
@@ -16,6 +17,7 @@ pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod splice;
+pub mod start;
 pub mod sysctl;
 pub mod xtables;
 
@@ -23,4 +25,4 @@ pub mod xtables;
 mod testing;
 
 pub use error::SysError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, in_scratch};
