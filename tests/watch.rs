@@ -28,7 +28,13 @@ fn ask(mut stream: impl Read + Write, request: &str) -> String {
 }
 
 fn page() -> String {
-    let stream = UnixStream::connect(SOCKET).unwrap();
+    // An agent that has just begun may be about to listen.
+    let mut found = None;
+    eventually(LIMIT, || {
+        found = UnixStream::connect(SOCKET).ok();
+        found.is_some()
+    });
+    let stream = found.expect("somebody listens");
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let answer = ask(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -223,6 +229,10 @@ fn bytes_of_ports_follow_what_is_published() {
     assert!(eventually(LIMIT, || !page().contains("port=\"8053\"")), "{}", page());
     agent.kill();
     let _agent = Agent::start();
+    assert!(
+        eventually(LIMIT, || UnixStream::connect(SOCKET).is_ok()),
+        "in the place of the killed one's socket"
+    );
     assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "what a killed agent left is taken over");
     second.prev(&other).del().ok();
     let tables = || lab.host.must(&["nft", "list", "tables"]);
