@@ -56,7 +56,7 @@ fn the_numbers_are_right() {
     }
     let Some(lab) = Lab::new() else { return };
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
     network.on(&a).add().ok();
     let _agent = Agent::start();
     assert!(eventually(LIMIT, || status()["attachments"] == 1));
@@ -147,7 +147,7 @@ fn the_page_is_read_by_a_parser_of_prometheus() {
         lab::skip!("python3-prometheus-client is not here");
     }
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}, "countPorts": true}));
     network.on(&a).publish(&["8080:80", "8100-8109:8100-8109", "8053:53/udp"]).add().ok();
     let _stray = lab::agent::Stray;
     network.on(&b).add().ok();
@@ -182,7 +182,7 @@ fn bytes_of_ports_follow_what_is_published() {
     let Some(lab) = Lab::new() else { return };
     let outside = lab.outside();
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
     let first = network.on(&a).publish(&["8100-8109:8100-8109", "8053:53/udp", "192.0.2.1:8080:80"]);
     let result = first.add().ok();
     let agent = Agent::start();
@@ -237,6 +237,16 @@ fn bytes_of_ports_follow_what_is_published() {
     second.prev(&other).del().ok();
     let tables = || lab.host.must(&["nft", "list", "tables"]);
     assert!(eventually(LIMIT, || !tables().contains("linkspan-bytes")), "nothing is published: {}", tables());
+    // Where nobody asks for it, no packet is looked at.
+    network
+        .with(json!({"name": "plain", "ipam": dual_stack(2), "countPorts": null}))
+        .on(&b)
+        .publish(&["8081:80"])
+        .add()
+        .ok();
+    assert!(eventually(LIMIT, || page().contains("linkspan_attachments{network=\"plain\"} 1")));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!tables().contains("linkspan-bytes"), "{}", tables());
 }
 
 #[test]
