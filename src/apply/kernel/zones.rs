@@ -125,7 +125,7 @@ fn source(address: IpAddr) -> String {
     format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
-fn lacking<'a>(step: &'a Zone, there: &HashSet<String>) -> impl Iterator<Item = IpAddr> {
+fn lacking(step: &Zone, there: &HashSet<String>) -> impl Iterator<Item = IpAddr> {
     step.sources.iter().copied().filter(|address| !there.contains(&source(*address)))
 }
 

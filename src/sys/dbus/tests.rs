@@ -71,11 +71,14 @@ fn a_call_is_written_as_the_specification_says() {
         \x03\x01s\0\x09\0\0\0addSource\0\0\0\0\0\0\0\
         \x06\x01s\0\x03\0\0\0a.b\0\0\0\0\0\
         \x08\x01g\0\x02ss\0\
-        \x04\0\0\0work\0\0\0\0\x0b\0\0\010.0.0.1/32\0";
+        \x04\0\0\0work\0\0\0\0\x0b\0\0\x0010.0.0.1/32\0";
     assert_eq!(message.len() % 4, expected.len() % 4);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(text(&message[16..]), text(&expected[16..]));
-    assert_eq!(number(&message, 4).unwrap() as usize, b"\x04\0\0\0work\0\0\0\0\x0b\0\0\010.0.0.1/32\0".len());
+    assert_eq!(
+        number(&message, 4).unwrap() as usize,
+        b"\x04\0\0\0work\0\0\0\0\x0b\0\0\x0010.0.0.1/32\0".len()
+    );
 }
 
 #[test]
