@@ -328,6 +328,7 @@ fn the_keys_of_the_agent() {
         bad("a grace that is a truth value", json!({"gcAfter": true}), "gcAfter"),
         bad("a proxy in words", json!({"userlandProxy": "yes"}), "userlandProxy"),
         bad("a proxy by number", json!({"userlandProxy": 1}), "userlandProxy"),
+        bad("counts in words", json!({"countPorts": "yes"}), "countPorts"),
         bad("holds in words", json!({"holdPorts": "true"}), "holdPorts"),
         bad("names by word", json!({"dns": {"enabled": "true"}}), "enabled"),
         bad("a zone with a space", json!({"firewalldZone": "my zone"}), "firewalldZone"),

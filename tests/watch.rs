@@ -28,7 +28,13 @@ fn ask(mut stream: impl Read + Write, request: &str) -> String {
 }
 
 fn page() -> String {
-    let stream = UnixStream::connect(SOCKET).unwrap();
+    // An agent that has just begun may be about to listen.
+    let mut found = None;
+    eventually(LIMIT, || {
+        found = UnixStream::connect(SOCKET).ok();
+        found.is_some()
+    });
+    let stream = found.expect("somebody listens");
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let answer = ask(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -50,7 +56,7 @@ fn the_numbers_are_right() {
     }
     let Some(lab) = Lab::new() else { return };
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
     network.on(&a).add().ok();
     let _agent = Agent::start();
     assert!(eventually(LIMIT, || status()["attachments"] == 1));
@@ -141,7 +147,7 @@ fn the_page_is_read_by_a_parser_of_prometheus() {
         lab::skip!("python3-prometheus-client is not here");
     }
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}, "countPorts": true}));
     network.on(&a).publish(&["8080:80", "8100-8109:8100-8109", "8053:53/udp"]).add().ok();
     let _stray = lab::agent::Stray;
     network.on(&b).add().ok();
@@ -176,7 +182,7 @@ fn bytes_of_ports_follow_what_is_published() {
     let Some(lab) = Lab::new() else { return };
     let outside = lab.outside();
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
     let first = network.on(&a).publish(&["8100-8109:8100-8109", "8053:53/udp", "192.0.2.1:8080:80"]);
     let result = first.add().ok();
     let agent = Agent::start();
@@ -223,10 +229,24 @@ fn bytes_of_ports_follow_what_is_published() {
     assert!(eventually(LIMIT, || !page().contains("port=\"8053\"")), "{}", page());
     agent.kill();
     let _agent = Agent::start();
+    assert!(
+        eventually(LIMIT, || UnixStream::connect(SOCKET).is_ok()),
+        "in the place of the killed one's socket"
+    );
     assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "what a killed agent left is taken over");
     second.prev(&other).del().ok();
     let tables = || lab.host.must(&["nft", "list", "tables"]);
     assert!(eventually(LIMIT, || !tables().contains("linkspan-bytes")), "nothing is published: {}", tables());
+    // Where nobody asks for it, no packet is looked at.
+    network
+        .with(json!({"name": "plain", "ipam": dual_stack(2), "countPorts": null}))
+        .on(&b)
+        .publish(&["8081:80"])
+        .add()
+        .ok();
+    assert!(eventually(LIMIT, || page().contains("linkspan_attachments{network=\"plain\"} 1")));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!tables().contains("linkspan-bytes"), "{}", tables());
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) {
     let mut wanted = tally.wanted.borrow_mut();
     let changed = match change {
         Change::Attached(record) => {
-            let publications = record.plan.firewall().map(|f| &*f.attachment.publications);
+            let publications =
+                record.plan.firewall().filter(|f| f.counted).map(|f| &*f.attachment.publications);
             // What leads to where it came from is the proxy's, which counts for itself.
             let led = publications.unwrap_or_default().iter().filter(|p| p.host != p.target);
             let elements: HashSet<Tallied> = led.flat_map(nft::tallied).collect();

@@ -231,6 +231,8 @@ pub struct PortmapKeys {
     pub require_family: bool,
     /// `holdPorts` (false): whether linkspan's agent is to bind the published ports, so that no process can.
     pub hold: bool,
+    /// `countPorts` (false): whether the agent is to count bytes and packets of each published port.
+    pub count: bool,
     /// `userlandProxy` (false): whether the agent is to serve published ports at `[::1]`, which the kernel does not
     /// translate, and at 127.0.0.1 where `snat` is off.
     pub proxy: bool,

@@ -196,6 +196,7 @@ impl Defaults {
             require_family: self.extended_ports,
             hold: false,
             proxy: false,
+            count: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,

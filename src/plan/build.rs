@@ -323,6 +323,7 @@ fn firewall(
         },
         // The reference leaves that to its plugin `firewall`.
         admit: config.defaults.reads.firewall,
+        counted: config.portmap.count,
     }
 }
 

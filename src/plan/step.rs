@@ -286,6 +286,9 @@ pub struct Firewall {
     /// Whether the network is let through a FORWARD chain of iptables that drops.
     #[serde(default = "always", skip_serializing_if = "Clone::clone")]
     pub admit: bool,
+    /// Whether linkspan's agent counts the bytes of its published ports while it runs (`countPorts`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
 }
 
 const fn always() -> bool {

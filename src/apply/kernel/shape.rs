@@ -25,17 +25,31 @@ impl Kernel {
             return Err(SysError::refused("find the interface", &step.ifb_name, Errno::ENODEV).into());
         };
         let ifb = device.index;
-        let redirected = rtnl::redirects(self.host()?, host)?.iter().any(|found| found.to == ifb);
+        let redirects = rtnl::redirects(self.host()?, host)?;
+        let redirected = redirects.iter().any(|found| found.to == ifb);
         let mut messages = vec![rtnl::set_tbf(ifb, in_bytes(rate))];
         if !device.is_up() {
             let up = LinkChange { up: Some(true), ..LinkChange::default() };
             messages.push(rtnl::set_link(LinkTarget::Index(ifb), &up));
         }
         if !redirected {
+            // What is redirected to a device that somebody deleted is lost, whatever redirects it after that.
+            if self.any_gone(&redirects)? {
+                messages.push(rtnl::delete_ingress(host));
+            }
             messages.push(rtnl::add_ingress(host).tolerating(Errno::EEXIST));
             messages.push(rtnl::redirect_ingress(host, ifb));
         }
         Ok(self.host()?.transact(&messages)?)
+    }
+
+    fn any_gone(&mut self, redirects: &[rtnl::Redirect]) -> Result<bool, Cause> {
+        for redirect in redirects {
+            if redirect.to == 0 || rtnl::link_by_index(self.host()?, redirect.to)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
