@@ -7,6 +7,7 @@ pub mod boot;
 pub mod command;
 pub mod daemon;
 pub mod datagrams;
+pub mod dbus;
 mod error;
 pub mod listen;
 pub mod netlink;
@@ -25,4 +26,4 @@ pub mod xtables;
 mod testing;
 
 pub use error::SysError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, in_scratch};
