@@ -1,5 +1,7 @@
 //! Tells the linker which functions to put together: `link/hot.ld`.
 
+#![allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
+
 use std::env;
 
 fn main() {
