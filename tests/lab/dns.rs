@@ -67,6 +67,18 @@ pub fn resolve_by(space: &Space, lab: &Lab, server: &str, argv: &[&str]) -> supe
     space.exec(&all)
 }
 
+/// A question for an address, as bytes.
+pub fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    bytes[..2].copy_from_slice(&id.to_be_bytes());
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
 /// A dnsmasq on an address of the host, which knows `*.example.org` and fails on command.
 pub struct Upstream {
     child: Child,

@@ -34,7 +34,9 @@ pub mod snapshot;
 pub mod space;
 pub mod stage;
 pub mod talk;
+pub mod systemd;
 pub mod town;
+pub mod witness;
 
 use std::cell::Cell;
 use std::fs;

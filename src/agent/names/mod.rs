@@ -27,13 +27,17 @@ mod upstream;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::log;
 use super::shared::{Change, Shared};
+use crate::model::Protocol;
+use crate::sys::datagrams;
 use answer::{Transport, Verdict, judge};
 use cache::Cache;
 use shares::Shares;
@@ -82,9 +86,9 @@ pub struct Counters {
     pub refused: Cell<u64>,
 }
 
-/// The sockets of one gateway; dropping it closes them.
+/// Those who listen on one gateway; dropping it ends that.
 #[derive(Debug)]
-struct Listener([JoinHandle<()>; 2]);
+struct Listener(Vec<JoinHandle<()>>);
 
 impl Drop for Listener {
     fn drop(&mut self) {
@@ -114,7 +118,13 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
         Change::Detached(key) => inner.table.remove(key),
     }
     let Inner { table, listeners, .. } = &mut *inner;
-    listeners.retain(|gateway, _| table.is_gateway(*gateway));
+    listeners.retain(|gateway, _| {
+        let stays = table.is_gateway(*gateway);
+        if !stays {
+            shared.keeper.keep(&owner(*gateway), Vec::new());
+        }
+        stays
+    });
     failures
 }
 
@@ -140,12 +150,26 @@ pub(super) fn status(shared: &Shared) -> Value {
 }
 
 fn listen(shared: &Rc<Shared>, gateway: IpAddr) -> std::io::Result<Listener> {
-    let address = SocketAddr::new(gateway, PORT);
-    let (datagrams, streams) = (udp::bind(address)?, tcp::bind(address)?);
-    Ok(Listener([
+    let (address, keeper) = (SocketAddr::new(gateway, PORT), &shared.keeper);
+    let datagrams = match keeper.inherited(Protocol::Udp, address) {
+        Some(socket) => socket,
+        None => datagrams::udp(address, udp::WAITING)?,
+    };
+    let streams = match keeper.inherited(Protocol::Tcp, address) {
+        Some(socket) => socket.into(),
+        None => datagrams::tcp(address)?,
+    };
+    let (datagrams, streams) = (Rc::new(datagrams), TcpListener::from_std(streams)?);
+    keeper.keep(&owner(gateway), vec![datagrams.as_fd(), streams.as_fd()]);
+    Ok(Listener(vec![
         spawn_local(udp::serve(Rc::clone(shared), gateway, datagrams)),
         spawn_local(tcp::serve(Rc::clone(shared), gateway, streams)),
     ]))
+}
+
+/// Whose sockets they are, to whoever keeps them.
+fn owner(gateway: IpAddr) -> String {
+    format!("names {gateway}")
 }
 
 fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
@@ -160,6 +184,23 @@ fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
 }
 
 impl Names {
+    /// Takes no further questions: what comes waits for the agent after this one. Those that were taken are answered.
+    pub(super) async fn stop(&self) {
+        let listeners = std::mem::take(&mut self.inner.borrow_mut().listeners);
+        for mut listener in listeners.into_values() {
+            for task in listener.0.drain(..) {
+                task.abort();
+                // That it was ended is what it says.
+                let _ = task.await;
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer, or may be about to ask.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shares.under_way() > 0 || self.streams.any()
+    }
+
     fn judge(&self, between: (IpAddr, IpAddr), bytes: &[u8], transport: Transport) -> Verdict {
         let mut inner = self.inner.borrow_mut();
         let Inner { table, shuffle, .. } = &mut *inner;
