@@ -35,7 +35,8 @@ fn scene() -> Option<Scene> {
     let lab = Lab::new()?;
     let keys = json!({"dns": {"enabled": true}, "ipam": v4(1), "holdPorts": true, "userlandProxy": true});
     let a = lab.container("a");
-    let added = lab.plugin(keys).on(&a).publish(&["8080:80"]).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
+    let added =
+        lab.plugin(keys).on(&a).publish(&["8080:80"]).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
     assert_eq!(added.stderr, "", "nothing is degraded");
     let gw = gateway(&added.ok(), 4);
     Some(Scene { lab, a, gw })
@@ -79,7 +80,8 @@ fn the_next_agent_takes_over_without_a_gap() {
     held.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(held.read(&mut [0; 8]).unwrap(), 0);
     assert!(eventually(LIMIT, || status()["services"]["ports"]["open"] == 0));
-    let web = lab.plugin(json!({"dns": {"enabled": true}, "ipam": v4(1), "holdPorts": true, "userlandProxy": true}));
+    let web = lab
+        .plugin(json!({"dns": {"enabled": true}, "ipam": v4(1), "holdPorts": true, "userlandProxy": true}));
     web.on(&a).publish(&["8080:80"]).del().ok();
     let free = || lab.host.in_ns(|| std::net::TcpListener::bind("[::]:8080").is_ok());
     assert!(eventually(LIMIT, free), "nobody keeps what nobody holds");

@@ -33,7 +33,8 @@ const REQUEST: &[u8] = b"hand over\n";
 const PARCEL: &[u8] = b"parcel\n";
 const TAKEN: &[u8] = b"taken\n";
 const YOURS: &[u8] = b"yours\n";
-const REFUSED: &[u8] = b"refused: a supervisor runs it; restart it there (systemctl restart linkspan-agent)\n";
+const REFUSED: &[u8] =
+    b"refused: a supervisor runs it; restart it there (systemctl restart linkspan-agent)\n";
 
 /// How long the other side may take for a word.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +98,8 @@ pub(super) async fn wait(listener: UnixListener, supervised: bool, next: mpsc::S
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Ok(stream) = timeout(PATIENCE, greet(stream, supervised)).await.unwrap_or_else(|e| Err(e.into()))
+                if let Ok(stream) =
+                    timeout(PATIENCE, greet(stream, supervised)).await.unwrap_or_else(|e| Err(e.into()))
                     && next.send(stream).await.is_err()
                 {
                     return;

@@ -45,7 +45,8 @@ pub(super) struct Inheritance {
 impl Inheritance {
     /// Takes over what the supervisor has passed to this process; gives back what it does not keep for us: its own.
     pub(super) fn take_passed(&mut self, passed: Vec<(String, OwnedFd)>) -> Vec<OwnedFd> {
-        let (kept, own): (Vec<_>, Vec<_>) = passed.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        let (kept, own): (Vec<_>, Vec<_>) =
+            passed.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
         for (name, parcel) in kept {
             self.open(&parcel);
             self.names.push(name);

@@ -173,6 +173,7 @@ impl Post {
         let (names, keeper) = (&shared.services.names, &shared.keeper);
         names.stop().await;
         let connections = shared.services.ports.stop().await;
+        shared.services.repair.leave();
         let ends: Vec<_> = connections.iter().map(|connection| connection.ends()).collect();
         let Some(next) = next else {
             keeper.supervisor.tell("STOPPING=1");

@@ -1,13 +1,13 @@
 //! Open files in a parcel: a socket whose queue holds them (unix(7), `SCM_RIGHTS`), each group with a label. Whoever has
 //! the parcel, be it a process that knows nothing of sockets, keeps all of them open; whoever opens it has them.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike as _, UnixAddr, socketpair,
 };
 
 /// As many as one message takes (`SCM_MAX_FD`).
@@ -53,17 +53,38 @@ pub fn unpack(parcel: &impl AsFd) -> io::Result<Vec<Group>> {
     }
 }
 
+/// Control data with open files in it (cmsg(3)), aligned as the kernel writes it.
+#[repr(C)]
+struct Rights {
+    header: libc::cmsghdr,
+    numbers: [RawFd; MOST],
+}
+
+impl Rights {
+    fn of(descriptors: &[BorrowedFd<'_>]) -> Self {
+        // SAFETY: all zeros is a value of this plain structure.
+        let mut rights: Self = unsafe { mem::zeroed() };
+        for (to, descriptor) in rights.numbers.iter_mut().zip(descriptors) {
+            *to = descriptor.as_raw_fd();
+        }
+        rights.header.cmsg_len = Self::length(descriptors.len()) as _;
+        rights.header.cmsg_level = libc::SOL_SOCKET;
+        rights.header.cmsg_type = libc::SCM_RIGHTS;
+        rights
+    }
+
+    /// How long it is with so many of them.
+    const fn length(count: usize) -> usize {
+        mem::offset_of!(Self, numbers) + count * size_of::<RawFd>()
+    }
+}
+
 /// Sends bytes, and open files with them: 253 at most.
 ///
 /// # Errors
 /// The system's.
 pub fn send(socket: &impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
-    let parts = [IoSlice::new(bytes)];
-    sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
-    Ok(())
+    send_message(socket, None, bytes, descriptors, MsgFlags::empty())
 }
 
 /// The same to an address, by a socket without one, and without waiting.
@@ -76,12 +97,38 @@ pub fn send_to(
     bytes: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let numbers: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&numbers)];
-    let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    sendmsg(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, Some(to))?;
-    Ok(())
+    send_message(socket, Some(to), bytes, descriptor.as_slice(), MsgFlags::MSG_DONTWAIT)
+}
+
+fn send_message(
+    socket: &impl AsFd,
+    to: Option<&UnixAddr>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: MsgFlags,
+) -> io::Result<()> {
+    let mut rights = Rights::of(descriptors);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut header = message(&mut part);
+    if let Some(to) = to {
+        header.msg_name = to.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len();
+    }
+    if !descriptors.is_empty() {
+        header.msg_control = (&raw mut rights).cast();
+        header.msg_controllen = Rights::length(descriptors.len().min(MOST)) as _;
+    }
+    let flags = (flags | MsgFlags::MSG_NOSIGNAL).bits();
+    loop {
+        // SAFETY: the header points to the address, the bytes and the control data, which live until the call has
+        // returned, with their sizes; the kernel reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, flags) };
+        match Errno::result(sent) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// Receives one message: bytes, and open files, which are not inherited by programs that this one starts. Both are
@@ -91,28 +138,43 @@ pub fn send_to(
 /// The system's. `InvalidData` where not all could be taken: too many descriptors are open here.
 pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Group> {
     let mut label = vec![0; LONGEST_LABEL];
-    let mut space = nix::cmsg_space!([RawFd; MOST]);
-    let mut parts = [IoSliceMut::new(&mut label)];
-    let raw = socket.as_fd().as_raw_fd();
-    let received = loop {
-        match recvmsg::<()>(raw, &mut parts, Some(&mut space), flags | MsgFlags::MSG_CMSG_CLOEXEC) {
+    let mut rights = Rights::of(&[]);
+    let mut part = libc::iovec { iov_base: label.as_mut_ptr().cast(), iov_len: label.len() };
+    let mut header = message(&mut part);
+    header.msg_control = (&raw mut rights).cast();
+    header.msg_controllen = size_of::<Rights>() as _;
+    let flags = (flags | MsgFlags::MSG_CMSG_CLOEXEC).bits();
+    let length = loop {
+        // SAFETY: the header points to the room for bytes and control data, which lives until the call has returned,
+        // with their sizes, to which the kernel keeps.
+        let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
+        match Errno::result(received) {
+            Ok(length) => break usize::try_from(length).unwrap_or(0),
             Err(Errno::EINTR) => {}
-            received => break received?,
+            Err(errno) => return Err(errno.into()),
         }
     };
-    let mut descriptors = Vec::new();
-    for message in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = message {
-            // SAFETY: the kernel has just opened them for this process, and nobody else here knows the numbers.
-            descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
-        }
-    }
-    let (length, cut) = (received.bytes, received.flags.contains(MsgFlags::MSG_CTRUNC));
+    // Of different types, as the C library has it.
+    let (all, bytes): (usize, usize) = (header.msg_controllen as _, rights.header.cmsg_len as _);
+    let there = all >= Rights::length(1)
+        && (rights.header.cmsg_level, rights.header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    let count = if there { bytes.saturating_sub(Rights::length(0)) / size_of::<RawFd>() } else { 0 };
+    // SAFETY: the kernel has just opened them for this process, and nobody else here knows the numbers.
+    let taken = rights.numbers.iter().take(count).map(|number| unsafe { OwnedFd::from_raw_fd(*number) });
+    let descriptors = taken.collect();
     label.truncate(length);
-    if cut {
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "too many files are open"));
     }
     Ok((label, descriptors))
+}
+
+fn message(part: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: all zeros is a value of this plain structure: no name, no parts, no control data.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut *part;
+    header.msg_iovlen = 1;
+    header
 }
 
 #[cfg(test)]
@@ -137,9 +199,7 @@ mod tests {
             let groups = unpack(&inner[0]).unwrap();
             let found: Vec<_> = groups
                 .into_iter()
-                .map(|(label, mut files)| {
-                    (label, TcpListener::from(files.remove(0)).local_addr().unwrap())
-                })
+                .map(|(label, mut files)| (label, TcpListener::from(files.remove(0)).local_addr().unwrap()))
                 .collect();
             assert_eq!(found, [(b"first".to_vec(), at[0]), (b"second".to_vec(), at[1])]);
             assert!(unpack(&outer).unwrap().is_empty());

@@ -42,7 +42,8 @@ impl Agent {
         // What is to be kept for the next one is told before, and kept by nobody here.
         loop {
             let mut text = [0; 128];
-            let length = told.recv(&mut text).unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended()));
+            let length =
+                told.recv(&mut text).unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended()));
             match std::str::from_utf8(&text[..length]).unwrap() {
                 "READY=1" => return agent,
                 other => assert!(other.starts_with("FDSTORE"), "{other}"),

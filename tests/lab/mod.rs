@@ -33,8 +33,8 @@ pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod stage;
-pub mod talk;
 pub mod systemd;
+pub mod talk;
 pub mod town;
 pub mod witness;
 

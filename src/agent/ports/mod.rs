@@ -138,8 +138,7 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
     let wants = wants::of(&record.plan);
     // Claims are exclusive: whoever else has one of these is gone, and we have not been told yet.
     held.retain(|key, sockets| {
-        let stays =
-            *key == record.key || !sockets.iter().any(|s| wants.iter().any(|w| w.clashes(&s.want)));
+        let stays = *key == record.key || !sockets.iter().any(|s| wants.iter().any(|w| w.clashes(&s.want)));
         if !stays {
             keeper.keep(&owner(key), Vec::new());
         }
@@ -252,4 +251,3 @@ pub(super) fn status(shared: &Shared) -> Value {
         "bytes": counters.bytes.get(),
     })
 }
-

@@ -40,7 +40,12 @@ impl Drop for Session {
 }
 
 /// Serves one port until it is dropped.
-pub(super) async fn serve(listener: Rc<UdpSocket>, target: SocketAddr, idle: Duration, counters: Rc<Counters>) {
+pub(super) async fn serve(
+    listener: Rc<UdpSocket>,
+    target: SocketAddr,
+    idle: Duration,
+    counters: Rc<Counters>,
+) {
     let mut sessions: HashMap<SocketAddr, Session> = HashMap::new();
     let mut sweep = Instant::now() + idle;
     loop {
