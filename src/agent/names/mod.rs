@@ -49,7 +49,7 @@ use upstream::HostServers;
 pub const SERVICE: &str = "names";
 
 /// The port that it listens on.
-const PORT: u16 = 53;
+const PORT: u16 = crate::firewall::NAMES_PORT;
 
 /// The state of the service.
 #[derive(Debug, Default)]
