@@ -47,7 +47,12 @@ fn published_everywhere(keys: Value, first: bool) {
             let heard = dig(&a, &server, question);
             assert_eq!(heard.data, [address(&result, 4)], "{question} at {server}: {}", heard.text);
             let heard = dig(&lab.host, &server, question);
-            assert_eq!(heard.data, [address(&result, 4)], "{question} at {server}, from the host: {}", heard.text);
+            assert_eq!(
+                heard.data,
+                [address(&result, 4)],
+                "{question} at {server}, from the host: {}",
+                heard.text
+            );
         }
     }
     // The world's questions are the container's, as published.
@@ -107,4 +112,80 @@ fn a_gateway_s_port_is_refused() {
     }
     own.on(&b).publish(&[&format!("{gw}:54:53/udp")]).add().ok();
     assert_eq!(dig(&a, &gw, "front A").data, [address(&result, 4)]);
+}
+
+/// A host that drops what it is not told to take in says so by STATUS and at ADD, where nobody would be answered.
+#[test]
+fn a_host_that_takes_no_questions_is_told_of() {
+    let ip = |rules: &str| {
+        format!(
+            "table ip filter {{ chain INPUT {{ type filter hook input priority 0; policy drop; {rules} }}; }}"
+        )
+    };
+    let own = |rules: &str| {
+        format!(
+            "table inet site {{ chain input {{ type filter hook input priority 0; policy drop; {rules} }}; }}"
+        )
+    };
+    let usual = "iifname lo accept; ct state established,related accept; tcp dport 22 accept;";
+    let dns = "meta l4proto { tcp, udp } th dport 53 accept;";
+    let table = [
+        (ip(usual), Some("iptables -I INPUT -i lks-web -p udp --dport 53 -j ACCEPT")),
+        (own(usual), Some("nft insert rule inet site input iifname lks-web")),
+        (own("iifname \"lks-*\" udp dport 53 drop; accept;"), None),
+        (own(&format!("{usual} udp dport 53 accept;")), None),
+        (own(&format!("{usual} {dns}")), None),
+        (own("iifname lks-web accept;"), None),
+        (own("udp dport 5353 accept; ip protocol udp udp dport 53 accept;"), None),
+    ];
+    for (rules, advice) in table {
+        let Some(lab) = Lab::new() else { return };
+        let _agent = Agent::start();
+        let web = lab.plugin(json!({"name": "web", "dns": {"enabled": true}, "ipam": lab::plugin::v4(1)}));
+        let plain = lab.plugin(json!({"name": "plain", "ipam": lab::plugin::v4(2)}));
+        let a = lab.container("a");
+        lab.host.feed(&["nft", "-f", "-"], &rules);
+        let added = web.on(&a).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
+        let result = added.ok();
+        let works = dig(&a, "10.88.1.1", "+time=1 front A").data.len() == 1;
+        let Some(advice) = advice else {
+            if works {
+                assert_eq!(added.stderr, "", "{rules}");
+                assert_eq!(result["dns"]["nameservers"], json!(["10.88.1.1"]));
+                web.status().ok();
+            }
+            continue;
+        };
+        assert!(!works, "{rules}");
+        assert!(
+            added.stderr.contains("cannot ask for names") && added.stderr.contains(advice),
+            "{}",
+            added.stderr
+        );
+        assert!(result["dns"].is_null(), "it asks the host's servers, which it may reach: {result}");
+        let words = web.status().refused(51);
+        assert!(words.contains("containers cannot ask for names") && words.contains(advice), "{words}");
+        plain.status().ok();
+        // What was said to be typed helps, and the next container has names.
+        let typed = words.split("let them in: ").nth(1).unwrap().split(" (with ufw").next().unwrap();
+        let typed: Vec<&str> = typed
+            .split("; ")
+            .map(str::trim)
+            .filter(|command| command.starts_with("iptables") || command.starts_with("nft"))
+            .collect();
+        let typed = typed
+            .join("\n")
+            .lines()
+            .map(|line| line.split(" (STATUS").next().unwrap().trim_end_matches(['"', '\n']).to_owned())
+            .collect::<Vec<_>>();
+        for command in &typed {
+            let command = command.replace("{ tcp, udp }", "'{ tcp, udp }'");
+            lab.host.must(&["sh", "-c", &command]);
+        }
+        web.status().ok();
+        assert_eq!(dig(&a, "10.88.1.1", "front A").data.len(), 1, "{typed:?}");
+        let added = web.on(&lab.container("b")).add();
+        assert_eq!(added.stderr, "");
+        assert_eq!(added.ok()["dns"]["nameservers"], json!(["10.88.1.1"]));
+    }
 }

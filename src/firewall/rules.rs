@@ -106,7 +106,8 @@ impl NetworkRules {
     /// Where the name service listens: protocols and addresses. What comes there is not translated to a container that
     /// publishes the port on all addresses.
     pub(crate) fn name_service(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
-        let both = |ip: IpAddr| [Protocol::Udp, Protocol::Tcp].map(|of| (of, SocketAddr::new(ip, NAMES_PORT)));
+        let both =
+            |ip: IpAddr| [Protocol::Udp, Protocol::Tcp].map(|of| (of, SocketAddr::new(ip, NAMES_PORT)));
         self.served.iter().copied().flat_map(both)
     }
 

@@ -121,7 +121,8 @@ fn refuse_name_service(cx: &Context, publications: &[Publication]) -> Result<(),
     let (networks, _) = cx.state.networks()?;
     for publication in suspects {
         let served = |network: &&Network| {
-            plan::written(network).is_some_and(|rules| rules.serves_names(publication.protocol, publication.host.ip()))
+            plan::written(network)
+                .is_some_and(|rules| rules.serves_names(publication.protocol, publication.host.ip()))
         };
         if let Some(network) = networks.iter().find(served) {
             let owner = format!("the name service of network {}", network.name);

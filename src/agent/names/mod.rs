@@ -25,7 +25,7 @@ mod udp;
 mod upstream;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
@@ -36,8 +36,11 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::log;
 use super::shared::{Change, Shared};
+use crate::apply::Kernel;
 use crate::model::Protocol;
+use crate::store::State;
 use crate::sys::datagrams;
+use crate::verbs;
 use answer::{Transport, Verdict, judge};
 use cache::Cache;
 use shares::Shares;
@@ -69,6 +72,8 @@ struct Inner {
     cache: Cache,
     host: HostServers,
     listeners: HashMap<IpAddr, Listener>,
+    /// Bridges whose containers' questions somebody else's rules drop.
+    stopped: HashSet<String>,
 }
 
 /// Numbers of questions.
@@ -105,7 +110,8 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
         Change::Attached(record) => {
             inner.table.insert(record);
             let gateways = inner.table.gateways_of(&record.key).to_vec();
-            for gateway in gateways {
+            let mut begun = false;
+            for &gateway in &gateways {
                 if inner.listeners.contains_key(&gateway) {
                     continue;
                 }
@@ -113,6 +119,17 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
                     Ok(listener) => drop(inner.listeners.insert(gateway, listener)),
                     Err(error) => failures.push(complaint(gateway, &error)),
                 }
+                begun = true;
+            }
+            if let Some(bridge) = record.plan.bridge().map(|bridge| &bridge.name)
+                && (begun || inner.stopped.contains(bridge))
+            {
+                let stopped = stopped(shared, bridge, &gateways);
+                inner.stopped.remove(bridge);
+                if !stopped.is_empty() {
+                    inner.stopped.insert(bridge.clone());
+                }
+                failures.extend(stopped);
             }
         }
         Change::Detached(key) => inner.table.remove(key),
@@ -170,6 +187,20 @@ fn listen(shared: &Rc<Shared>, gateway: IpAddr) -> std::io::Result<Listener> {
 /// Whose sockets they are, to whoever keeps them.
 fn owner(gateway: IpAddr) -> String {
     format!("names {gateway}")
+}
+
+/// Whose rules keep questions from us. To be asked when a network begins, and while it is so: it takes a look at all
+/// rules that the host has for what it receives.
+fn stopped(shared: &Shared, bridge: &str, gateways: &[IpAddr]) -> Vec<String> {
+    let look = || {
+        let state = Rc::new(State::open(shared.state.root()).map_err(|error| error.to_string())?);
+        verbs::stopped_questions(&mut Kernel::new(state), bridge, gateways).map_err(|error| error.to_string())
+    };
+    // Where nobody can tell, questions come or do not.
+    look().unwrap_or_else(|why| {
+        log::warn(&format!("whether the host takes questions from {bridge} is not known: {why}"));
+        Vec::new()
+    })
 }
 
 fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
