@@ -31,6 +31,7 @@ mod repair;
 pub mod services;
 mod shared;
 mod socket;
+mod tally;
 mod watch;
 
 pub use error::AgentError;

@@ -21,6 +21,7 @@ use super::ports::{self, Ports};
 use super::protocol::Degraded;
 use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
+use super::tally::{self, Tally};
 use crate::plan::Plan;
 use crate::store::Record;
 
@@ -35,6 +36,8 @@ pub struct Services {
     pub ports: Ports,
     /// What somebody took away is put back.
     pub(super) repair: Repair,
+    /// Bytes of published ports.
+    pub(super) tally: Tally,
 }
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
@@ -50,6 +53,7 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
     };
     repair::change(shared, change);
     events::change(shared, change);
+    tally::change(shared, change);
     let names = of(names::SERVICE, names::change(shared, change));
     names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
@@ -62,6 +66,7 @@ pub(super) fn start(shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
         spawn_local(events::run(Rc::clone(shared))),
         spawn_local(metrics::run(Rc::clone(shared), shared.metrics)),
         spawn_local(repair::run(Rc::clone(shared))),
+        spawn_local(tally::run(Rc::clone(shared))),
     ]
 }
 

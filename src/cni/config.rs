@@ -255,8 +255,9 @@ pub struct FirewallKeys {
     pub ingress: IngressPolicy,
     /// `iptablesAdminChainName` (CNI-ADMIN).
     pub admin_chain: String,
-    /// `firewalldZone` (trusted).
-    pub firewalld_zone: String,
+    /// `firewalldZone`: the zone of firewalld's that the container's addresses join. The face `firewall` joins
+    /// `trusted` where none is written, unless its `backend` is another than firewalld.
+    pub firewalld_zone: Option<String>,
 }
 
 /// Keys of linkspan's own: who reaches the network, and how it reaches the world. What they imply for keys of the

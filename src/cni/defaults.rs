@@ -210,7 +210,7 @@ impl Defaults {
         FirewallKeys {
             ingress: IngressPolicy::Open,
             admin_chain: ADMIN_CHAIN.to_owned(),
-            firewalld_zone: "trusted".to_owned(),
+            firewalld_zone: None,
         }
     }
 

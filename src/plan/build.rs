@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::endpoint::{Macvlan, Routed};
 use super::step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Zone,
 };
 use super::{network, routes};
 use crate::cni::{Ipam, LinkKeys, MacvlanKeys, NetworkConfig};
@@ -76,6 +77,7 @@ pub fn build(
             shaping: config.bandwidth,
         }));
     }
+    steps.extend(zone(config, &addresses));
     let firewall = firewall(config, network, key, addresses, translated);
     if firewall.has_effect(config) {
         steps.push(Step::Firewall(Box::new(firewall)));
@@ -289,6 +291,12 @@ fn port(config: &NetworkConfig, link: &Link, leases: &[Lease]) -> Port {
         // a broadcast, which the bridge copies to every container.
         announce: !keys.disable_container_interface && (config.mac.is_some() || leases.len() > 1),
     }
+}
+
+/// The zone of firewalld's that the addresses join, where one is named.
+pub fn zone(config: &NetworkConfig, addresses: &[IpAddr]) -> Option<Step> {
+    let zone = config.firewall.firewalld_zone.clone().filter(|_| !addresses.is_empty())?;
+    Some(Step::Zone(Zone { zone, sources: addresses.to_vec() }))
 }
 
 fn firewall(

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod command;
 pub mod daemon;
 pub mod datagrams;
+pub mod dbus;
 mod error;
 pub mod listen;
 pub mod netlink;
@@ -18,6 +19,7 @@ pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod splice;
+pub mod start;
 pub mod sysctl;
 pub mod xtables;
 
@@ -25,4 +27,4 @@ pub mod xtables;
 mod testing;
 
 pub use error::SysError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, in_scratch};

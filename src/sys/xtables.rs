@@ -17,8 +17,10 @@ pub use counts::{LegacyTable, legacy_tables};
 const GET_INFO: libc::c_int = 64;
 /// `IPT_SO_GET_ENTRIES`, `IP6T_SO_GET_ENTRIES`.
 const GET_ENTRIES: libc::c_int = 65;
-/// The size of `struct ipt_getinfo`, and where it has the offsets of policies and the size of all entries.
+/// The size of `struct ipt_getinfo`, and where it has the offsets of chains and of their policies, and the size
+/// of all entries.
 const INFO: usize = 84;
+const ENTRY: usize = 36;
 const UNDERFLOW: usize = 56;
 const SIZE: usize = 80;
 /// Where `struct ipt_get_entries` has its entries.
@@ -33,6 +35,8 @@ const TRIES: usize = 5;
 pub struct FilterTable {
     /// All entries, one after the other: `struct ipt_entry` or `struct ip6t_entry`.
     pub entries: Vec<u8>,
+    /// Where in them the first rule of FORWARD starts.
+    pub forward_start: usize,
     /// Where in them the entry with the policy of FORWARD starts.
     pub forward_policy: usize,
 }
@@ -63,6 +67,7 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
             bytes.map_or(0, u32::from_ne_bytes) as usize
         };
         let (size, forward_policy) = (number(SIZE), number(UNDERFLOW + 4 * FORWARD));
+        let forward_start = number(ENTRY + 4 * FORWARD);
         let mut entries = vec![0; HEADER + size];
         entries[..6].copy_from_slice(b"filter");
         entries[32..36].copy_from_slice(&info[SIZE..SIZE + 4]);
@@ -72,7 +77,7 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
             Err(errno) => return Err(failed(errno)),
             Ok(()) => {
                 entries.drain(..HEADER);
-                return Ok(Some(FilterTable { entries, forward_policy }));
+                return Ok(Some(FilterTable { entries, forward_start, forward_policy }));
             }
         }
     }

@@ -96,6 +96,11 @@ fn refuse_each(
         }
     }
     refuse_name_service(cx, publications)?;
+    if let Some((publication, taken)) = cx.kernel.taken_by_theirs(publications, key)? {
+        let network = taken.network.map(|name| format!(" of network {name}")).unwrap_or_default();
+        let owner = format!("container {}{network}, by the reference plugin portmap", taken.id);
+        return Err(VerbError::PortTaken { publication, owner });
+    }
     let survey = cx.kernel.survey_ports(publications, key).map_err(sys)?;
     if let Some(holder) = survey.holder {
         return Err(VerbError::PortTaken { publication: holder.publication, owner: holder.words });
@@ -206,7 +211,9 @@ fn choose_all(cx: &mut Context, settled: &mut Settled, key: &AttachmentKey) -> R
             "net.ipv4.ip_local_port_range is '{range}', which says no ports to choose from"
         ))
     })?;
-    let claimed = cx.state.claimed_ports()?.into_iter();
+    let theirs = cx.kernel.published_by_theirs([true, true])?.into_iter();
+    let theirs = theirs.map(|port| (port.publication.protocol, port.publication.host.port(), 1));
+    let claimed = cx.state.claimed_ports()?.into_iter().chain(theirs);
     let mappings = &mut settled.config.to_mut().portmap.mappings;
     let named = mappings.iter().filter(|mapping| !mapping.is_automatic());
     let named = named.map(|mapping| (mapping.protocol, mapping.host_port, mapping.count));

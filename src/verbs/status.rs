@@ -166,7 +166,7 @@ fn is_wanted(config: &NetworkConfig, recorded: Option<&Network>, trip: Trip) -> 
 }
 
 /// Who drops, and what does not work.
-fn suffering(drop: &ForeignDrop) -> String {
+pub fn suffering(drop: &ForeignDrop) -> String {
     let what = |trip: &Trip| match trip {
         Trip::Outgoing => "containers cannot reach out",
         Trip::Published => "published ports cannot be reached",
@@ -182,7 +182,7 @@ fn suffering(drop: &ForeignDrop) -> String {
 }
 
 /// What to type. No other table can overrule a drop, and we change nothing that is another's.
-fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
+pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
     if drop.table == "firewalld" {
         return format!(
             "let them pass: firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
@@ -196,8 +196,12 @@ fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String 
     }
     if drop.is_iptables {
         let tool = tool(drop);
+        let made = match backend {
+            FirewallBackend::Nftables => "linkspan reconcile makes an exception; by hand, ",
+            FirewallBackend::Iptables => "",
+        };
         return format!(
-            "let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
+            "{made}let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
              --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT (with ufw: ufw route allow in on {bridge}; ufw route allow \
              out on {bridge})"
         );

@@ -16,11 +16,15 @@
 
 pub mod agent;
 pub mod backends;
+pub mod beside;
 pub mod chain;
 pub mod cli;
 pub mod damage;
 pub mod dns;
+pub mod download;
 pub mod faces;
+pub mod firewalld;
+pub mod fitness;
 pub mod frames;
 pub mod hold;
 pub mod icmp;

@@ -39,7 +39,8 @@ impl Delegation<'_> {
     /// # Errors
     /// [`Cause::Delegated`] where it is not found, cannot be run, or failed: then with its own error.
     pub fn run(&self, verb: &str) -> Result<Vec<u8>, Cause> {
-        let failed = |code, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), code, reason };
+        let failed =
+            |error, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), error, reason };
         let program = self.program()?;
         let environment = self.environment(verb);
         let outcome = process::run(&Run {
@@ -55,7 +56,8 @@ impl Delegation<'_> {
         }
         Err(match CniError::from_json(&outcome.output) {
             Some(error) => {
-                failed(Some(error.code), format!("{}: {} (code {})", error.msg, error.details, error.code))
+                let reason = error.to_string();
+                failed(Some(error), reason)
             }
             None => failed(None, format!("it ended with {} and printed no error", outcome.status)),
         })
@@ -70,7 +72,7 @@ impl Delegation<'_> {
             self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
         command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
             plugin: self.plugin.to_owned(),
-            code: None,
+            error: None,
             reason: format!(
                 "failed to find plugin {:?} in path [{}]",
                 self.plugin,

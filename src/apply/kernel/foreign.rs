@@ -62,47 +62,78 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn foreign_drops(&mut self, bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
         let uplink = self.uplink()?.map(|link| link.name);
-        let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
-        let mut drops = legacy_drops(bridge)?;
-        let nft = self.nft()?;
-        for family in nft::ROUTED_FAMILIES {
-            let replies = nft.dump(&nft::dump_chains(family))?;
-            for chain in nft::parse_chains(family, &replies) {
-                let passes = |trip: Trip| match trip {
-                    Trip::Names { .. } => chain.sees_received(),
-                    Trip::Within => bridged && chain.sees_forwarded(),
-                    Trip::Outgoing | Trip::Published => chain.sees_forwarded(),
-                };
-                let chain = &chain;
-                let mut table = Asked::new(nft, chain);
-                for (trip, packet) in packets(family, bridge, uplink.as_deref()) {
-                    if !passes(trip) {
-                        continue;
-                    }
-                    let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
-                    let aimed = match bridge {
-                        None => false,
-                        Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
-                            .is_none_or(|other| !other.surely),
-                    };
-                    note(&mut drops, chain, &stopped, trip, aimed);
-                }
+        foreign_drops(self.nft()?, uplink.as_deref(), bridge)
+    }
+
+    /// Whether a FORWARD chain of iptables-nft stops what a bridge forwards by one of its rules, as it would stop
+    /// anybody's.
+    pub(super) fn rejects_forwarded(&mut self, forward: &Chain, bridge: &str) -> Result<bool, Cause> {
+        let uplink = self.uplink()?.map(|link| link.name);
+        let mut table = Asked::new(self.nft()?, forward);
+        for (trip, packet) in packets(forward.family, Some(bridge), uplink.as_deref()) {
+            if !matches!(trip, Trip::Outgoing | Trip::Published) {
+                continue;
+            }
+            let stops = |stopped: Option<nft::Stopped>| stopped.is_some_and(|stopped| stopped.surely);
+            if stops(nft::passage(&mut table, forward, &packet)?)
+                && stops(nft::passage(&mut table, forward, &of_nobody(&packet, bridge))?)
+            {
+                return Ok(true);
             }
         }
-        Ok(drops)
+        Ok(false)
     }
 }
 
-/// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.
+/// As [`Kernel::foreign_drops`], for a host that has no state yet; `uplink` is the interface that its default route
+/// leaves by.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub fn foreign_drops(
+    nft: &mut NftSocket,
+    uplink: Option<&str>,
+    bridge: Option<&str>,
+) -> Result<Vec<ForeignDrop>, Cause> {
+    let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
+    let mut drops = legacy_drops(bridge)?;
+    for family in nft::ROUTED_FAMILIES {
+        let replies = nft.dump(&nft::dump_chains(family))?;
+        for chain in &nft::parse_chains(family, &replies) {
+            let passes = |trip: Trip| match trip {
+                Trip::Names { .. } => chain.sees_received(),
+                Trip::Within => bridged && chain.sees_forwarded(),
+                Trip::Outgoing | Trip::Published => chain.sees_forwarded(),
+            };
+            let mut table = Asked::new(nft, chain);
+            for (trip, packet) in packets(family, bridge, uplink) {
+                if !passes(trip) {
+                    continue;
+                }
+                let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
+                let aimed = match bridge {
+                    None => false,
+                    Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
+                        .is_none_or(|other| !other.surely),
+                };
+                note(&mut drops, chain, &stopped, trip, aimed);
+            }
+        }
+    }
+    Ok(drops)
+}
+
+/// The FORWARD chains of legacy iptables that drop; a bridge that is not known is let through by none.
 fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
     let mut drops = Vec::new();
     for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
         if admission::legacy_drops(family, bridge.unwrap_or_default())? {
+            let by_rule = admission::legacy_rejects(family)?;
             drops.push(ForeignDrop {
                 base: format!("{tool} filter FORWARD"),
                 table: "filter".to_owned(),
-                place: "by its policy".to_owned(),
-                by_policy: true,
+                place: if by_rule { "by a rule for everything" } else { "by its policy" }.to_owned(),
+                by_policy: !by_rule,
                 trips: vec![Trip::Outgoing, Trip::Published],
                 surely: true,
                 aimed: false,

@@ -267,24 +267,20 @@ impl Kernel {
         rules: &NetworkRules,
     ) -> Result<bool, Cause> {
         let saved = save(family, variant)?;
-        Ok(saved.drops_forwarded() && iptables::admission(&saved, rules).is_some())
+        Ok(iptables::admission(&saved, rules).is_some())
     }
 
-    /// Lets a network through a FORWARD chain of iptables that drops by its policy. `false` where there was nothing
-    /// to do.
+    /// Lets a network through a FORWARD chain of iptables that drops, where it is not let through yet.
     pub(super) fn admit_by_iptables(
         family: Family,
         variant: Variant,
         network: &NetworkRules,
-    ) -> Result<bool, Cause> {
+    ) -> Result<(), Cause> {
         let saved = save(family, variant)?;
-        if !saved.drops_forwarded() {
-            return Ok(false);
-        }
         if let Some(text) = iptables::admission(&saved, network) {
             restore(family, variant, &text)?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

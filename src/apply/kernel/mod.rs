@@ -23,6 +23,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod reference;
+mod reference_ports;
 mod routed;
 mod ruleset;
 mod sandbox;
@@ -31,6 +32,7 @@ mod shape;
 mod shapers;
 mod sources;
 mod upon;
+mod zones;
 
 use std::rc::Rc;
 
@@ -43,8 +45,8 @@ use crate::sys::rtnl;
 use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::{Delegation, is_own_program};
-pub use foreign::{ForeignDrop, Trip};
-pub use mend::Mending;
+pub use foreign::{ForeignDrop, Trip, foreign_drops};
+pub use mend::{Look, Mending};
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
@@ -58,6 +60,7 @@ pub struct Kernel {
     host: Option<Socket>,
     nft: Option<NftSocket>,
     conntrack: Option<Socket>,
+    bus: zones::ToBus,
     sandboxes: Vec<OpenSandbox>,
     /// Bridges that were looked up by this call.
     bridges: Vec<rtnl::Link>,
@@ -66,7 +69,15 @@ pub struct Kernel {
 impl Kernel {
     /// A host whose addresses and ports are kept in `state`.
     pub fn new(state: Rc<State>) -> Self {
-        Self { state, host: None, nft: None, conntrack: None, sandboxes: Vec::new(), bridges: Vec::new() }
+        Self {
+            state,
+            host: None,
+            nft: None,
+            conntrack: None,
+            bus: zones::ToBus::default(),
+            sandboxes: Vec::new(),
+            bridges: Vec::new(),
+        }
     }
 
     /// The routing socket of the host's namespace.
@@ -95,6 +106,7 @@ impl Kernel {
             Step::Interface(step) => self.ensure_interface(step),
             Step::Port(step) => self.ensure_port(step),
             Step::Shape(step) => self.ensure_shape(step),
+            Step::Zone(step) => self.join_zone(step),
             Step::Firewall(step) => self.ensure_firewall(step),
             Step::Settings(step) => self.ensure_settings(step),
             Step::Sources(step) => self.ensure_sources(step),

@@ -49,7 +49,12 @@ pub(crate) enum Header {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Conntrack {
     State = 0,
+    Direction = 1,
     Status = 2,
+    Protocol = 10,
+    DestinationPort = 12,
+    Source4 = 19,
+    Source6 = 21,
 }
 
 /// `NFT_CMP_*`.
@@ -93,6 +98,13 @@ impl Verdict {
     }
 }
 
+/// `counter`, as what each element of a set does.
+pub(crate) fn counter_of_elements(set: &mut Attributes, kind: u16) {
+    set.nest(kind, |expression| {
+        expression.put_str(1, "counter").nest(2, |_| {});
+    });
+}
+
 fn expression(list: &mut Attributes, name: &str, fill: impl FnOnce(&mut Attributes)) {
     list.nest(LIST_ELEM, |expression| {
         expression.put_str(1, name).nest(2, fill);
@@ -123,6 +135,16 @@ pub(crate) fn payload(list: &mut Attributes, header: Header, offset: u32, length
 pub(crate) fn conntrack(list: &mut Attributes, key: Conntrack) {
     expression(list, "ct", |e| {
         e.put_be32(2, key as u32).put_be32(1, Register::FIRST.0);
+    });
+}
+
+/// `ct load KEY => reg TO`, of one direction's addresses where one is given.
+pub(crate) fn conntrack_to(list: &mut Attributes, key: Conntrack, direction: Option<u8>, to: Register) {
+    expression(list, "ct", |e| {
+        e.put_be32(2, key as u32).put_be32(1, to.0);
+        if let Some(direction) = direction {
+            e.put(3, &[direction]);
+        }
     });
 }
 

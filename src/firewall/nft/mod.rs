@@ -10,8 +10,10 @@
 //! (`EEXIST` likewise), and the elements again. Each of these is a transaction of its own.
 
 mod base;
+mod described;
 mod element;
 mod expression;
+mod foreign_port;
 mod guard;
 mod keeper;
 mod key;
@@ -22,6 +24,7 @@ mod reply;
 mod set;
 mod shift;
 mod statement;
+mod tally;
 mod uapi;
 mod wall;
 mod whole;
@@ -32,17 +35,24 @@ pub use base::{
     shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
+pub use described::described;
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, Packet, parse_foreign_elements};
 pub use network::{
-    attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
+    attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
+    remove_network,
 };
 pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub use tally::{
+    Counted, TALLY, Tallied, tallied, tally_add, tally_adopted, tally_dumps, tally_made, tally_parse,
+    tally_remove, tally_removed,
+};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, is_dormant, layout, static_chains, table_foundation};
 

@@ -39,9 +39,8 @@ pub(super) fn build(
     };
     let backend = provided.network.backend;
     let firewall = Firewall { backend, network, attachment, admit: true };
-    let steps = vec![
-        Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() }),
-        Step::Firewall(Box::new(firewall)),
-    ];
+    let mut steps = vec![Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() })];
+    steps.extend(crate::plan::zone(call.config, &addresses));
+    steps.push(Step::Firewall(Box::new(firewall)));
     Ok((Plan { steps }, previous))
 }
