@@ -12,7 +12,7 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::events::{self, Events};
 use super::metrics;
@@ -58,14 +58,16 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
     names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
 
-/// Starts what the services do of their own accord.
-pub(super) fn start(shared: &Rc<Shared>) {
-    ports::start();
+/// Starts what the services do of their own accord; gives their tasks.
+pub(super) fn start(shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
+    shared.services.ports.go_on(&shared.keeper);
     events::start(shared);
-    spawn_local(events::run(Rc::clone(shared)));
-    spawn_local(metrics::run(Rc::clone(shared), shared.metrics));
-    spawn_local(repair::run(Rc::clone(shared)));
-    spawn_local(tally::run(Rc::clone(shared)));
+    vec![
+        spawn_local(events::run(Rc::clone(shared))),
+        spawn_local(metrics::run(Rc::clone(shared), shared.metrics)),
+        spawn_local(repair::run(Rc::clone(shared))),
+        spawn_local(tally::run(Rc::clone(shared))),
+    ]
 }
 
 /// What the services say of themselves.

@@ -203,7 +203,7 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
 }
 
 /// Every range that the network hands out addresses from.
-fn ranges<'a>(config: &'a NetworkConfig, network: &'a Network) -> impl Iterator<Item = &'a Range> {
+pub(super) fn ranges<'a>(config: &'a NetworkConfig, network: &'a Network) -> impl Iterator<Item = &'a Range> {
     let configured: &[RangeSet] = match &config.ipam {
         Ipam::HostLocal(host_local) => &host_local.range_sets,
         _ => &[],

@@ -34,6 +34,22 @@ impl Guard {
         &mut self.file
     }
 
+    /// A lock that another process held and has passed on, by the open file that it is on. `None` where it is held by
+    /// somebody else.
+    pub(super) fn taken_over(file: File, dir: &Dir, name: &str) -> Result<Option<Self>> {
+        // Of one open file: to the kernel the lock is already this one's.
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(dir.error("take over", name, error)),
+        }
+    }
+
+    /// The open file, to be passed on.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The same lock, which children of this process hold too until they end.
     pub(super) fn passed_on(self, dir: &Dir, name: &str) -> Result<Self> {
         match fcntl(&*self.file, FcntlArg::F_SETFD(FdFlag::empty())) {

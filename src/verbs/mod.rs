@@ -33,7 +33,7 @@ pub use journal::Journal;
 pub use preview::{Preview, preview};
 pub use reconcile::{Collect, Dead, Reconciled, reconcile};
 pub use recorded::{detach, drifts, steps_of_del};
-pub use status::status;
+pub use status::{status, stopped_questions};
 pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, PortSurvey, Survey, survey};
 pub use sweep::sweep;
 

@@ -37,8 +37,10 @@ pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod stage;
+pub mod systemd;
 pub mod talk;
 pub mod town;
+pub mod witness;
 
 use std::cell::Cell;
 use std::fs;

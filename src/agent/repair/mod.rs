@@ -318,6 +318,11 @@ impl Repair {
         expired
     }
 
+    /// Gives up the table that known connections live by, which the next agent makes anew: it has one owner.
+    pub(super) fn leave(&self) {
+        drop(self.keeper.replace(Keeper::Absent));
+    }
+
     /// Makes the table that known connections live by. It stays until the agent ends: the kernel's wait for its end
     /// would be everybody's.
     fn keep_connections(&self) {

@@ -17,7 +17,7 @@ const NOBODY: &str = "lks-.";
 /// Set where packets between ports of a bridge go through the chains of IP (module `br_netfilter`).
 const BRIDGED: &str = "net/bridge/bridge-nf-call-iptables";
 
-/// What a network forwards: the first packet of a connection.
+/// What a network needs to pass: the first packet of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trip {
     /// From a container to the world.
@@ -26,9 +26,14 @@ pub enum Trip {
     Published,
     /// From a container to another on the same bridge.
     Within,
+    /// From a container to the name service at its gateway.
+    Names {
+        /// Whether that is asked by IPv6.
+        ipv6: bool,
+    },
 }
 
-/// A foreign chain that drops what is forwarded.
+/// A foreign chain that drops what a network needs to pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignDrop {
     /// The base chain, `inet firewalld filter_FORWARD`.
@@ -45,13 +50,13 @@ pub struct ForeignDrop {
     pub surely: bool,
     /// Whether it drops for this bridge and not for others: somebody wants it so.
     pub aimed: bool,
-    /// Whether it is the FORWARD chain of iptables.
+    /// Whether it is the FORWARD chain of iptables, or its INPUT chain.
     pub is_iptables: bool,
 }
 
 impl Kernel {
-    /// Foreign chains that drop what the network of `bridge` forwards; a bridge that is not known is none in
-    /// particular.
+    /// Foreign chains that drop what the network of `bridge` forwards, and its containers' questions; a bridge that
+    /// is not known is none in particular.
     ///
     /// # Errors
     /// Where the kernel cannot be asked.
@@ -66,7 +71,7 @@ impl Kernel {
         let uplink = self.uplink()?.map(|link| link.name);
         let mut table = Asked::new(self.nft()?, forward);
         for (trip, packet) in packets(forward.family, Some(bridge), uplink.as_deref()) {
-            if trip == Trip::Within {
+            if !matches!(trip, Trip::Outgoing | Trip::Published) {
                 continue;
             }
             let stops = |stopped: Option<nft::Stopped>| stopped.is_some_and(|stopped| stopped.surely);
@@ -94,10 +99,15 @@ pub fn foreign_drops(
     let mut drops = legacy_drops(bridge)?;
     for family in nft::ROUTED_FAMILIES {
         let replies = nft.dump(&nft::dump_chains(family))?;
-        for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
+        for chain in &nft::parse_chains(family, &replies) {
+            let passes = |trip: Trip| match trip {
+                Trip::Names { .. } => chain.sees_received(),
+                Trip::Within => bridged && chain.sees_forwarded(),
+                Trip::Outgoing | Trip::Published => chain.sees_forwarded(),
+            };
             let mut table = Asked::new(nft, chain);
             for (trip, packet) in packets(family, bridge, uplink) {
-                if trip == Trip::Within && !bridged {
+                if !passes(trip) {
                     continue;
                 }
                 let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
@@ -141,6 +151,7 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
         input: input.map(str::to_owned),
         output: output.map(str::to_owned),
         published,
+        question: false,
     };
     let seen = FAMILIES.into_iter().filter(|number| *number == family || !FAMILIES.contains(&family));
     seen.flat_map(|family| {
@@ -148,6 +159,10 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
             (Trip::Outgoing, packet(family, bridge, uplink, false)),
             (Trip::Published, packet(family, uplink, bridge, true)),
             (Trip::Within, packet(family, bridge, bridge, false)),
+            (
+                Trip::Names { ipv6: family == FAMILIES[1] },
+                Packet { question: true, ..packet(family, bridge, None, false) },
+            ),
         ]
     })
     .collect()
@@ -191,7 +206,7 @@ fn note(drops: &mut Vec<ForeignDrop>, chain: &Chain, stopped: &Stopped, trip: Tr
         trips: vec![trip],
         surely: stopped.surely,
         aimed,
-        is_iptables: chain.is_iptables_forward(),
+        is_iptables: chain.is_of_iptables(),
     });
 }
 

@@ -6,6 +6,7 @@
 use crate::model::attributes::{find, iterate};
 
 use super::uapi::{data, element};
+use crate::firewall::NAMES_PORT;
 
 /// What is known of a packet on its way through the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,12 @@ pub struct Packet {
     pub output: Option<String>,
     /// Whether it was translated to a published port. It is the first of its connection in any case.
     pub published: bool,
+    /// Whether it is a question to a name server on the host: UDP, to port 53.
+    pub question: bool,
 }
+
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
 
 /// Whether a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +153,8 @@ pub(crate) fn run<E>(
             },
             "counter" | "log" | "notrack" | "flow_offload" | "objref" | "last" => Ok(Match::Yes),
             "queue" | "synproxy" | "tproxy" | "fwd" => Err(Verdict::Unknown),
-            "payload" | "fib" | "rt" | "numgen" => {
+            "payload" => Ok(load_payload(&mut registers, body, packet)),
+            "fib" | "rt" | "numgen" => {
                 registers.load(number(1), None);
                 Ok(Match::Yes)
             }
@@ -177,6 +184,24 @@ fn load_meta(registers: &mut Registers, body: &[u8], packet: &Packet) -> Match {
         Some(6) => name(&packet.input),
         Some(7) => name(&packet.output),
         Some(15) => Some(family.to_vec()),
+        Some(16) if packet.question => Some(vec![UDP]),
+        _ => None,
+    };
+    registers.load(number(1), value.as_deref());
+    Match::Yes
+}
+
+/// Of headers only the protocol and the port of a question are known.
+fn load_payload(registers: &mut Registers, body: &[u8], packet: &Packet) -> Match {
+    const NETWORK: u32 = 1;
+    const TRANSPORT: u32 = 2;
+    let number = |kind: u16| find(body, kind).and_then(be32);
+    let value = match (number(2), number(3), number(4)) {
+        _ if !packet.question => None,
+        // `protocol` of IPv4, `nexthdr` of IPv6.
+        (Some(NETWORK), Some(9), Some(1)) if packet.family == 2 => Some(vec![UDP]),
+        (Some(NETWORK), Some(6), Some(1)) if packet.family == 10 => Some(vec![UDP]),
+        (Some(TRANSPORT), Some(2), Some(2)) => Some(NAMES_PORT.to_be_bytes().to_vec()),
         _ => None,
     };
     registers.load(number(1), value.as_deref());
@@ -260,14 +285,25 @@ fn lookup<E>(
     })
 }
 
-/// An extension of iptables (`xt_*`) in a rule of iptables-nft: comments and `--ctstate` are read.
+/// An extension of iptables (`xt_*`) in a rule of iptables-nft: comments, `--ctstate`, and ports of UDP are read.
 fn extension(body: &[u8], packet: &Packet) -> Match {
     let info = find(body, 3).unwrap_or_default();
     match find(body, 1).map(text).as_deref() {
         Some("comment") => Match::Yes,
         Some("conntrack") => connection_state(info, packet).unwrap_or(Match::Perhaps),
+        Some("udp") if packet.question => names_port(info).unwrap_or(Match::Perhaps),
+        Some("tcp" | "icmp" | "icmp6") if packet.question => Match::No,
         _ => Match::Perhaps,
     }
+}
+
+/// `struct xt_udp`, where nothing but the port that is asked is told.
+fn names_port(info: &[u8]) -> Option<Match> {
+    const OTHER_DESTINATION: u8 = 2;
+    let port = |at: usize| Some(u16::from_ne_bytes(info.get(at..at + 2)?.try_into().ok()?));
+    let (inverted, any_source) = (*info.get(8)?, (port(0)?, port(2)?) == (0, u16::MAX));
+    let so = (port(4)?..=port(6)?).contains(&NAMES_PORT) != (inverted & OTHER_DESTINATION != 0);
+    (any_source || !so).then(|| decided(so))
 }
 
 /// `struct xt_conntrack_mtinfo2` and `3`, where nothing but the state is asked for.

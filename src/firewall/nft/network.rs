@@ -130,7 +130,14 @@ pub fn network_elements(rules: &NetworkRules) -> Vec<Element> {
     if rules.bridge.is_empty() {
         return Vec::new();
     }
-    interface_elements(rules, &rules.bridge, &format!("network {}", rules.network))
+    let owner = format!("network {}", rules.network);
+    let mut elements = interface_elements(rules, &rules.bridge, &owner);
+    // Translated to where it goes anyway, which is looked up before a port that is published on all addresses.
+    elements.extend(rules.name_service().map(|(protocol, at)| {
+        let (set, key) = key::published(&Publication { protocol, host: at, target: at, count: 1 });
+        Element::new(set, key, Leads::To(key::target(at)), &owner)
+    }));
+    elements
 }
 
 /// The elements of a bridge, or of the host interface of one attachment.

@@ -24,12 +24,12 @@ impl Table for Asked<'_> {
 
 fn outgoing() -> Packet {
     let (input, output) = (Some("br".to_owned()), Some("up".to_owned()));
-    Packet { family: 2, input, output, published: false }
+    Packet { family: 2, input, output, published: false, question: false }
 }
 
 fn published() -> Packet {
     let (input, output) = (Some("up".to_owned()), Some("br".to_owned()));
-    Packet { family: 2, input, output, published: true }
+    Packet { family: 2, input, output, published: true, question: false }
 }
 
 /// What becomes of a packet: `passes`, `dropped` or `perhaps`, and where.
