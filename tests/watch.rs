@@ -210,7 +210,7 @@ fn bytes_of_ports_follow_what_is_published() {
     ] {
         for what in ["receive", "transmit"] {
             let count = packets(what, protocol, host, port);
-            assert!(count >= 1.0 && count < 20.0, "{what} {protocol} {host} {port}: {count}");
+            assert!((1.0..20.0).contains(&count), "{what} {protocol} {host} {port}: {count}");
         }
     }
     let status = linkspan(&lab, &["status"]).stdout;
