@@ -238,7 +238,11 @@ fn a_mark_bit_is_left_to_others() {
         let result = town.chain.publish(&["8080:80"]).add(&a).ok();
         let _servers = town.serve(&a, "a");
         let peer = |from: &lab::Space, at: &str| tcp(from, at).peer.ip().to_canonical().to_string();
-        assert_eq!(peer(&town.outside, "192.0.2.1:8080"), "192.0.2.2", "it carries the bit, and keeps its address");
+        assert_eq!(
+            peer(&town.outside, "192.0.2.1:8080"),
+            "192.0.2.2",
+            "it carries the bit, and keeps its address"
+        );
         assert_eq!(peer(&a, "192.0.2.1:8080"), gateway(&result, 4), "{backend}: masqueraded");
         assert_eq!(peer(host, "127.0.0.1:8080"), gateway(&result, 4), "{backend}: masqueraded");
         let seen = host.must(&["nft", "list", "chain", "inet", "witness", "after"]);
