@@ -67,13 +67,13 @@ fn the_same_with_less(make: fn(&Lab) -> Chain, port: u16) {
     chain.del(&warm, &chain.add(&warm).ok());
     let clean = Snapshot::take(&lab);
     let mut answers = Vec::new();
-    for strip in [Value::clone as fn(&Value) -> Value, stripped] {
+    for strips in [false, true] {
         let a = lab.container("a");
         let whole = chain.add(&a).ok();
         let told = whole["linkspan"]["portMappings"][0]["hostPort"].as_u64();
         assert_eq!(told.is_some(), port == 0, "an automatic port is told: {whole}");
-        let result = strip(&whole);
-        assert!(strip as usize == Value::clone as usize || result["linkspan"].is_null());
+        let result = if strips { stripped(&whole) } else { whole.clone() };
+        assert!(!strips || result["linkspan"].is_null());
         let _server = tcp_server(&a, "[::]:80", "a");
         let at = format!("192.0.2.1:{}", told.unwrap_or(port.into()));
         assert_eq!(tcp(&outside, &at).tag, "a");

@@ -31,19 +31,17 @@ mod whole;
 
 pub use base::{
     ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_chains, base_mended, chain_policy, dump_chains,
-    dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, remove_guard_table, remove_table,
-    shift_base, short_chains,
+    dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
-pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use element::{Element, Leads, add, add_new, dump, dump_foreign, get, owner_comment, remove};
 pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, Packet, parse_foreign_elements};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
-    remove_network,
 };
 pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
