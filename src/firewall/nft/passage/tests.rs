@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::firewall::nft::{dump_chains, dump_foreign, dump_rules, parse_chains, parse_foreign_elements};
+use crate::firewall::nft::{
+    Tracking, about_set, dump_chains, dump_foreign, dump_rules, parse_chains, parse_foreign_elements,
+};
 use crate::firewall::sandbox::{Sender, feed, isolated};
 
 struct Asked<'a>(&'a Sender);
@@ -16,20 +18,21 @@ impl Table for Asked<'_> {
         Ok(replies.iter().filter_map(|reply| parse_foreign_rule(reply)).collect())
     }
 
-    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, i32> {
+    fn set(&mut self, set: &str) -> Result<ForeignSet, i32> {
+        let about = self.0.ask(&about_set(1, "t", set))?;
         let replies = self.0.ask(&dump_foreign(1, "t", set))?;
-        Ok(replies.iter().flat_map(|reply| parse_foreign_elements(reply)).collect())
+        Ok(ForeignSet::parse(about.first().map(Vec::as_slice), &replies))
     }
 }
 
 fn outgoing() -> Packet {
     let (input, output) = (Some("br".to_owned()), Some("up".to_owned()));
-    Packet { family: 2, input, output, published: false }
+    Packet { family: 2, input, output, ..Packet::default() }
 }
 
 fn published() -> Packet {
     let (input, output) = (Some("up".to_owned()), Some("br".to_owned()));
-    Packet { family: 2, input, output, published: true }
+    Packet { family: 2, input, output, published: true, ..Packet::default() }
 }
 
 /// What becomes of a packet: `passes`, `dropped` or `perhaps`, and where.
@@ -111,8 +114,8 @@ fn rules_without_end_come_to_one() {
             verdict(&mut jump, &Verdict::Jump("f".to_owned()));
             Ok(vec![ForeignRule { handle: 1, expressions: jump.into_bytes() }; 3])
         }
-        fn elements(&mut self, _: &str) -> Result<Vec<ForeignElement>, ()> {
-            Ok(Vec::new())
+        fn set(&mut self, _: &str) -> Result<ForeignSet, ()> {
+            Ok(ForeignSet::default())
         }
     }
     let base = Chain { family: 1, table: "t".to_owned(), name: "f".to_owned(), uses: 3, base: None };
@@ -122,8 +125,9 @@ fn rules_without_end_come_to_one() {
 proptest! {
     #[test]
     fn any_bytes_are_read_to_some_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let none = |_: &str| Ok::<_, ()>(parse_foreign_elements(&bytes));
-        prop_assert!(machine::run(&bytes, &outgoing(), none).is_ok());
+        let own = |_: &str| Ok::<_, ()>(ForeignSet::parse(Some(&bytes), &[&bytes]));
+        prop_assert!(machine::run(&bytes, &mut outgoing(), own).is_ok());
+        prop_assert!(machine::run(&bytes, &mut whole(), own).is_ok());
         let _ = parse_foreign_rule(&bytes);
     }
 }
