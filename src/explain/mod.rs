@@ -3,6 +3,7 @@
 //! What stops it is a [`Finding`]: a [`Fault`] that has a name for machines, a sentence for people, and the command that
 //! would mend it. Nothing is changed here.
 
+pub mod ends;
 mod finding;
 pub mod live;
 
