@@ -267,6 +267,11 @@ pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
     about_chain(family, table, name, msg::GETCHAIN, 0)
 }
 
+/// Asks for every table of a family; [`super::dormant_table`] reads the replies.
+pub fn dump_tables(family: u8) -> NftMessage {
+    NftMessage { kind: msg::GETTABLE, family, flags: DUMP, attributes: Vec::new() }
+}
+
 /// Asks for every chain of a family; [`super::parse_chains`] reads the replies.
 pub fn dump_chains(family: u8) -> NftMessage {
     NftMessage { kind: msg::GETCHAIN, family, flags: DUMP, attributes: Vec::new() }

@@ -28,7 +28,7 @@ mod whole;
 
 pub use base::{
     ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy, dump_chains,
-    dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, remove_guard_table, remove_table,
+    dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table, remove_guard_table, remove_table,
     shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
@@ -46,7 +46,7 @@ pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elem
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
-pub use whole::{Beside, StaticChain, is_dormant, layout, static_chains, table_foundation};
+pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";
