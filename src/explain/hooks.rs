@@ -32,12 +32,14 @@ impl Hook {
     }
 }
 
-/// Addresses and ports of a connection's first packet, before and after translation.
+/// A connection: what its first packet was before any translation, which an answer is translated back to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Ends {
+pub(super) struct Connection {
     pub(super) source: Option<IpAddr>,
     pub(super) destination: Option<IpAddr>,
     pub(super) port: Option<u16>,
+    /// Whether it is decided how it is translated: what goes to the host itself meets two hooks that could.
+    pub(super) settled: bool,
 }
 
 /// What came of a hook.
@@ -58,14 +60,13 @@ const CONNTRACK: i32 = -200;
 const DESTINATION: i32 = -100;
 const SOURCE: i32 = 100;
 
-/// Sends a packet through the chains of a hook; `bridged` are those of family bridge. `original` are the ends of the
-/// first packet of the connection, which an answer is translated back to.
+/// Sends a packet through the chains of a hook; `bridged` are those of family bridge.
 pub(super) fn pass(
     site: &mut Site,
     packet: &mut Packet,
     hook: Hook,
     bridged: bool,
-    original: &Ends,
+    original: &Connection,
 ) -> Result<Passed, SysError> {
     let mut passed = Passed::default();
     let tracking = packet.tracking;
@@ -81,7 +82,7 @@ pub(super) fn pass(
             undone = true;
         }
         let is_nat = base.kind == "nat";
-        if is_nat && (packet.reply || translated || packet.tracking != Tracking::New) {
+        if is_nat && (packet.reply || original.settled || translated || packet.tracking != Tracking::New) {
             continue;
         }
         if begins && packet.tracking != Tracking::Untracked {
@@ -131,7 +132,7 @@ fn decision(chain: &Chain, hook: Hook, place: &Place, verdict: Deed) -> Decision
 }
 
 /// Where an answer comes through, it gets the addresses that the first packet had.
-fn undo(packet: &mut Packet, hook: Hook, original: &Ends) {
+fn undo(packet: &mut Packet, hook: Hook, original: &Connection) {
     if !packet.reply || packet.tracking == Tracking::Untracked {
         return;
     }
