@@ -81,12 +81,12 @@ pub(super) fn pass(
             undo(packet, hook, original);
             undone = true;
         }
+        if begins && packet.tracking != Tracking::Untracked {
+            packet.tracking = if base.priority < CONNTRACK { Tracking::Before } else { tracking };
+        }
         let is_nat = base.kind == "nat";
         if is_nat && (packet.reply || original.settled || translated || packet.tracking != Tracking::New) {
             continue;
-        }
-        if begins && packet.tracking != Tracking::Untracked {
-            packet.tracking = if base.priority < CONNTRACK { Tracking::Before } else { tracking };
         }
         let Some(followed) = site.follow(&chain, packet)? else { continue };
         let surely = !followed.doubts.iter().any(|doubt| !doubt.drops);
@@ -115,6 +115,16 @@ pub(super) fn pass(
         undo(packet, hook, original);
     }
     Ok(passed)
+}
+
+/// The same inside a container's namespace, which tracks connections of its own and knows nothing of the host's.
+pub(super) fn pass_inside(site: &mut Site, packet: &mut Packet, hook: Hook) -> Result<Passed, SysError> {
+    let (published, masqueraded) = (packet.published, packet.masqueraded);
+    (packet.published, packet.masqueraded) = (false, false);
+    let passed = pass(site, packet, hook, false, &Connection::default());
+    packet.published |= published;
+    packet.masqueraded |= masqueraded;
+    passed
 }
 
 fn decision(chain: &Chain, hook: Hook, place: &Place, verdict: Deed) -> Decision {

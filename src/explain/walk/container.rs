@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
         self.packet.output = Some(link.name.clone());
         self.packet.output_index = Some(link.index);
         for hook in [Hook::Output, Hook::Postrouting] {
-            let passed = hooks::pass(&mut site, &mut self.packet, hook, false, &self.original)?;
+            let passed = hooks::pass_inside(&mut site, &mut self.packet, hook)?;
             self.tell(&who, hook, passed, false)?;
         }
         let next = route.gateway.unwrap_or(self.destination());
@@ -148,7 +148,7 @@ impl<'a> Walk<'a> {
         self.packet.output = Some(String::new());
         self.packet.output_index = Some(0);
         self.packet.mark = Some(0);
-        let passed = hooks::pass(&mut site, &mut self.packet, Hook::Prerouting, false, &self.original)?;
+        let passed = hooks::pass_inside(&mut site, &mut self.packet, Hook::Prerouting)?;
         self.tell(&who, Hook::Prerouting, passed, false)?;
         let source = self.packet.source;
         let query =
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
     /// Through a container's input chains to its socket.
     fn arrive(&mut self, site: &mut Site, attachment: &'a Attachment) -> Way<Spot<'a>> {
         let who = format!("container {}", attachment.container);
-        let passed = hooks::pass(site, &mut self.packet, Hook::Input, false, &self.original)?;
+        let passed = hooks::pass_inside(site, &mut self.packet, Hook::Input)?;
         self.tell(&who, Hook::Input, passed, false)?;
         let whose = format!("container {}", attachment.container);
         if self.leg == Leg::There {
