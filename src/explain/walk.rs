@@ -75,6 +75,7 @@ pub fn explain(
             Party::Container(attachment) => Some(attachment),
             _ => None,
         },
+        entered: None,
     };
     let stop = match walk.round(&begun) {
         Ok(()) => None,
@@ -123,6 +124,8 @@ struct Walk<'a> {
     transport: Transport,
     /// The container that was asked for, where one was.
     wanted: Option<&'a Attachment>,
+    /// Whose port the packet came in by, where it came over a bridge.
+    entered: Option<&'a Attachment>,
 }
 
 impl<'a> Walk<'a> {
@@ -185,7 +188,7 @@ impl<'a> Walk<'a> {
         let what = format!(
             "the answer comes from {from} and not from {asked}, which was asked: it goes straight to its neighbour on the bridge, past the host that would translate it back, because nothing masquerades what goes back out by the bridge that it came in by"
         );
-        let mend = "set \"hairpinMode\": true (or leave the key out) in the network's configuration, and attach the containers again";
+        let mend = "set \"snat\": true (or leave the key out) in the network's configuration, and attach a container to it";
         Err(self.ends("answer", surely(Fault::HairpinOff, what, Some(mend.to_owned()))))
     }
 

@@ -29,6 +29,7 @@ impl<'a> Walk<'a> {
         let isolated = veth.port.is_some_and(|port| port.isolated);
         let isolation = if isolated { ", isolated from other isolated ports" } else { "" };
         self.hop(&veth.name, format!("port of bridge {}, forwarding{isolation}", bridge.name));
+        self.entered = Some(attachment);
         self.packet.bridge = Some(bridge.name.clone());
         self.packet.source_mac = attachment.mac.map(|mac| mac.0);
         self.set_input(&veth);
@@ -156,6 +157,29 @@ impl<'a> Walk<'a> {
             return Err(self.ends(&bridge.name, finding));
         }
         self.tell(&bridge.name, hook, passed, true)
+    }
+
+    /// A packet that was translated on the bridge itself, as `br_netfilter` does, goes on from port to port: back out by
+    /// the port that it came in by only where that lets it.
+    pub(super) fn turned_on_bridge(&mut self, bridge: &Link) -> Way<()> {
+        let to = self.destination();
+        let Some(entered) = self.entered.filter(|_| ends::filters_bridged(self.packet.is_ipv4())) else {
+            return Ok(());
+        };
+        if !entered.addresses.iter().any(|own| own.ip() == to) {
+            return Ok(());
+        }
+        let veth = self.port(entered)?;
+        if veth.port.is_some_and(|port| port.hairpin) {
+            return Ok(());
+        }
+        let name = &veth.name;
+        let what = format!(
+            "{name}, the port of container {}, does not send back out what came in by it (hairpin is off), and with br_netfilter on bridge {} sends the packet from port to port",
+            entered.container, bridge.name
+        );
+        let mend = format!("bridge link set dev {name} hairpin on");
+        Err(self.ends(&bridge.name, surely(Fault::HairpinOff, what, Some(mend))))
     }
 
     /// Out by a bridge of the host's, to whoever has the next hop.

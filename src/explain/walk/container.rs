@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
                 attachment.container,
                 self.sender()
             );
-            let mend = "set \"hairpinMode\": true (or leave the key out) in the network's configuration, and attach the container again";
+            let mend = "set \"snat\": true (or leave the key out) in the network's configuration, and attach a container to it";
             return Err(self.ends(who, surely(Fault::HairpinOff, what, Some(mend.to_owned()))));
         }
         let filtered = interface_parameter(&site, true, "all", "rp_filter")

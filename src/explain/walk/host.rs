@@ -195,6 +195,9 @@ impl<'a> Walk<'a> {
             return Err(self.ends("host", finding));
         }
         self.through("host", Hook::Postrouting)?;
+        if input.index == output.index {
+            self.turned_on_bridge(&output)?;
+        }
         self.emit(&output, next)
     }
 
