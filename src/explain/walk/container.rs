@@ -137,7 +137,8 @@ impl<'a> Walk<'a> {
         let by_route = plan.interface().into_iter().flat_map(|interface| {
             interface.routes.iter().filter(|route| route.dst.prefix() == 0).filter_map(|route| route.gw)
         });
-        let by_bridge = plan.bridge().into_iter().flat_map(|bridge| bridge.gateways.iter().map(|g| g.ip()));
+        let by_bridge =
+            plan.bridge().into_iter().flat_map(|bridge| bridge.gateways.iter().map(ipnetwork::IpNetwork::ip));
         by_route.chain(by_bridge).find(|gateway| gateway.is_ipv4() == v4)
     }
 
