@@ -165,6 +165,9 @@ impl<'a> Walk<'a> {
         }
         let what = format!("leaves the host by {} for {}, from {}", output.name, self.goal(), self.sender());
         self.hop(&output.name, what);
+        if self.leg == Leg::There {
+            self.unknown.push(format!("what becomes of it beyond {}", output.name));
+        }
         Ok(Spot::Outside(output.index))
     }
 }

@@ -18,11 +18,11 @@ impl Walk<'_> {
         if bridged {
             return ends::bridged_drop(
                 self.packet.is_ipv4(),
-                &format!("{rule}: it is of {owner}"),
+                &format!("{rule}: it belongs to {owner}"),
                 certainty,
             );
         }
-        let what = format!("{rule}: it is of {owner}, and linkspan's rules cannot overrule it");
+        let what = format!("{rule}: it belongs to {owner}, and linkspan's rules cannot overrule it");
         Finding { fault: Fault::ForeignDrop, certainty, what, mend: Some(blame::opening(gate, &self.packet)) }
     }
 
