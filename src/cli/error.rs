@@ -248,6 +248,12 @@ pub enum Error {
     /// What was looked at is not as it should be; each finding has been told.
     #[error("{0}")]
     Found(String),
+    /// A way could not be told.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
+    /// The answer has been given, and this exit code goes with it.
+    #[error("the answer has been given")]
+    Told(i32),
     /// What `doctor` found; each finding has been told.
     #[error("{words}")]
     Unwell {
@@ -271,11 +277,11 @@ impl From<VerbError> for Error {
 }
 
 impl Error {
-    /// The process's exit code: 2 where the command line is at fault, those of `doctor` for what it found, else 1.
+    /// The process's exit code: 2 where the command line is at fault, those of `doctor` and `explain` for what they found, else 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
-            Self::Unwell { code, .. } => *code,
+            Self::Told(code) | Self::Unwell { code, .. } => *code,
             _ => 1,
         }
     }

@@ -22,6 +22,7 @@ pub mod cli;
 pub mod damage;
 pub mod dns;
 pub mod download;
+pub mod explain;
 pub mod faces;
 pub mod firewalld;
 pub mod fitness;
