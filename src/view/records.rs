@@ -49,7 +49,7 @@ impl Records {
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         records.networks = networks;
         records.unreadable.extend(broken.iter().map(ToString::to_string));
-        let all = state.all::<Plan>()?;
+        let all = state.all_by_two::<Plan>()?;
         records.attachments = all.found;
         records
             .attachments

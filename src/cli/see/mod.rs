@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::store::State;
+use crate::sys::arena;
 use crate::view::{Attachment, Reading, Wants};
 
 use super::Session;
@@ -82,8 +83,9 @@ impl Session<'_> {
     }
 }
 
-/// One reading of this host.
+/// One reading of this host, by a process that ends after it or soon.
 pub(super) fn read(wants: Wants) -> Result<Reading, Error> {
+    arena::widen();
     Ok(Reading::take(&State::default_root(), wants)?)
 }
 
