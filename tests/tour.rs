@@ -136,9 +136,9 @@ fn is_answer(shown: &[String], said: &[String], varies: &[String]) -> bool {
         Some((first, rest)) if first == "..." => {
             (0..=said.len()).any(|from| is_answer(rest, &said[from..], varies))
         }
-        Some((first, rest)) => {
-            said.split_first().is_some_and(|(line, more)| is_line(first, line, varies) && is_answer(rest, more, varies))
-        }
+        Some((first, rest)) => said
+            .split_first()
+            .is_some_and(|(line, more)| is_line(first, line, varies) && is_answer(rest, more, varies)),
     }
 }
 
@@ -172,7 +172,10 @@ fn every_block_says_what_the_page_shows() {
         let (said, code) = shell.types(&typed.words);
         let place = format!("docs/tour.md:{}: $ {}", typed.line, typed.words);
         let (shown, heard) = (typed.answer.join("\n"), said.join("\n"));
-        assert!(is_answer(&typed.answer, &said, &typed.varies), "{place}\nthe page:\n{shown}\nsaid:\n{heard}");
+        assert!(
+            is_answer(&typed.answer, &said, &typed.varies),
+            "{place}\nthe page:\n{shown}\nsaid:\n{heard}"
+        );
         assert_eq!(code != 0, is_complaint(&typed.answer), "{place}\nexit code {code}:\n{heard}");
     }
 }

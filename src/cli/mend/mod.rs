@@ -166,8 +166,8 @@ fn check_recorded(
         return Ok(());
     }
     Err(Error::Found(format!(
-        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one; a new container of the network \
-         brings back flushed rules",
+        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one, 'linkspan reconcile' puts back \
+         what is on the host",
         checked.len()
     )))
 }

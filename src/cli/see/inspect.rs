@@ -3,6 +3,7 @@
 use clap::{Arg, ArgMatches, Command};
 
 use crate::model::AttachmentKey;
+use crate::store::State;
 use crate::view::{self, AttachmentDetails, Comparison, NetworkDetails, Reading, Wants};
 
 use super::super::error::Error;
@@ -28,7 +29,9 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
 }
 
 fn page(name: &str, look: Look) -> Result<String, Error> {
-    let reading = read(Wants::ALL)?;
+    // One container's leases and ports are looked up by name.
+    let wants = Wants { leases: is_network(name), claims: false, ..Wants::ALL };
+    let reading = read(wants)?;
     if reading.records.network(name).is_some() {
         return network(name, &reading, look);
     }
@@ -49,6 +52,12 @@ fn page(name: &str, look: Look) -> Result<String, Error> {
         .map(|details| attachment_text(details, reading.at, look))
         .collect::<Vec<_>>()
         .join("\n"))
+}
+
+/// Whether a network has this name; what is wrong with the records, the reading says.
+fn is_network(name: &str) -> bool {
+    let state = State::open_existing(&State::default_root()).ok().flatten();
+    state.is_some_and(|state| matches!(state.network(name), Ok(Some(_))))
 }
 
 fn nothing(name: &str, reading: &Reading, all: &[view::Attachment]) -> Error {
