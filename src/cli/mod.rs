@@ -14,6 +14,7 @@ mod commands;
 mod conflist;
 mod draw;
 mod error;
+mod events;
 mod exec;
 mod generate;
 mod inject;

@@ -49,7 +49,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
 
 /// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
 /// binary: then it is run in this process.
-fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
+pub fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
     if config.defaults.is_own() || config.defaults.is_ipam {
         return config;
     }

@@ -7,7 +7,7 @@ mod log;
 
 use std::ffi::OsString;
 
-pub use call::run;
+pub use call::{delegated, run};
 pub use face::Face;
 
 /// What a call printed, and how it ended.

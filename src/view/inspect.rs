@@ -6,9 +6,10 @@ use std::path::Path;
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
+use crate::apply::{FoundRule, Kernel};
 use crate::firewall::nft;
 use crate::model::{FirewallBackend, LeaseSource, MacAddress};
-use crate::plan::{Link, Plan, Step};
+use crate::plan::{Firewall, Link, Plan, Step};
 use crate::store::{State, StoreError};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl::{self, RouteFilter};
@@ -120,7 +121,7 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
                     }
                 }
             }
-            Step::Firewall(_) => sheet.unknown("firewall", "iptables rules", "see the drift below"),
+            Step::Firewall(step) => sheet.rules(Kernel::iptables_rules(step, false)),
             _ => {}
         }
     }
@@ -242,10 +243,28 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
             sheet.compare(key.replace('/', "."), "1", sysctl::read(key).unwrap_or_else(|e| e.to_string()));
         }
     }
+    sheet.network_rules(plans);
     sheet.0
 }
 
 impl Sheet {
+    fn rules(&mut self, rules: Vec<FoundRule>) {
+        for rule in rules {
+            let found = rule.complaint.as_ref().map_or("present", |_| "missing");
+            self.compare(format!("{} {}", rule.family, rule.words), "present", found);
+        }
+    }
+
+    /// What all attachments of a network share in iptables; one with IPv6 needs the rules of both families.
+    fn network_rules(&mut self, plans: &[&Plan]) {
+        let steps = plans.iter().filter_map(|plan| plan.firewall());
+        let by_iptables = steps.filter(|step| step.backend == FirewallBackend::Iptables);
+        let of_v6 = |step: &&Firewall| step.attachment.addresses.iter().any(IpAddr::is_ipv6);
+        if let Some(step) = by_iptables.max_by_key(of_v6) {
+            self.rules(Kernel::iptables_rules(step, true));
+        }
+    }
+
     fn gateways(&mut self, plans: &[&Plan], found: &[IpNetwork]) {
         let mut wanted: Vec<IpNetwork> = plans
             .iter()

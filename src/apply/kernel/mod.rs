@@ -44,6 +44,7 @@ use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::{Delegation, is_own_program};
 pub use foreign::{ForeignDrop, Trip};
+pub use iptables::FoundRule;
 pub use mend::Mending;
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;

@@ -99,13 +99,13 @@ pub(super) fn check(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(
     match meant("check", matches)? {
         Meant::Target(target) if !all => by_hand::check(session, &target),
         Meant::Container(name) if !all => {
-            let reading = see::read(Wants::LEAST)?;
+            let reading = see::read_once(Wants::LEAST)?;
             let attachments = view::attachments(&reading);
             let chosen = find::one(&name, &attachments)?.into_iter().cloned().collect();
             check_recorded(session, chosen, &options)
         }
         Meant::Nothing if all => {
-            let reading = see::read(Wants::LEAST)?;
+            let reading = see::read_once(Wants::LEAST)?;
             let attachments = view::attachments(&reading);
             options.require_known(&reading, &attachments)?;
             check_recorded(session, options.select(attachments), &options)
@@ -206,7 +206,7 @@ pub(super) fn del(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 
 /// Detaches every interface of a container: ours from the record, then what libcni remembers of other plugins.
 fn del_container(session: &mut Session<'_>, name: &str, is_dry: bool) -> Result<(), Error> {
-    let reading = see::read(Wants::LEAST)?;
+    let reading = see::read_once(Wants::LEAST)?;
     let attachments = view::attachments(&reading);
     let keys: Vec<(AttachmentKey, String)> = find::one(name, &attachments)?
         .into_iter()
@@ -234,7 +234,7 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let network = session.place.network(name)?;
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
-    let reading = see::read(Wants { flows: false, ..Wants::ALL })?;
+    let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
     }

@@ -38,13 +38,7 @@ fn page(options: &Options, format: &str, reading: &Reading, look: Look) -> Resul
     let leases = view::leases(reading, &attachments);
     let mut networks = view::networks(reading, &attachments, &leases);
     let attachments = options.select(attachments);
-    // A network none of whose containers is meant is not meant either.
-    networks.retain(|network| {
-        options.has_network(&network.name)
-            && (options.is_unfiltered()
-                || options.names_networks_only()
-                || attachments.iter().any(|attachment| attachment.network == network.name))
-    });
+    networks.retain(|network| options.keeps_network(&network.name, &attachments));
     let graph = view::graph(reading, &networks, &attachments);
     if look.json {
         return document("graph", &graph);

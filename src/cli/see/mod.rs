@@ -62,6 +62,9 @@ impl Session<'_> {
         mut page: impl FnMut(u64) -> Result<String, Error>,
     ) -> Result<(), Error> {
         let last = options.rounds();
+        if last == Some(1) {
+            arena::widen();
+        }
         let redraws = self.terminal.stdout && !options.json && options.watch.is_some();
         let mut round = 0;
         loop {
@@ -83,9 +86,14 @@ impl Session<'_> {
     }
 }
 
-/// One reading of this host, by a process that ends after it or soon.
-pub(super) fn read(wants: Wants) -> Result<Reading, Error> {
+/// The only reading of a process that ends soon.
+pub(super) fn read_once(wants: Wants) -> Result<Reading, Error> {
     arena::widen();
+    read(wants)
+}
+
+/// One reading of this host.
+pub(super) fn read(wants: Wants) -> Result<Reading, Error> {
     Ok(Reading::take(&State::default_root(), wants)?)
 }
 
