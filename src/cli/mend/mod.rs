@@ -17,7 +17,7 @@ use super::Session;
 use super::by_hand::{self, Target};
 use super::error::Error;
 use super::network_verbs;
-use super::progress::Progress;
+use super::progress::{Progress, Ticker};
 use super::request::attachment;
 use super::see::{self, Options, find, options};
 
@@ -232,6 +232,7 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let is_dry = matches.get_flag("dry-run");
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = session.place.network(name)?;
+    let _ticker = Ticker::new("collecting", session.terminal.stderr);
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
     let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
