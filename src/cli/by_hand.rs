@@ -54,7 +54,7 @@ pub(super) fn describe_status() -> Command {
         // cnitool wants a namespace, so one is let pass.
         .arg(Arg::new("NETNS").hide(true))
         .after_help(
-            "Without a network: networks, addresses, containers, what the agent does, and which plugin names are \
+            "Without a network: networks, addresses, containers, what the agent does, and which plugin names\nare \
              linkspan's.\n\nExample:\n  linkspan status web && echo ready",
         )
 }

@@ -3,7 +3,7 @@
 //! To add a command, write a file with `describe` (its words, as [`clap`] has them) and `run`, and add one line to
 //! [`SUBCOMMANDS`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{ArgMatches, Command};
 
@@ -91,6 +91,15 @@ pub(super) fn tree() -> Command {
     SUBCOMMANDS.iter().fold(root, |root, subcommand| {
         root.subcommand((subcommand.describe)().help_template(TEMPLATE).disable_help_subcommand(true))
     })
+}
+
+/// The command that helps whoever typed this first word.
+pub(super) fn help_for(first: Option<&OsStr>) -> String {
+    let known = |word: &&OsStr| SUBCOMMANDS.iter().any(|s| *word == (s.describe)().get_name());
+    match first.filter(known) {
+        Some(word) => format!("linkspan {} --help", word.to_string_lossy()),
+        None => "linkspan --help".to_owned(),
+    }
 }
 
 /// Does what the words after the program's name ask for.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use crate::plugins::BY_HAND;
 use crate::sys::command;
 
 /// Where plugins are when `CNI_PATH` is not set.
@@ -120,6 +121,7 @@ pub(super) fn call(
         ("CNI_IFNAME", of(|a| a.interface.clone())),
         ("CNI_ARGS", of(|a| pairs(&a.args))),
         ("CNI_PATH", path.joined(":")),
+        (BY_HAND, "1".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value));
     let output = command::run(&program, &environment, configuration.to_string().as_bytes())

@@ -10,7 +10,7 @@ use crate::cni::{
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Face, Lookup, Reply, agent, log};
+use super::{BY_HAND, Face, Lookup, Reply, agent, log};
 
 /// Serves one call as `face`: `input` is what came on standard input.
 ///
@@ -40,7 +40,10 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     if let Err(error) = &outcome {
         journal.note(LogLevel::Error, || error.to_string());
     }
-    let stderr = log::flush(&journal, config.log_file.as_deref(), &environment);
+    let stderr = match &config.log_file {
+        None if lookup(BY_HAND).is_some() => log::without_errors(&journal, &environment),
+        file => log::flush(&journal, file.as_deref(), &environment),
+    };
     match outcome {
         Ok(stdout) => Reply { stdout, stderr, status: 0 },
         Err(error) => refusal(&error, Some(config.cni_version.as_str()), stderr),

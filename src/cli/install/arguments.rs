@@ -12,7 +12,7 @@ use crate::plugins::Face;
 pub(in crate::cli) fn describe_install() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("install")
-        .about("put this binary into a directory of plugins, and take names of the reference plugins there")
+        .about("put this binary into a directory of plugins, and take names there")
         .arg(directory())
         .arg(Arg::new("names").long("names").value_name("A,B").help("take these names: bridge,portmap ..."))
         .arg(flag("all").help("take every name that linkspan answers to"))

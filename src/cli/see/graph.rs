@@ -17,7 +17,8 @@ pub(in crate::cli) fn describe() -> Command {
             .value_name("FORMAT")
             .default_value("text")
             .value_parser(PossibleValuesParser::new(["text", "svg", "dot", "mermaid"]))
-            .help("in which language"),
+            .hide_possible_values(true)
+            .help("text, svg, dot or mermaid"),
     );
     options::with_watch(options::with_output(options::with_filters(command))).after_help(
         "Examples:\n  linkspan graph\n  linkspan graph --format svg > network.svg\n  \

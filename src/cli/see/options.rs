@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::view::{Attachment, Reading};
 
@@ -43,13 +43,7 @@ pub(in crate::cli) fn with_watch(command: Command) -> Command {
                 .value_parser(seconds)
                 .help("show it again every 2 seconds, or --watch=SECONDS"),
         )
-        .arg(
-            Arg::new("count")
-                .long("count")
-                .value_name("N")
-                .value_parser(value_parser!(u64).range(1..))
-                .help("end after N rounds"),
-        )
+        .arg(Arg::new("count").long("count").value_name("N").value_parser(rounds).help("end after N rounds"))
 }
 
 /// `--network`.
@@ -83,6 +77,10 @@ pub(in crate::cli) fn with_filters(command: Command) -> Command {
                 .action(ArgAction::Append)
                 .help("only what the runtime labelled so (K8S_POD_NAMESPACE=default)"),
         )
+}
+
+fn rounds(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
