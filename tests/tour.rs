@@ -2,7 +2,7 @@
 //! shows.
 //!
 //! On the page `$ ` begins a command and `> ` goes on with it; other lines are what it says. A line `...` stands for any
-//! lines. Numbers that differ from run to run stand in a comment before the block: `<!-- varies: 3s 4026532213 -->`. A
+//! lines. Numbers and hardware addresses that differ from run to run stand in a comment before the block: `<!-- varies: 3s 4026532213 -->`. A
 //! command whose shown answer ends in a complaint (`linkspan: ...`) has to fail, every other one to succeed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -120,10 +120,17 @@ fn is_number(word: &str) -> bool {
     word.len() - bare.len() <= 1 && bare.parse::<f64>().is_ok()
 }
 
+/// Whether a word is a hardware address, perhaps in quotes.
+fn is_mac(word: &str) -> bool {
+    let parts: Vec<&str> = word.trim_matches('"').split(':').collect();
+    parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok())
+}
+
 /// Whether a line is the one that was shown, columns apart.
 fn is_line(shown: &str, said: &str, varies: &[String]) -> bool {
     let same = |(shown, said): (&str, &str)| {
-        shown == said || (varies.iter().any(|word| word == shown) && is_number(shown) && is_number(said))
+        let alike = (is_number(shown) && is_number(said)) || (is_mac(shown) && is_mac(said));
+        shown == said || (alike && varies.iter().any(|word| word == shown))
     };
     let (shown, said) = (shown.split_whitespace(), said.split_whitespace());
     shown.clone().count() == said.clone().count() && shown.zip(said).all(same)
