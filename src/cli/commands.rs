@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 
 use super::error::Error;
 use super::install::arguments as install;
-use super::{Session, about, agent, by_hand, events, generate, mend, reconcile, see, usage};
+use super::{Session, about, agent, by_hand, doctor, events, generate, mend, reconcile, see, usage};
 
 /// One command.
 pub(super) struct Subcommand {
@@ -57,6 +57,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { group: Group::See, describe: see::top::describe, run: see::top::run },
     Subcommand { group: Group::See, describe: see::graph::describe, run: see::graph::run },
     Subcommand { group: Group::See, describe: events::describe, run: events::run },
+    Subcommand { group: Group::Mend, describe: doctor::describe, run: doctor::run },
     Subcommand { group: Group::Mend, describe: mend::describe_check, run: mend::check },
     Subcommand { group: Group::Mend, describe: mend::describe_del, run: mend::del },
     Subcommand { group: Group::Mend, describe: mend::describe_gc, run: mend::gc },

@@ -247,6 +247,14 @@ pub enum Error {
     /// What was looked at is not as it should be; each finding has been told.
     #[error("{0}")]
     Found(String),
+    /// What `doctor` found; each finding has been told.
+    #[error("{words}")]
+    Unwell {
+        /// How many there are, in words.
+        words: String,
+        /// The exit code for the worst of them.
+        code: i32,
+    },
     /// A value that could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Encode(#[from] serde_json::Error),
@@ -262,10 +270,11 @@ impl From<VerbError> for Error {
 }
 
 impl Error {
-    /// The process's exit code: 2 where the command line is at fault, else 1.
+    /// The process's exit code: 2 where the command line is at fault, those of `doctor` for what it found, else 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
+            Self::Unwell { code, .. } => *code,
             _ => 1,
         }
     }

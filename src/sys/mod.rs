@@ -24,4 +24,4 @@ pub mod xtables;
 mod testing;
 
 pub use error::SysError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, in_scratch};

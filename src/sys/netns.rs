@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -179,6 +179,22 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Runs `work` on a thread with a network namespace of its own, which goes with all that was made in it: for trying what
+/// the kernel can do, where no packet of anybody passes.
+///
+/// # Errors
+/// Where no namespace can be made: `EPERM` without CAP_SYS_ADMIN, `ENOSPC` past `user.max_net_namespaces`.
+pub fn in_scratch<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, SysError> {
+    let refused = |errno| SysError::refused("make", "a network namespace to try things in", errno);
+    std::thread::scope(|scope| {
+        let inside = || unshare(CloneFlags::CLONE_NEWNET).map_err(refused).map(|()| work());
+        match scope.spawn(inside).join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 thread_local! {

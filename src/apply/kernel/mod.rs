@@ -43,9 +43,9 @@ use crate::sys::rtnl;
 use super::{ApplyError, Cause, Drift, Host};
 
 pub use delegate::{Delegation, is_own_program};
-pub use foreign::{ForeignDrop, Trip};
+pub use foreign::{ForeignDrop, Trip, foreign_drops};
 pub use iptables::FoundRule;
-pub use mend::Mending;
+pub use mend::{Look, Mending};
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;
 pub use sandbox::SandboxError;
