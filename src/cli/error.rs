@@ -255,6 +255,12 @@ pub enum Error {
         /// The exit code for the worst of them.
         code: i32,
     },
+    /// A way could not be told.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
+    /// The answer has been given, and this exit code goes with it.
+    #[error("the answer has been given")]
+    Told(i32),
     /// A value that could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Encode(#[from] serde_json::Error),
@@ -275,6 +281,7 @@ impl Error {
         match self {
             Self::Usage(_) => 2,
             Self::Unwell { code, .. } => *code,
+            Self::Told(code) => *code,
             _ => 1,
         }
     }
