@@ -38,7 +38,7 @@ pub(in crate::cli) fn describe() -> Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("for programs: docs/json.md"))
         .after_help(
-            "Nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, 4 it may not, \
+            "Nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, 4 it may not,\n\
              1 it cannot be told.\n\nExamples:\n  linkspan explain shop store:5432\n  \
              linkspan explain outside shop:80\n  linkspan explain shop 192.0.2.1:53/udp --json",
         )
