@@ -15,12 +15,13 @@ const MAY_DIE: i32 = 4;
 
 pub(in crate::cli) fn describe() -> Command {
     Command::new("explain")
-        .about("the way of a packet, hop by hop: where it ends, whose rule that is, what would mend it")
+        .about("the way of a packet, hop by hop: where it ends, by whose rule, what would mend it")
         .arg(Arg::new("FROM").required(true).help("who sends: a container, an address, 'host' or 'outside'"))
         .arg(
-            Arg::new("TO").required(true).value_name("TO[:PORT][/PROTOCOL]").help(
-                "to whom, and by tcp, udp or icmp: a port alone is tcp, none is an echo request (ping)",
-            ),
+            Arg::new("TO")
+                .required(true)
+                .value_name("TO[:PORT][/PROTOCOL]")
+                .help("to whom: a port alone is tcp, none is an echo request (icmp)"),
         )
         .arg(
             Arg::new("ipv6")
@@ -37,7 +38,7 @@ pub(in crate::cli) fn describe() -> Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("for programs: docs/json.md"))
         .after_help(
-            "Nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, 4 it may not, \
+            "Nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, 4 it may not,\n\
              1 it cannot be told.\n\nExamples:\n  linkspan explain shop store:5432\n  \
              linkspan explain outside shop:80\n  linkspan explain shop 192.0.2.1:53/udp --json",
         )
