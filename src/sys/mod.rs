@@ -12,6 +12,7 @@ pub mod listen;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;
+pub mod probe;
 pub mod process;
 pub mod ready;
 pub mod rtnl;

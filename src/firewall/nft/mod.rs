@@ -22,6 +22,7 @@ mod reply;
 mod set;
 mod shift;
 mod statement;
+mod trace;
 mod uapi;
 mod wall;
 mod whole;
@@ -43,6 +44,7 @@ pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub use trace::{TRACE, Traced, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, is_dormant, layout, static_chains, table_foundation};
 

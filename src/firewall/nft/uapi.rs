@@ -126,6 +126,7 @@ pub(crate) mod data {
 /// `NF_INET_*`; `NF_BR_*` agree in the first three.
 pub(crate) mod hook {
     pub(crate) const PREROUTING: u32 = 0;
+    pub(crate) const INPUT: u32 = 1;
     pub(crate) const FORWARD: u32 = 2;
     pub(crate) const OUTPUT: u32 = 3;
     pub(crate) const POSTROUTING: u32 = 4;
