@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod boot;
 pub mod command;
+pub mod counters;
 pub mod daemon;
 pub mod datagrams;
 mod error;
@@ -19,6 +20,7 @@ pub mod rtnl;
 pub mod sockdiag;
 pub mod splice;
 pub mod sysctl;
+pub mod turn;
 pub mod xtables;
 
 #[cfg(test)]

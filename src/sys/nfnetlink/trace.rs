@@ -11,7 +11,7 @@ use super::nft::SUBSYSTEM;
 /// `NFNLGRP_NFTRACE`.
 const GROUP: u32 = 9;
 /// `NFT_MSG_TRACE`.
-const TRACE: u16 = SUBSYSTEM << 8 | 17;
+const MESSAGE: u16 = SUBSYSTEM << 8 | 17;
 
 /// `NFTA_TRACE_*`.
 mod attribute {
@@ -106,7 +106,7 @@ pub fn monitor() -> Result<Monitor, SysError> {
 
 /// Reads a notification.
 pub fn event(kind: u16, body: &[u8]) -> Option<Event> {
-    if kind != TRACE {
+    if kind != MESSAGE {
         return None;
     }
     let all = body.get(4..)?;

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::*;
-use crate::firewall::nft::{TRACE as TABLE, Traced, remove_trace, trace_table};
+use crate::firewall::nft::{TRACE, Traced, remove_trace, trace_table};
 use crate::sys::netlink::{self, Heard, Monitor, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::probe::{Kind, Probe};
@@ -80,7 +80,7 @@ fn a_probe_is_told_of_from_hook_to_hook() {
             assert_eq!(&places[..8], whole, "{kind:?} to {to}: {places:?}");
             let first = events[0].packet.unwrap();
             assert_eq!((first.from, first.to), (probe.source().ip(), these.to.unwrap()));
-            assert!(events.iter().all(|event| event.table == TABLE && event.family == INET));
+            assert!(events.iter().all(|event| event.table == TRACE && event.family == INET));
             assert_eq!((events[0].input, events[0].output), (None, Some(1)), "lo has number 1");
             // Closing the socket takes the table away.
             drop(nft);
@@ -122,6 +122,6 @@ fn what_is_not_the_probe_s_is_not_told() {
 #[test]
 fn other_notifications_are_no_events() {
     assert_eq!(event(SUBSYSTEM << 8, &[0; 40]), None);
-    assert_eq!(event(super::TRACE, &[1, 0, 0, 0]), None);
-    assert_eq!(event(super::TRACE, &[]), None);
+    assert_eq!(event(super::MESSAGE, &[1, 0, 0, 0]), None);
+    assert_eq!(event(super::MESSAGE, &[]), None);
 }
