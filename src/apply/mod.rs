@@ -21,7 +21,7 @@ pub use crate::sys::rtnl::Traffic;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{
-    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, Mending, PortSurvey, SandboxError, Trip,
+    Asked, Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, Known, Mending, PortSurvey, SandboxError, Trip,
     is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};

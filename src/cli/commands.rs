@@ -56,6 +56,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { group: Group::See, describe: see::ipam::describe, run: see::ipam::run },
     Subcommand { group: Group::See, describe: see::top::describe, run: see::top::run },
     Subcommand { group: Group::See, describe: see::graph::describe, run: see::graph::run },
+    Subcommand { group: Group::See, describe: see::explain::describe, run: see::explain::run },
     Subcommand { group: Group::See, describe: survey::describe_events, run: survey::events },
     Subcommand { group: Group::Mend, describe: mend::describe_check, run: mend::check },
     Subcommand { group: Group::Mend, describe: mend::describe_del, run: mend::del },

@@ -247,6 +247,12 @@ pub enum Error {
     /// What was looked at is not as it should be; each finding has been told.
     #[error("{0}")]
     Found(String),
+    /// A way could not be told.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
+    /// The answer has been given, and this exit code goes with it.
+    #[error("the answer has been given")]
+    Told(i32),
     /// A value that could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Encode(#[from] serde_json::Error),
@@ -266,6 +272,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
+            Self::Told(code) => *code,
             _ => 1,
         }
     }

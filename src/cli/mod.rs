@@ -1,6 +1,7 @@
 //! What a person types.
 //!
-//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `check|del|gc|reconcile` mend
+//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `explain` tells the way of a packet
+//! ([`crate::explain`]), `check|del|gc|reconcile` mend
 //! it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
 //! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
 //! what it sees. `commands.rs` is the table of all of them.
@@ -78,6 +79,7 @@ pub fn run_at(
         Ok(()) => 0,
         // A reader who closed the pipe has seen enough.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error @ Error::Told(_)) => error.exit_code(),
         Err(error) => {
             // There is nobody left to tell.
             let _ = writeln!(session.stderr, "linkspan: {error}");

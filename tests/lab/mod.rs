@@ -20,6 +20,7 @@ pub mod chain;
 pub mod cli;
 pub mod damage;
 pub mod dns;
+pub mod explain;
 pub mod faces;
 pub mod frames;
 pub mod hold;

@@ -1,12 +1,10 @@
 //! Whose rules drop what containers send and what goes to published ports: for STATUS, which has the time to look.
 
-use std::collections::HashMap;
-
 use crate::firewall::iptables::Family;
-use crate::firewall::nft::{self, Chain, ForeignElement, ForeignRule, Packet, Stopped};
-use crate::sys::nfnetlink::NftSocket;
-use crate::sys::{SysError, sysctl};
+use crate::firewall::nft::{self, Chain, Packet, Stopped};
+use crate::sys::sysctl;
 
+use super::asked::Asked;
 use super::{Cause, Kernel, admission};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -63,7 +61,7 @@ impl Kernel {
         for family in nft::ROUTED_FAMILIES {
             let replies = nft.dump(&nft::dump_chains(family))?;
             for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
-                let mut table = Asked::new(nft, chain);
+                let mut table = Asked::new(nft, chain.family, &chain.table);
                 for (trip, packet) in packets(family, bridge, uplink.as_deref()) {
                     if trip == Trip::Within && !bridged {
                         continue;
@@ -109,6 +107,7 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
         input: input.map(str::to_owned),
         output: output.map(str::to_owned),
         published,
+        ..Packet::default()
     };
     let seen = FAMILIES.into_iter().filter(|number| *number == family || !FAMILIES.contains(&family));
     seen.flat_map(|family| {
@@ -161,46 +160,4 @@ fn note(drops: &mut Vec<ForeignDrop>, chain: &Chain, stopped: &Stopped, trip: Tr
         aimed,
         is_iptables: chain.is_iptables_forward(),
     });
-}
-
-/// A table of somebody else's: chains and sets are asked for once, when a packet comes to them.
-struct Asked<'a> {
-    nft: &'a mut NftSocket,
-    family: u8,
-    table: String,
-    rules: HashMap<String, Vec<ForeignRule>>,
-    elements: HashMap<String, Vec<ForeignElement>>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(nft: &'a mut NftSocket, chain: &Chain) -> Self {
-        let (family, table) = (chain.family, chain.table.clone());
-        Self { nft, family, table, rules: HashMap::new(), elements: HashMap::new() }
-    }
-}
-
-impl nft::Table for Asked<'_> {
-    type Error = SysError;
-
-    fn rules(&mut self, chain: &str) -> Result<Vec<ForeignRule>, SysError> {
-        if let Some(known) = self.rules.get(chain) {
-            return Ok(known.clone());
-        }
-        let replies = self.nft.dump(&nft::dump_rules(self.family, &self.table, chain))?;
-        let rules: Vec<ForeignRule> =
-            replies.iter().filter_map(|reply| nft::parse_foreign_rule(reply)).collect();
-        self.rules.insert(chain.to_owned(), rules.clone());
-        Ok(rules)
-    }
-
-    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, SysError> {
-        if let Some(known) = self.elements.get(set) {
-            return Ok(known.clone());
-        }
-        let replies = self.nft.dump(&nft::dump_foreign(self.family, &self.table, set))?;
-        let elements: Vec<ForeignElement> =
-            replies.iter().flat_map(|reply| nft::parse_foreign_elements(reply)).collect();
-        self.elements.insert(set.to_owned(), elements.clone());
-        Ok(elements)
-    }
 }

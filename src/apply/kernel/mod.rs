@@ -5,6 +5,7 @@
 
 mod absent;
 mod admission;
+mod asked;
 mod bridge;
 mod chains;
 mod delegate;
@@ -42,6 +43,7 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
+pub use asked::{Asked, Known};
 pub use delegate::{Delegation, is_own_program};
 pub use foreign::{ForeignDrop, Trip};
 pub use mend::Mending;

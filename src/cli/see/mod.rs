@@ -1,5 +1,6 @@
 //! Commands that show what there is: one reading, one page, again where it is watched.
 
+pub(super) mod explain;
 pub(super) mod find;
 pub(super) mod graph;
 pub(super) mod inspect;
