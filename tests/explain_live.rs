@@ -22,6 +22,7 @@ fn order(kind: Kind, from: Option<&Container>, to: &str, target: Option<&Contain
         kind,
         from: from.map(party),
         awaited: false,
+        awaited_from: None,
         to: to.parse().unwrap(),
         target: target.map(party),
         to_host: false,

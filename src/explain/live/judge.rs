@@ -119,7 +119,7 @@ fn in_order(steps: &mut [Step], order: &Order) {
     let receives = |step: &Step| matches!(step.hook, "prerouting" | "input");
     let place = |step: &Step| match &step.place {
         place if place == "host" => 1,
-        place if from == target => {
+        _ if from == target => {
             if receives(step) == (step.direction == Direction::There) {
                 2
             } else {

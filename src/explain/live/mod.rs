@@ -5,14 +5,17 @@
 //! host's namespace and in those of the containers concerned; the kernel then tells of every rule that it matches
 //! (`NFNLGRP_NFTRACE`). What no rule sees shows in the answer, in the tracked connection, and in counters that moved.
 
+mod agreement;
 mod counters;
 mod error;
 mod judge;
+mod order;
 mod place;
 mod run;
 mod seen;
 mod size;
 
+pub use agreement::{Agreement, compare};
 pub use counters::Moved;
 pub use error::LiveError;
 pub use judge::{Dropped, Outcome};

@@ -46,6 +46,8 @@ pub struct Order {
     pub from: Option<Party>,
     /// Whether it comes from outside, and is waited for.
     pub awaited: bool,
+    /// From whom it is waited for; `None` for anybody.
+    pub awaited_from: Option<IpAddr>,
     /// Where it is sent to; the port does not matter for an echo request.
     pub to: SocketAddr,
     /// The container that it should reach in the end.
@@ -253,6 +255,7 @@ fn wait_for(order: &Order) -> Result<Live, LiveError> {
     let v4 = order.to.is_ipv4();
     let echo = order.kind == Kind::Echo;
     let these = Traced {
+        from: order.awaited_from,
         to: Some(order.to.ip()),
         to_port: (!echo).then(|| order.to.port()),
         opening: order.kind == Kind::Tcp,
@@ -263,7 +266,7 @@ fn wait_for(order: &Order) -> Result<Live, LiveError> {
     let mut places = vec![Place::watch("host", None, &watched)?];
     if let Some(target) = &order.target {
         // Whatever it was translated to.
-        let these = Traced { to: None, to_port: None, ..these.clone() };
+        let these = Traced { from: None, to: None, to_port: None, ..these.clone() };
         let watched = Watched { these, answers: None, by_connection: false };
         places.push(Place::watch(&target.name, netns(Some(target))?, &watched)?);
     }

@@ -62,6 +62,7 @@ impl<'a> Walk<'a> {
         let attachment = self.by_interface(attachment, &link.name)?;
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop(&who, format!("route {}{via} dev {}, source {source}", network(&route), link.name));
+        self.sends_by(&who, &link);
         if !link.is_up() {
             let what = format!("{} of container {} is down", link.name, attachment.container);
             let mend = inside_command(attachment, &format!("ip link set {} up", link.name));
@@ -142,6 +143,7 @@ impl<'a> Walk<'a> {
             let mend = inside_command(attachment, &format!("ip link set {} up", link.name));
             return Err(self.ends(who, surely(Fault::LinkDown, what, mend)));
         }
+        self.fits_link(&link, Some(attachment));
         self.packet.bridge = None;
         self.packet.input = Some(link.name.clone());
         self.packet.input_index = Some(link.index);
@@ -223,6 +225,7 @@ impl<'a> Walk<'a> {
         if let Some(finding) = ends::listener(site.netns.as_ref(), protocol, at, whose)?.into_iter().next() {
             return Err(self.ends(place, finding));
         }
+        self.follows_the_rules(at)?;
         self.hop(place, format!("a process of {whose} takes {protocol} at {at}"));
         Ok(())
     }

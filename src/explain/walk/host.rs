@@ -56,9 +56,7 @@ impl<'a> Walk<'a> {
             let mend = format!("ip link set {} up", link.name);
             return Err(self.ends(&link.name, surely(Fault::LinkDown, what, Some(mend))));
         }
-        if let Some(finding) = ends::conntrack_table().into_iter().next() {
-            self.doubts.push(finding);
-        }
+        self.is_tracked()?;
         self.packet.bridge = None;
         self.set_input(&link);
         self.packet.output = Some(String::new());
@@ -188,6 +186,7 @@ impl<'a> Walk<'a> {
         let next = route.gateway.unwrap_or(self.destination());
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));
+        self.fits_route(&output, route);
         self.set_input(input);
         self.set_output(&output);
         self.through("host", Hook::Forward)?;
@@ -338,6 +337,7 @@ impl<'a> Walk<'a> {
         let at = SocketAddr::new(self.destination(), port);
         let finding = ends::listener(None, protocol, at, "the host")?.into_iter().next();
         let Some(finding) = finding else {
+            self.follows_the_rules(at)?;
             self.hop("host", format!("a process of the host takes {protocol} at {at}"));
             if self.wanted.is_some() {
                 let own = self.wanted.map(|own| crate::model::AttachmentKey::new(&own.container, &own.interface));
@@ -419,6 +419,7 @@ impl<'a> Walk<'a> {
         }
         self.hop("host", format!("sends from {} to {} by {}", self.sender(), self.goal(), output.name));
         self.set_output(&output);
+        self.is_tracked()?;
         let before = self.packet.destination;
         self.through("host", Hook::Output)?;
         if self.packet.destination != before {
@@ -434,6 +435,7 @@ impl<'a> Walk<'a> {
             self.hop("host", format!("route to {} dev {}", self.destination(), output.name));
             self.set_output(&output);
         }
+        self.sends_by("the host", &output);
         if route.kind == LOCAL {
             return self.within_host(&output);
         }
