@@ -22,8 +22,10 @@ struct Host {
 
 fn host(backend: &'static str) -> Option<Host> {
     let town = town(backend)?;
-    let (one, two) = (town.network(1, json!({"isolation": "none"})), town.network(2, json!({"isolation": "none"})));
-    let shop = town.attach(&one, "shop", &["8080:80", "127.0.0.1:8053:53/udp", "127.0.0.1:8081:80", "8053:53/udp"]);
+    let (one, two) =
+        (town.network(1, json!({"isolation": "none"})), town.network(2, json!({"isolation": "none"})));
+    let shop =
+        town.attach(&one, "shop", &["8080:80", "127.0.0.1:8053:53/udp", "127.0.0.1:8081:80", "8053:53/udp"]);
     let (store, back) = (town.attach(&one, "store", &[]), town.attach(&two, "back", &[]));
     Some(Host { shop, store, back, town })
 }
@@ -61,7 +63,10 @@ fn every_way_is_told_and_taken(backend: &'static str) {
         arrives(&format!("host {host_at}:8080"));
         tcp(&host.town.lab.host, &format!("{host_at}:8080"));
         arrives(&format!("outside {host_at}:8080"));
-        arrives(&format!("{} {host_at}:8080", Outside::V4.to_owned().replace("192.0.2.2", [Outside::V4, Outside::V6][at])));
+        arrives(&format!(
+            "{} {host_at}:8080",
+            Outside::V4.to_owned().replace("192.0.2.2", [Outside::V4, Outside::V6][at])
+        ));
         tcp(&host.town.outside, &format!("{host_at}:8080"));
         arrives(&format!("outside {}:80{six}", id(shop)));
     }
@@ -92,6 +97,11 @@ fn every_way_is_told_and_taken_on_iptables() {
 }
 
 #[test]
+fn every_way_is_told_and_taken_on_legacy_iptables() {
+    every_way_is_told_and_taken("iptables-legacy");
+}
+
+#[test]
 fn names_are_found_and_slips_are_told() {
     let Some(host) = host("nftables") else { return };
     let id = &host.shop.container.id;
@@ -104,6 +114,7 @@ fn names_are_found_and_slips_are_told() {
     linkspan(&format!("explain {id}")).failed(2, "needs");
     linkspan("explain outside host --in nowhere").failed(1, "no interface 'nowhere'");
     let told = explained(&format!("{id} {}:80", host.store.container.id));
-    let numbers: Vec<u64> = told["hops"].as_array().unwrap().iter().map(|hop| hop["number"].as_u64().unwrap()).collect();
+    let numbers: Vec<u64> =
+        told["hops"].as_array().unwrap().iter().map(|hop| hop["number"].as_u64().unwrap()).collect();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
 }

@@ -276,7 +276,11 @@ fn large_packets_that_a_narrow_link_swallows() {
     let (first, second) = (host_end(&result), narrow.clone());
     let found = ends::black_hole(&sender, &way(&[&first, &second]), None);
     let finding = found.first().expect("a finding");
-    assert_eq!((finding.fault, finding.certainty), (Fault::MtuBlackHole, Certainty::Perhaps), "small ones pass");
+    assert_eq!(
+        (finding.fault, finding.certainty),
+        (Fault::MtuBlackHole, Certainty::Perhaps),
+        "small ones pass"
+    );
     assert!(finding.what.contains(&narrow) && finding.what.contains("1300"), "{finding:?}");
     mend(finding);
     assert!(arrives(&shop, &at, 1400));

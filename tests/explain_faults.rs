@@ -86,7 +86,11 @@ impl Trip<'_> {
 #[test]
 fn forwarding_is_off() {
     let Some(host) = host(open()) else { return };
-    let way = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), format!("{}:80", host.back.at()[0]));
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
     way.breaks_and_mends(&host, "sysctl -qw net.ipv4.ip_forward=0", "forwarding-off");
     let way = trip(
         &host.shop,
@@ -99,7 +103,8 @@ fn forwarding_is_off() {
 #[test]
 fn somebody_elses_chain_drops() {
     let Some(host) = host(open()) else { return };
-    let out = || trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let out =
+        || trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
     out().breaks_and_mends(
         &host,
         "nft 'table inet wall { chain gate { type filter hook forward priority 10; policy drop; }; }'",
@@ -132,7 +137,8 @@ fn somebody_elses_chain_drops() {
 #[test]
 fn the_answer_is_dropped_on_its_way_back() {
     let Some(host) = host(open()) else { return };
-    let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
     out.works();
     host.kernel().must(&[
         "nft",
@@ -151,7 +157,8 @@ fn the_ruleset_is_flushed() {
         into.breaks_and_mends(&host, "nft flush ruleset", "rules-missing");
         // Outside does not know the way to the container's own address, as is usual.
         host.town.outside.ip("route del default");
-        let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+        let out =
+            trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
         out.breaks_and_mends(&host, "nft flush ruleset", "rules-missing");
     }
 }
@@ -183,7 +190,8 @@ fn the_containers_default_route() {
     let mend = way.ends("default-route");
     paste(host.kernel(), &mend);
     way.works();
-    let six = trip(shop, format!("{} {}:80 -6", id(shop), id(&host.back)), format!("{}:80", host.back.at()[1]));
+    let six =
+        trip(shop, format!("{} {}:80 -6", id(shop), id(&host.back)), format!("{}:80", host.back.at()[1]));
     six.works();
     shop.ip("-6 route del default");
     paste(host.kernel(), &six.ends("default-route"));
@@ -196,7 +204,11 @@ fn the_gateways_address_is_gone() {
     let Some(host) = host(open()) else { return };
     let (gateway, bridge) = (gateway(&host.shop.result, 4), bridge(&host.shop.result));
     let damage = format!("ip address del {gateway}/24 dev {bridge}");
-    let way = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), format!("{}:80", host.back.at()[0]));
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
     way.breaks_and_mends(&host, &damage, "gateway-missing");
     let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
     into.breaks_and_mends(&host, &damage, "gateway-missing");
@@ -207,8 +219,16 @@ fn links_are_down() {
     let Some(host) = host(open()) else { return };
     let (bridge, veth) = (bridge(&host.shop.result), host_end(&host.shop.result));
     let ways = [
-        trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), format!("{}:80", host.back.at()[0])),
-        trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.store)), format!("{}:80", host.store.at()[0])),
+        trip(
+            &host.shop,
+            format!("{} {}:80", id(&host.shop), id(&host.back)),
+            format!("{}:80", host.back.at()[0]),
+        ),
+        trip(
+            &host.shop,
+            format!("{} {}:80", id(&host.shop), id(&host.store)),
+            format!("{}:80", host.store.at()[0]),
+        ),
         trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080"),
     ];
     for way in &ways {
@@ -217,7 +237,8 @@ fn links_are_down() {
         }
         way.breaks_and_mends(&host, &format!("ip link set {veth} nomaster"), "detached");
     }
-    let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
     out.works();
     host.town.lab.ip("link set uplink down");
     out.ends("no-route");
@@ -288,7 +309,8 @@ fn the_way_back_leads_elsewhere() {
     other.in_ns(|| {
         let nothing = None::<&str>;
         let flags = nix::mount::MsFlags::MS_BIND;
-        nix::mount::mount(Some("/proc/thread-self/ns/net"), "/run/netns/other", nothing, flags, nothing).unwrap();
+        nix::mount::mount(Some("/proc/thread-self/ns/net"), "/run/netns/other", nothing, flags, nothing)
+            .unwrap();
     });
     host.town.lab.ip("link set side0 netns other");
     host.town.lab.ip("address add 203.0.113.1/24 dev side");
@@ -298,7 +320,8 @@ fn the_way_back_leads_elsewhere() {
     other.ip("link set side0 up");
     other.ip("route add default via 203.0.113.1 src 198.51.100.9");
     for key in ["all", "default", "side", "uplink"] {
-        host.kernel().set_sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), if key == "side" { "1" } else { "0" });
+        host.kernel()
+            .set_sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), if key == "side" { "1" } else { "0" });
     }
     // The way back to it is the other one, which strict filtering takes for a forgery.
     let way = trip(&other, "198.51.100.9 192.0.2.1:8080 --in side", "192.0.2.1:8080");
@@ -311,7 +334,11 @@ fn the_way_back_leads_elsewhere() {
     let bridge = bridge(&host.shop.result);
     host.kernel().set_sysctl(&format!("net.ipv4.conf.{bridge}.rp_filter"), "1");
     let held = address(&host.shop.result, 4);
-    let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), format!("{}:80", host.back.at()[0]));
+    let out = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
     out.works();
     host.town.lab.ip(&format!("route add {held}/32 dev uplink"));
     out.ends("reverse-path");
@@ -326,16 +353,21 @@ fn a_route_of_the_host_covers_a_container() {
     let damage = "ip route add 10.88.1.0/25 dev uplink";
     let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
     into.breaks_and_mends(&host, damage, "overlapping-route");
-    let from_host = trip(host.kernel(), format!("host {}:80", id(&host.shop)), format!("{}:80", host.shop.at()[0]));
+    let from_host =
+        trip(host.kernel(), format!("host {}:80", id(&host.shop)), format!("{}:80", host.shop.at()[0]));
     from_host.breaks_and_mends(&host, damage, "overlapping-route");
     // There it is right, and back it is not.
-    let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), format!("{}:80", host.back.at()[0]));
+    let out = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
     out.breaks_and_mends(&host, damage, "overlapping-route");
 }
 
 #[test]
 fn walls_are_told_as_walls() {
-    for backend in ["nftables", "iptables-nft"] {
+    for backend in lab::backends::BACKENDS {
         let Some(host) = host_on(backend, json!({})) else { return };
         let words = format!("{} {}:80", id(&host.back), id(&host.shop));
         let way = trip(&host.back, words, format!("{}:80", host.shop.at()[0]));
@@ -345,18 +377,30 @@ fn walls_are_told_as_walls() {
     let Some(walled) = host(json!({"isolation": "strict"})) else { return };
     strict_walls(&walled);
     drop(walled);
-    let Some(sealed) = host(json!({"internal": true})) else { return };
-    seals(&sealed);
+    seals();
 }
 
 fn strict_walls(host: &Host) {
-    trip(&host.back, format!("{} {}:80 -6", id(&host.back), id(&host.shop)), format!("{}:80", host.shop.at()[1])).ends("wall");
+    trip(
+        &host.back,
+        format!("{} {}:80 -6", id(&host.back), id(&host.shop)),
+        format!("{}:80", host.shop.at()[1]),
+    )
+    .ends("wall");
     trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4)).works();
 }
 
-fn seals(host: &Host) {
-    trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4)).ends("wall");
-    trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.store)), format!("{}:80", host.store.at()[0])).works();
+fn seals() {
+    let Some(town) = town("nftables") else { return };
+    let inner = town.network(1, json!({"internal": true}));
+    let (one, two) = (town.attach(&inner, "one", &[]), town.attach(&inner, "two", &[]));
+    let out = trip(&one, format!("{} {}:80", id(&one), Outside::V4), format!("{}:80", Outside::V4));
+    out.ends("wall");
+    // A container with CAP_NET_ADMIN gives itself the route, and a network beside it has the host forward.
+    one.ip(&format!("route add default via {}", gateway(&one.result, 4)));
+    let _back = town.attach(&town.network(2, open()), "back", &[]);
+    out.ends("wall");
+    trip(&one, format!("{} {}:80", id(&one), id(&two)), format!("{}:80", two.at()[0])).works();
 }
 
 #[test]
@@ -371,7 +415,11 @@ fn containers_that_are_kept_apart() {
         );
         way.ends("wall");
     }
-    let way = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.store)), format!("{}:80", host.store.at()[0]));
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.store)),
+        format!("{}:80", host.store.at()[0]),
+    );
     paste(host.kernel(), &way.ends("wall"));
     way.works();
 }
@@ -382,7 +430,11 @@ fn bridged_packets_are_filtered() {
     if !host.town.bridged_packets_are_seen("1") {
         lab::skip!("this kernel has no br_netfilter");
     }
-    let way = trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.store)), format!("{}:80", host.store.at()[0]));
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.store)),
+        format!("{}:80", host.store.at()[0]),
+    );
     way.works();
     let gate = "nft 'table inet wall { chain gate { type filter hook forward priority 10; policy drop; }; }'";
     way.breaks_and_mends(&host, gate, "bridged-filtering");
@@ -394,19 +446,47 @@ fn bridged_packets_are_filtered() {
 #[test]
 fn what_is_not_published() {
     let Some(host) = host(open()) else { return };
-    trip(&host.town.outside, format!("outside {}:443", id(&host.shop)), "192.0.2.1:443").ends("not-published");
+    trip(&host.town.outside, format!("outside {}:443", id(&host.shop)), "192.0.2.1:443")
+        .ends("not-published");
     trip(&host.town.outside, format!("outside {}:80", id(&host.store)), "192.0.2.1:80").ends("not-published");
     trip(&host.town.outside, "outside host:8081", "192.0.2.1:8081").ends("not-published");
     trip(&host.store, format!("{} host:7777", id(&host.store)), "10.88.1.1:7777").ends("not-published");
 }
 
-/// As far as it goes: the policy of FORWARD, with which the kernel agrees.
 #[test]
 fn legacy_iptables_drops() {
     let Some(host) = host(open()) else { return };
     if !host.kernel().exec(&["iptables-legacy", "-L"]).ok {
         lab::skip!("iptables-legacy is not here");
     }
-    let out = trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
     out.breaks_and_mends(&host, "iptables-legacy -P FORWARD DROP", "foreign-drop");
+    let sub = "iptables-legacy -F && iptables-legacy -P FORWARD ACCEPT && iptables-legacy -N sub \
+               && iptables-legacy -A sub ! -s 10.9.0.0/16 -p tcp --dport 80:90 -j REJECT \
+               && iptables-legacy -A FORWARD -i lks-+ -m conntrack --ctstate NEW -j sub";
+    out.breaks_and_mends(&host, sub, "foreign-drop");
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.works();
+    host.kernel().must(&[
+        "iptables-legacy",
+        "-t",
+        "raw",
+        "-A",
+        "PREROUTING",
+        "-p",
+        "tcp",
+        "--dport",
+        "8080",
+        "-j",
+        "DROP",
+    ]);
+    into.ends("foreign-drop");
+    let told = lab::explain::explained(&into.words);
+    let last =
+        told["hops"].as_array().unwrap().last().unwrap()["rules"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (last["family"].as_str(), last["table"].as_str(), last["handle"].as_u64()),
+        (Some("iptables-legacy"), Some("raw"), Some(1))
+    );
 }

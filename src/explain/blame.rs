@@ -1,6 +1,8 @@
 //! Whose a chain is, as far as names tell, and what would open it.
 
-use crate::firewall::nft::{self, Chain, Packet, Place};
+use crate::firewall::nft::{self, Packet, Place};
+
+use super::site::Gate;
 
 /// Programs that are known by the names of their chains or tables.
 const KNOWN: [(&str, &str); 17] = [
@@ -24,34 +26,44 @@ const KNOWN: [(&str, &str); 17] = [
 ];
 
 /// Whose a place in a table is.
-pub(super) fn owner(base: &Chain, place: &Place) -> String {
-    if base.table == nft::TABLE {
+pub(super) fn owner(base: &Gate, place: &Place) -> String {
+    if base.chain.table == nft::TABLE {
         return "linkspan".to_owned();
     }
     let named = |name: &str| KNOWN.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, who)| *who);
-    if let Some(who) = named(&place.chain).or_else(|| named(&base.table)) {
+    if let Some(who) = named(&place.chain).or_else(|| named(&base.chain.table)) {
         return who.to_owned();
     }
     if is_iptables(base) { "iptables".to_owned() } else { "another program or an administrator".to_owned() }
 }
 
 /// Whether it is linkspan's own.
-pub(super) fn is_ours(base: &Chain, place: &Place) -> bool {
+pub(super) fn is_ours(base: &Gate, place: &Place) -> bool {
     owner(base, place) == "linkspan"
 }
 
-/// Whether `iptables` over nf_tables shows it.
-fn is_iptables(base: &Chain) -> bool {
+/// Whether `iptables` shows it, over nf_tables or not.
+fn is_iptables(base: &Gate) -> bool {
+    if base.is_legacy() {
+        return true;
+    }
     let tables = ["filter", "nat", "mangle", "raw", "security"];
-    matches!(base.family_word(), "ip" | "ip6")
-        && tables.contains(&base.table.as_str())
-        && base.name.bytes().all(|byte| byte.is_ascii_uppercase())
+    matches!(base.family(), "ip" | "ip6")
+        && tables.contains(&base.chain.table.as_str())
+        && base.chain.name.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// `chain FORWARD of ip filter drops it by its policy`, `the rule with handle 7 of chain ...`.
-pub(super) fn words(base: &Chain, place: &Place) -> String {
-    let (family, table) = (base.family_word(), &base.table);
+pub(super) fn words(base: &Gate, place: &Place) -> String {
+    let (family, table) = (base.family(), &base.chain.table);
     match place.rule {
+        Some(line) if base.is_legacy() => format!(
+            "rule {line} in chain {} of table {table} of {family} drops it ({family} -t {table} -L {} --line-numbers)",
+            place.chain, place.chain
+        ),
+        None if base.is_legacy() => {
+            format!("chain {} of table {table} of {family} drops it by its policy", place.chain)
+        }
         None => format!("chain {} of table {family} {table} drops it by its policy", place.chain),
         Some(handle) => format!(
             "the rule with handle {handle} in chain {} of table {family} {table} drops it (nft -a list chain {family} {table} {})",
@@ -61,31 +73,35 @@ pub(super) fn words(base: &Chain, place: &Place) -> String {
 }
 
 /// The commands that let the packet, and the answers to it, through somebody else's base chain.
-pub(super) fn opening(base: &Chain, packet: &Packet) -> String {
+pub(super) fn opening(base: &Gate, packet: &Packet) -> String {
     let there = conditions(base, packet.input.as_deref(), packet.output.as_deref());
     let back = conditions(base, packet.output.as_deref(), packet.input.as_deref());
     if is_iptables(base) {
-        let tool = if base.family_word() == "ip" { "iptables" } else { "ip6tables" };
-        let command = |rest: &str| format!("{tool} -t {} -I {} {rest}", base.table, base.name);
+        let tool = match base.family() {
+            "ip" => "iptables-nft",
+            "ip6" => "ip6tables-nft",
+            legacy => legacy,
+        };
+        let command = |rest: &str| format!("{tool} -t {} -I {} {rest}", base.chain.table, base.chain.name);
         let there = command(&format!("{}-j ACCEPT", iptables_words(&there)));
         let known = format!("{}-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", iptables_words(&back));
         return format!("{there} && {}", command(&known));
     }
     let command = |rest: &str| {
-        format!("nft insert rule {} {} {} {rest}", base.family_word(), base.table, base.name)
+        format!("nft insert rule {} {} {} {rest}", base.family(), base.chain.table, base.chain.name)
     };
     let there = command(&format!("{}accept", nft_words(&there)));
-    if base.family_word() == "bridge" {
+    if base.family() == "bridge" {
         return there;
     }
     format!("{there} && {}", command(&format!("{}ct state established,related accept", nft_words(&back))))
 }
 
 /// Input and output, where the hook knows them and they are interfaces.
-fn conditions(base: &Chain, input: Option<&str>, output: Option<&str>) -> [Option<String>; 2] {
+fn conditions(base: &Gate, input: Option<&str>, output: Option<&str>) -> [Option<String>; 2] {
     const HOOKS_WITH_INPUT: [u32; 3] = [0, 1, 2];
     const HOOKS_WITH_OUTPUT: [u32; 3] = [2, 3, 4];
-    let hook = base.base.as_ref().map_or(u32::MAX, |base| base.hook);
+    let hook = base.hook();
     let some = |name: Option<&str>| name.filter(|name| !name.is_empty()).map(str::to_owned);
     [
         some(input).filter(|_| HOOKS_WITH_INPUT.contains(&hook)),

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::nft::{Chain, Doubt, End, Packet, Place, Tracking, Translation};
+use crate::firewall::nft::{Doubt, End, Packet, Place, Tracking, Translation};
 use crate::sys::SysError;
 use crate::sys::rtnl::RouteQuery;
 
 use super::blame;
-use super::site::{BRIDGE, Site};
+use super::site::{BRIDGE, Gate, Site};
 use super::way::{Decision, Deed};
 
 /// A hook (`NF_INET_*`; `NF_BR_*` agree).
@@ -47,9 +47,9 @@ pub(super) struct Connection {
 pub(super) struct Passed {
     pub(super) decisions: Vec<Decision>,
     /// The base chain that drops it, where, and whether that is sure.
-    pub(super) dropped: Option<(Chain, Place, bool)>,
+    pub(super) dropped: Option<(Gate, Place, bool)>,
     /// Rules that may drop it.
-    pub(super) doubts: Vec<(Chain, Doubt)>,
+    pub(super) doubts: Vec<(Gate, Doubt)>,
     /// Whether its destination changed.
     pub(super) redirected: bool,
 }
@@ -74,23 +74,26 @@ pub(super) fn pass(
     let family = if bridged { BRIDGE } else { packet.family };
     let mut translated = false;
     let mut undone = bridged;
-    for chain in site.hooked(hook as u32, family) {
-        let Some(base) = &chain.base else { continue };
+    for gate in site.hooked(hook as u32, family) {
+        let priority = gate.priority();
         let known_from = if begins { DESTINATION } else { SOURCE };
-        if !undone && base.priority >= known_from {
+        if !undone && priority >= known_from {
             undo(packet, hook, original);
             undone = true;
         }
         if begins && packet.tracking != Tracking::Untracked {
-            packet.tracking = if base.priority < CONNTRACK { Tracking::Before } else { tracking };
+            packet.tracking = if priority < CONNTRACK { Tracking::Before } else { tracking };
         }
-        let is_nat = base.kind == "nat";
-        if is_nat && (packet.reply || original.settled || translated || packet.tracking != Tracking::New) {
+        if gate.is_nat()
+            && (packet.reply || original.settled || translated || packet.tracking != Tracking::New)
+        {
             continue;
         }
-        let Some(followed) = site.follow(&chain, packet)? else { continue };
+        let Some(followed) = site.follow(&gate, packet)? else { continue };
         let surely = !followed.doubts.iter().any(|doubt| !doubt.drops);
-        passed.doubts.extend(followed.doubts.into_iter().filter(|d| d.drops).map(|doubt| (chain.clone(), doubt)));
+        passed
+            .doubts
+            .extend(followed.doubts.into_iter().filter(|d| d.drops).map(|doubt| (gate.clone(), doubt)));
         let (place, verdict) = match followed.end {
             End::Passes(place) => (place, Deed::Accept),
             End::Drops(place) => (place, Deed::Drop),
@@ -102,9 +105,9 @@ pub(super) fn pass(
                 (place, if translation.destination { Deed::Dnat } else { Deed::Snat })
             }
         };
-        passed.decisions.push(decision(&chain, hook, &place, verdict));
+        passed.decisions.push(decision(&gate, hook, &place, verdict));
         if verdict == Deed::Drop {
-            passed.dropped = Some((chain, place, surely));
+            passed.dropped = Some((gate, place, surely));
             break;
         }
     }
@@ -127,16 +130,16 @@ pub(super) fn pass_inside(site: &mut Site, packet: &mut Packet, hook: Hook) -> R
     passed
 }
 
-fn decision(chain: &Chain, hook: Hook, place: &Place, verdict: Deed) -> Decision {
+fn decision(gate: &Gate, hook: Hook, place: &Place, verdict: Deed) -> Decision {
     Decision {
-        family: chain.family_word().to_owned(),
-        table: chain.table.clone(),
-        base: chain.name.clone(),
+        family: gate.family().to_owned(),
+        table: gate.chain.table.clone(),
+        base: gate.chain.name.clone(),
         hook: hook.name(),
-        priority: chain.base.as_ref().map_or(0, |base| base.priority),
+        priority: gate.priority(),
         chain: place.chain.clone(),
         handle: place.rule,
-        owner: blame::owner(chain, place),
+        owner: blame::owner(gate, place),
         verdict,
     }
 }

@@ -6,19 +6,70 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use crate::apply::{Asked, Known};
-use crate::firewall::nft::{self, Chain, Followed, Packet};
+use crate::firewall::iptables::{Family, LegacyTable};
+use crate::firewall::nft::{self, BaseChain, Chain, Followed, Packet};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::rtnl::{self, Address, FoundRoute, Link, RouteFilter, RouteQuery};
-use crate::sys::{Netns, SysError, sysctl};
+use crate::sys::{Netns, SysError, sysctl, xtables};
 
 /// `NFPROTO_BRIDGE`.
 pub(super) const BRIDGE: u8 = 7;
 /// `NFPROTO_INET`, `NFPROTO_NETDEV`.
 const INET: u8 = 1;
 const NETDEV: u8 = 5;
+/// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 /// `NF_INET_INGRESS`, which only chains of family inet have.
 const INGRESS: u32 = 5;
+
+/// A base chain, of nf_tables or of legacy iptables.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    /// As nf_tables has it; one of legacy iptables is told in the same words.
+    pub(super) chain: Chain,
+    /// Which of the legacy tables it is of.
+    legacy: Option<usize>,
+}
+
+impl Gate {
+    /// `ip`, `inet`; `iptables-legacy`, `ip6tables-legacy`.
+    pub(super) fn family(&self) -> &'static str {
+        match (self.legacy, self.chain.family) {
+            (None, _) => self.chain.family_word(),
+            (Some(_), IPV6) => "ip6tables-legacy",
+            (Some(_), _) => "iptables-legacy",
+        }
+    }
+
+    pub(super) fn is_legacy(&self) -> bool {
+        self.legacy.is_some()
+    }
+
+    pub(super) fn priority(&self) -> i32 {
+        self.chain.base.as_ref().map_or(0, |base| base.priority)
+    }
+
+    pub(super) fn hook(&self) -> u32 {
+        self.chain.base.as_ref().map_or(u32::MAX, |base| base.hook)
+    }
+
+    pub(super) fn is_nat(&self) -> bool {
+        self.chain.base.as_ref().is_some_and(|base| base.kind == "nat")
+    }
+}
+
+/// Tables of legacy iptables, and what goes for the priorities of their chains at the five hooks (`NF_IP_PRI_*`).
+const LEGACY: [(&str, [i32; 5]); 5] = [
+    ("raw", [-300; 5]),
+    ("mangle", [-150; 5]),
+    ("nat", [-100, 100, 0, -100, 100]),
+    ("filter", [0; 5]),
+    ("security", [50; 5]),
+];
+/// Names of the chains at the five hooks.
+const LEGACY_CHAINS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// A namespace: the host's, or a container's.
 #[derive(Debug)]
@@ -29,7 +80,8 @@ pub(super) struct Site {
     nft: Option<NftSocket>,
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
-    chains: Vec<Chain>,
+    gates: Vec<Gate>,
+    legacy: Vec<(Family, xtables::Table)>,
     known: HashMap<(u8, String), Known>,
     /// What of the firewall is not followed, in words.
     pub(super) blind: Vec<String>,
@@ -51,7 +103,8 @@ impl Site {
             socket,
             netns,
             nft: None,
-            chains: Vec::new(),
+            gates: Vec::new(),
+            legacy: Vec::new(),
             known: HashMap::new(),
             blind: Vec::new(),
         };
@@ -63,6 +116,10 @@ impl Site {
                 _ => format!("the rules of nf_tables: {error}"),
             });
         }
+        if let Err(error) = site.read_legacy() {
+            site.blind.push(format!("the rules of legacy iptables: {error}"));
+        }
+        site.gates.sort_by_key(Gate::priority);
         Ok(site)
     }
 
@@ -81,12 +138,50 @@ impl Site {
                 if family == NETDEV || family == INET && ingress {
                     self.blind.push(format!("chain {chain}, which sees packets before any of these hooks"));
                 } else {
-                    self.chains.push(chain);
+                    self.gates.push(Gate { chain, legacy: None });
                 }
             }
         }
-        self.chains.sort_by_key(|chain| chain.base.as_ref().map_or(0, |base| base.priority));
         self.nft = Some(nft);
+        Ok(())
+    }
+
+    /// The tables of legacy iptables that are in use.
+    fn read_legacy(&mut self) -> Result<(), SysError> {
+        let read = || -> Result<Vec<(Family, &str, [i32; 5], xtables::Table)>, SysError> {
+            let mut found = Vec::new();
+            for family in Family::BOTH {
+                for (name, priorities) in LEGACY {
+                    let table = xtables::table(family == Family::V6, name)?;
+                    found.extend(table.map(|table| (family, name, priorities, table)));
+                }
+            }
+            Ok(found)
+        };
+        let found = match &self.netns {
+            Some(netns) => netns.enter(read)??,
+            None => read()?,
+        };
+        for (family, table, priorities, entries) in found {
+            let at = self.legacy.len();
+            for (hook, name) in (0..).zip(LEGACY_CHAINS) {
+                if entries.hooks & (1 << hook) == 0 {
+                    continue;
+                }
+                let kind = if table == "nat" { "nat" } else { "filter" };
+                let priority = priorities[hook as usize];
+                let base = BaseChain { kind: kind.to_owned(), hook, priority, drops: false };
+                let chain = Chain {
+                    family: if family == Family::V4 { IPV4 } else { IPV6 },
+                    table: table.to_owned(),
+                    name: name.to_owned(),
+                    uses: 0,
+                    base: Some(base),
+                };
+                self.gates.push(Gate { chain, legacy: Some(at) });
+            }
+            self.legacy.push((family, entries));
+        }
         Ok(())
     }
 
@@ -142,21 +237,23 @@ impl Site {
     }
 
     /// The base chains of a hook that see packets of a family, in the kernel's order.
-    pub(super) fn hooked(&self, hook: u32, family: u8) -> Vec<Chain> {
-        let sees = |chain: &&Chain| {
-            (chain.family == family || chain.family == INET && family != BRIDGE)
-                && chain.base.as_ref().is_some_and(|base| base.hook == hook)
+    pub(super) fn hooked(&self, hook: u32, family: u8) -> Vec<Gate> {
+        let sees = |gate: &&Gate| {
+            let own = gate.chain.family;
+            (own == family || own == INET && family != BRIDGE) && gate.hook() == hook
         };
-        self.chains.iter().filter(sees).cloned().collect()
-    }
-
-    /// Whether there is a chain of a table.
-    pub(super) fn has_table(&self, table: &str) -> bool {
-        self.chains.iter().any(|chain| chain.table == table)
+        self.gates.iter().filter(sees).cloned().collect()
     }
 
     /// Follows a packet through one of its base chains.
-    pub(super) fn follow(&mut self, chain: &Chain, packet: &mut Packet) -> Result<Option<Followed>, SysError> {
+    pub(super) fn follow(&mut self, gate: &Gate, packet: &mut Packet) -> Result<Option<Followed>, SysError> {
+        let chain = &gate.chain;
+        if let Some((family, table)) = gate.legacy.and_then(|at| self.legacy.get(at)) {
+            let hook = gate.hook() as usize;
+            let (start, policy) = (table.starts[hook], table.policies[hook]);
+            let own = LegacyTable::new(*family, &table.entries);
+            return Ok(Some(own.follow(&chain.name, start, policy, packet)));
+        }
         let Some(nft) = &mut self.nft else { return Ok(None) };
         let key = (chain.family, chain.table.clone());
         let known = self.known.remove(&key).unwrap_or_default();

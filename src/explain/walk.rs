@@ -8,13 +8,13 @@ mod swallowed;
 
 use std::net::IpAddr;
 
-use crate::firewall::nft::{Chain, Doubt, Packet, Place, Tracking};
+use crate::firewall::nft::{Doubt, Packet, Place, Tracking};
 use crate::plan::Plan;
 use crate::view::{Attachment, Reading};
 
 use super::hooks::{Connection, Hook, Passed};
 use super::query::Transport;
-use super::site::Site;
+use super::site::{Gate, Site};
 use super::way::{Deed, Explanation, Fate, Hop, Leg};
 use super::{Certainty, ExplainError, Fault, Finding, blame, ends};
 
@@ -256,14 +256,14 @@ impl<'a> Walk<'a> {
     /// Tells of a hook of the host's or a container's, and ends the way where it drops. `bridged` says that the packet
     /// is there because `br_netfilter` is on.
     fn tell(&mut self, place: &str, hook: Hook, passed: Passed, bridged: bool) -> Way<()> {
-        for (chain, doubt) in &passed.doubts {
-            self.doubts.push(may_drop(chain, doubt));
+        for (gate, doubt) in &passed.doubts {
+            self.doubts.push(may_drop(gate, doubt));
         }
         if passed.decisions.is_empty() {
             return Ok(());
         }
         let summary = match &passed.dropped {
-            Some((chain, at, _)) => format!("{}: {}", hook.name(), blame::words(chain, at)),
+            Some((gate, at, _)) => format!("{}: {}", hook.name(), blame::words(gate, at)),
             None => format!("{}: {}", hook.name(), self.summary(&passed)),
         };
         self.hop(place, summary);
@@ -274,8 +274,8 @@ impl<'a> Walk<'a> {
         }
         match passed.dropped {
             None => Ok(()),
-            Some((chain, at, certain)) => {
-                let finding = self.drop_finding(&chain, &at, certain, bridged);
+            Some((gate, at, certain)) => {
+                let finding = self.drop_finding(&gate, &at, certain, bridged);
                 Err(Stop::Ends(Box::new(finding)))
             }
         }
@@ -285,7 +285,8 @@ impl<'a> Walk<'a> {
         let mut parts = Vec::new();
         for decision in &passed.decisions {
             let Some(handle) = decision.handle else { continue };
-            let rule = format!("{} {} {} handle {handle}", decision.family, decision.table, decision.chain);
+            let word = if decision.family.ends_with("legacy") { "rule" } else { "handle" };
+            let rule = format!("{} {} {} {word} {handle}", decision.family, decision.table, decision.chain);
             parts.push(match decision.verdict {
                 Deed::Dnat => format!("{rule} sends it to {}", self.goal()),
                 Deed::Snat => format!("{rule} makes {} its source", self.sender()),
@@ -300,23 +301,27 @@ impl<'a> Walk<'a> {
         parts.join("; ")
     }
 
-    fn drop_finding(&self, chain: &Chain, at: &Place, certain: bool, bridged: bool) -> Finding {
-        let rule = blame::words(chain, at);
+    fn drop_finding(&self, gate: &Gate, at: &Place, certain: bool, bridged: bool) -> Finding {
+        let rule = blame::words(gate, at);
         let certainty = if certain { Certainty::Surely } else { Certainty::Perhaps };
-        let owner = blame::owner(chain, at);
-        if blame::is_ours(chain, at) {
-            return self.wall(chain, at, certainty);
+        let owner = blame::owner(gate, at);
+        if blame::is_ours(gate, at) {
+            return self.wall(gate, at, certainty);
         }
         if bridged {
-            return ends::bridged_drop(self.packet.is_ipv4(), &format!("{rule}: it is of {owner}"), certainty);
+            return ends::bridged_drop(
+                self.packet.is_ipv4(),
+                &format!("{rule}: it is of {owner}"),
+                certainty,
+            );
         }
         let what = format!("{rule}: it is of {owner}, and linkspan's rules cannot overrule it");
-        Finding { fault: Fault::ForeignDrop, certainty, what, mend: Some(blame::opening(chain, &self.packet)) }
+        Finding { fault: Fault::ForeignDrop, certainty, what, mend: Some(blame::opening(gate, &self.packet)) }
     }
 
     /// A wall of linkspan's own.
-    fn wall(&self, chain: &Chain, at: &Place, certainty: Certainty) -> Finding {
-        let rule = blame::words(chain, at);
+    fn wall(&self, gate: &Gate, at: &Place, certainty: Certainty) -> Finding {
+        let rule = blame::words(gate, at);
         let name = |interface: &Option<String>| interface.clone().unwrap_or_default();
         let (input, output) = (name(&self.packet.input), name(&self.packet.output));
         let network = self.reading.records.networks.iter().find(|n| n.bridge == output || n.bridge == input);
@@ -324,16 +329,20 @@ impl<'a> Walk<'a> {
         let what = format!(
             "{rule}: that is linkspan's wall{of}, as its configuration wants it (isolation, internal, icc or spoof checks)"
         );
-        let routed = chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward as u32);
+        let routed = gate.hook() == Hook::Forward as u32;
         let admin = network.and_then(|network| {
             network.rules.get("admin_chain").and_then(serde_json::Value::as_str).map(str::to_owned)
         });
         let mend = match admin.filter(|_| routed) {
-            Some(admin) if chain.table == crate::firewall::nft::TABLE => Some(format!(
-                "nft add rule inet linkspan {admin} iifname {input} oifname {output} accept"
-            )),
+            Some(admin) if gate.chain.table == crate::firewall::nft::TABLE => {
+                Some(format!("nft add rule inet linkspan {admin} iifname {input} oifname {output} accept"))
+            }
             Some(admin) => {
-                let tool = if self.packet.is_ipv4() { "iptables" } else { "ip6tables" };
+                let tool = match gate.family() {
+                    "ip" => "iptables-nft",
+                    "ip6" => "ip6tables-nft",
+                    legacy => legacy,
+                };
                 Some(format!("{tool} -A {admin} -i {input} -o {output} -j ACCEPT"))
             }
             None => None,
@@ -341,7 +350,12 @@ impl<'a> Walk<'a> {
         Finding { fault: Fault::Wall, certainty, what, mend }
     }
 
-    fn finish(self, question: &Question, begun: &start::Begun<'a>, stop: Option<Box<Finding>>) -> Explanation {
+    fn finish(
+        self,
+        question: &Question,
+        begun: &start::Begun<'a>,
+        stop: Option<Box<Finding>>,
+    ) -> Explanation {
         let verdict = match &stop {
             None => Fate::Arrives,
             Some(finding) if finding.certainty == Certainty::Surely => Fate::Dies,
@@ -367,8 +381,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn may_drop(chain: &Chain, doubt: &Doubt) -> Finding {
-    let rule = blame::words(chain, &doubt.place);
+fn may_drop(gate: &Gate, doubt: &Doubt) -> Finding {
+    let rule = blame::words(gate, &doubt.place);
     let what = format!("{rule}, if '{}' is so, which is not known beforehand", doubt.about);
     Finding { fault: Fault::ForeignDrop, certainty: Certainty::Perhaps, what, mend: None }
 }

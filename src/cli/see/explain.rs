@@ -26,9 +26,11 @@ pub(in crate::cli) fn describe() -> Command {
     Command::new("explain")
         .about("the way of a packet, hop by hop: where it ends, whose rule that is, what would mend it")
         .arg(Arg::new("FROM").required(true).help("who sends: a container, an address, 'host' or 'outside'"))
-        .arg(Arg::new("TO").required(true).value_name("TO[:PORT][/PROTOCOL]").help(
-            "to whom, and by tcp, udp or icmp: a port alone is tcp, none is an echo request (ping)",
-        ))
+        .arg(
+            Arg::new("TO").required(true).value_name("TO[:PORT][/PROTOCOL]").help(
+                "to whom, and by tcp, udp or icmp: a port alone is tcp, none is an echo request (ping)",
+            ),
+        )
         .arg(
             Arg::new("ipv6")
                 .long("ipv6")
@@ -191,7 +193,8 @@ fn text(explanation: &Explanation, colour: bool) -> String {
         text.push_str(&format!("mend: {mend}\n"));
     }
     let doubts = explanation.findings.iter().filter(|finding| {
-        finding.certainty == Certainty::Perhaps && (explanation.verdict == Fate::Arrives || Some(*finding) != first)
+        finding.certainty == Certainty::Perhaps
+            && (explanation.verdict == Fate::Arrives || Some(*finding) != first)
     });
     for doubt in doubts {
         text.push_str(&format!("perhaps: {}\n", doubt.what));

@@ -18,7 +18,8 @@ pub(super) struct Probed {
 impl Probed {
     /// There is nothing to send.
     pub(super) fn nothing() -> Self {
-        let difference = Some("there is nothing to send: the question says already that it cannot arrive".to_owned());
+        let difference =
+            Some("there is nothing to send: the question says already that it cannot arrive".to_owned());
         Self { live: None, agreement: Agreement { agrees: None, difference } }
     }
 }
@@ -44,13 +45,18 @@ pub(super) fn text(probed: &Probed, colour: bool) -> String {
     if let Some(live) = &probed.live {
         text.push_str(&heading(live));
         let lines = lines(live);
-        let width = |of: fn(&Line) -> &String| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
+        let width =
+            |of: fn(&Line) -> &String| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
         let (places, hooks) = (width(|line| &line.place), width(|line| &line.hook));
         let mut direction = Direction::There;
         for line in &lines {
             if line.direction != direction {
                 direction = line.direction;
-                text.push_str(if direction == Direction::Back { "and the answer back:\n" } else { "and an ICMP error about it:\n" });
+                text.push_str(if direction == Direction::Back {
+                    "and the answer back:\n"
+                } else {
+                    "and an ICMP error about it:\n"
+                });
             }
             let (place, hook, what) = (&line.place, &line.hook, &line.what);
             let row = format!("     {place:<places$}  {hook:<hooks$}  {what}");
@@ -122,12 +128,18 @@ fn lines(live: &Live) -> Vec<Line> {
             }
             for rule in step.rules.iter().filter(|rule| rule.verdict != "continue") {
                 let (family, table) = (&step.family, &step.table);
-                line.what.push_str(&format!("; {family} {table} {} handle {} {}", rule.chain, rule.handle, rule.verdict));
+                line.what.push_str(&format!(
+                    "; {family} {table} {} handle {} {}",
+                    rule.chain, rule.handle, rule.verdict
+                ));
             }
             if step.verdict == "drop" {
                 line.drops = true;
                 if step.rules.last().is_none_or(|rule| rule.verdict != "drop") {
-                    line.what.push_str(&format!("; {} {} {} drop by its policy", step.family, step.table, step.chain));
+                    line.what.push_str(&format!(
+                        "; {} {} {} drop by its policy",
+                        step.family, step.table, step.chain
+                    ));
                 }
             }
         }
@@ -142,7 +154,10 @@ fn facts(live: &Live) -> String {
         Answer::Answered => "the answer came".to_owned(),
         Answer::Reset => "a TCP reset".to_owned(),
         Answer::Icmp { from, words, .. } => {
-            format!("ICMP from {}: {words}", from.map_or_else(|| "somebody".to_owned(), |from| from.to_string()))
+            format!(
+                "ICMP from {}: {words}",
+                from.map_or_else(|| "somebody".to_owned(), |from| from.to_string())
+            )
         }
         Answer::Refused { words } => format!("none: {words}"),
         Answer::Silence => "none".to_owned(),
@@ -160,7 +175,13 @@ fn facts(live: &Live) -> String {
         line("tracked", &format!("{from} to {to}, answered by {by} to {answer}"));
     }
     for moved in &live.counters {
-        line("counted", &format!("{} of {} rose by {}: packets that {}", moved.counter, moved.place, moved.by, moved.means));
+        line(
+            "counted",
+            &format!(
+                "{} of {} rose by {}: packets that {}",
+                moved.counter, moved.place, moved.by, moved.means
+            ),
+        );
     }
     if let Some(size) = &live.size {
         let what = match (size.answered, size.told) {
@@ -168,7 +189,10 @@ fn facts(live: &Live) -> String {
             (false, Some(mtu)) => format!("does not fit, and the sender is told of an MTU of {mtu}"),
             (false, None) => "lost without a word".to_owned(),
         };
-        line("size", &format!("an echo request of {} bytes to {}, not to be fragmented: {what}", size.bytes, size.to));
+        line(
+            "size",
+            &format!("an echo request of {} bytes to {}, not to be fragmented: {what}", size.bytes, size.to),
+        );
     }
     for what in &live.unseen {
         line("not seen", what);

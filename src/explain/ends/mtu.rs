@@ -88,7 +88,11 @@ mod tests {
     #[test]
     fn a_narrow_link_of_layer_two_swallows() {
         let mend = "ip link set dev x mtu 1500".to_owned();
-        assert_eq!(found(1500, &[link(1400, false)], None), Some((Certainty::Perhaps, mend)), "small ones pass");
+        assert_eq!(
+            found(1500, &[link(1400, false)], None),
+            Some((Certainty::Perhaps, mend)),
+            "small ones pass"
+        );
         assert_eq!(found(1500, &[link(1496, false)], None), None, "the kernel's slack for a VLAN tag");
         assert_eq!(found(1400, &[link(1500, false), link(1400, true)], None), None);
     }

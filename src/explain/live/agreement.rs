@@ -36,12 +36,16 @@ pub fn compare(explanation: &Explanation, order: &Order, live: &Live) -> Agreeme
     let through = live.outcome.is_through() || refused_outside(order, live);
     match (explanation.verdict, through) {
         (Fate::MayDie, _) | (Fate::Arrives, true) => Agreement::yes(),
-        (Fate::Arrives, false) => {
-            Agreement::no(format!("the rules and routes say that it arrives, and the probe did not: {}", live.words))
-        }
+        (Fate::Arrives, false) => Agreement::no(format!(
+            "the rules and routes say that it arrives, and the probe did not: {}",
+            live.words
+        )),
         (Fate::Dies, true) => {
             let said = explanation.findings.first().map_or("", |finding| finding.what.as_str());
-            Agreement::no(format!("the rules and routes say that it ends ({said}), and the probe arrived: {}", live.words))
+            Agreement::no(format!(
+                "the rules and routes say that it ends ({said}), and the probe arrived: {}",
+                live.words
+            ))
         }
         (Fate::Dies, false) => same_rule(dropping(explanation), live.dropped.as_ref()),
     }
@@ -78,9 +82,12 @@ fn same_rule(said: Option<&Decision>, seen: Option<&Dropped>) -> Agreement {
         (Some(said), Some(seen)) => {
             Agreement::no(format!("{} was expected to drop it, and {} did", of_said(said), of_seen(seen)))
         }
-        (Some(said), None) => {
-            Agreement::no(format!("{} was expected to drop it, and the trace names no rule that did", of_said(said)))
+        (Some(said), None) => Agreement::no(format!(
+            "{} was expected to drop it, and the trace names no rule that did",
+            of_said(said)
+        )),
+        (None, Some(seen)) => {
+            Agreement::no(format!("no rule was expected to drop it, and {} did", of_seen(seen)))
         }
-        (None, Some(seen)) => Agreement::no(format!("no rule was expected to drop it, and {} did", of_seen(seen))),
     }
 }

@@ -41,7 +41,9 @@ impl<'a> Walk<'a> {
         let host_has = match next {
             // The host answers ARP for any address of its own, and ND for those of the interface.
             IpAddr::V4(_) => self.host.holder(next).is_some(),
-            IpAddr::V6(_) => self.host.addresses.iter().any(|a| a.index == bridge.index && a.address.ip() == next),
+            IpAddr::V6(_) => {
+                self.host.addresses.iter().any(|a| a.index == bridge.index && a.address.ip() == next)
+            }
         };
         if host_has {
             self.hop(&bridge.name, format!("bridge, and the host has {next}: it takes the packet"));
@@ -73,7 +75,10 @@ impl<'a> Walk<'a> {
     ) -> super::Finding {
         let who = &attachment.container;
         if route.gateway.is_none() {
-            let what = format!("nobody on bridge {} has {next}: no container is attached with that address", bridge.name);
+            let what = format!(
+                "nobody on bridge {} has {next}: no container is attached with that address",
+                bridge.name
+            );
             return surely(Fault::NoRoute, what, None);
         }
         let recorded = self.recorded_gateway(attachment);
@@ -153,11 +158,6 @@ impl<'a> Walk<'a> {
         self.packet.output_index = Some(if leaves { bridge.index } else { 0 });
         self.know_addresses()?;
         let passed = hooks::pass(&mut self.host, &mut self.packet, hook, false, &self.original)?;
-        if hook == Hook::Forward
-            && let Some(finding) = self.legacy_forward(&bridge.name, true)?
-        {
-            return Err(self.ends(&bridge.name, finding));
-        }
         self.tell(&bridge.name, hook, passed, true)
     }
 
@@ -187,13 +187,17 @@ impl<'a> Walk<'a> {
     /// Out by a bridge of the host's, to whoever has the next hop.
     pub(super) fn out_by_bridge(&mut self, bridge: &Link, next: IpAddr) -> Way<Spot<'a>> {
         let has = |other: &&'a Attachment| {
-            other.bridge.as_deref() == Some(&bridge.name) && other.addresses.iter().any(|own| own.ip() == next)
+            other.bridge.as_deref() == Some(&bridge.name)
+                && other.addresses.iter().any(|own| own.ip() == next)
         };
         if Some(next) != self.original.destination {
             self.has_it_alone()?;
         }
         let Some(to) = self.attachments.iter().find(has) else {
-            let what = format!("nobody on bridge {} has {next}: no container is attached with that address", bridge.name);
+            let what = format!(
+                "nobody on bridge {} has {next}: no container is attached with that address",
+                bridge.name
+            );
             return Err(self.ends(&bridge.name, surely(Fault::NoRoute, what, None)));
         };
         let output = self.port(to)?;
@@ -223,7 +227,9 @@ impl<'a> Walk<'a> {
         };
         if !link.is_up() {
             let what = format!("{name}, the host end of container {who}, is down");
-            return Err(self.ends(name, surely(Fault::LinkDown, what, Some(format!("ip link set {name} up")))));
+            return Err(
+                self.ends(name, surely(Fault::LinkDown, what, Some(format!("ip link set {name} up"))))
+            );
         }
         let Some(bridge_name) = attachment.bridge.as_deref() else { return Ok(link) };
         let Some(bridge) = self.host.link(bridge_name).cloned() else {
@@ -234,7 +240,9 @@ impl<'a> Walk<'a> {
         if link.master != Some(bridge.index) {
             let now = link.master.and_then(|index| self.host.by_index(index)).map(|other| other.name.clone());
             let now = now.map_or_else(|| "of none".to_owned(), |other| format!("of {other}"));
-            let what = format!("{name}, the host end of container {who}, is not a port of bridge {bridge_name}, but {now}");
+            let what = format!(
+                "{name}, the host end of container {who}, is not a port of bridge {bridge_name}, but {now}"
+            );
             let mend = self.reattach(attachment, name, bridge_name);
             return Err(self.ends(name, surely(Fault::Detached, what, Some(mend))));
         }
@@ -244,7 +252,10 @@ impl<'a> Walk<'a> {
             return Err(self.ends(bridge_name, surely(Fault::LinkDown, what, Some(mend))));
         }
         if let Some(port) = link.port.filter(|port| port.state != FORWARDING) {
-            let what = format!("{name} does not forward as a port of {bridge_name} (spanning tree state {})", port.state);
+            let what = format!(
+                "{name} does not forward as a port of {bridge_name} (spanning tree state {})",
+                port.state
+            );
             let mend = format!("bridge link set dev {name} state {FORWARDING}");
             return Err(self.ends(name, surely(Fault::LinkDown, what, Some(mend))));
         }

@@ -48,8 +48,7 @@ impl<'a> Walk<'a> {
         let link = route.oif.and_then(|index| site.by_index(index)).cloned().unwrap_or_default();
         if self.packet.source.is_none() {
             let v4 = self.packet.is_ipv4();
-            self.packet.source =
-                route.source.or_else(|| site.addresses_of(link.index, v4).first().copied());
+            self.packet.source = route.source.or_else(|| site.addresses_of(link.index, v4).first().copied());
         }
         if self.leg == Leg::There {
             self.keep_original();
@@ -100,9 +99,22 @@ impl<'a> Walk<'a> {
         let who = &attachment.container;
         let down = site.link(&attachment.interface).is_some_and(|link| !link.is_up());
         if down {
-            let what = format!("{} of container {who} is down, and with it its routes are gone", attachment.interface);
+            let what = format!(
+                "{} of container {who} is down, and with it its routes are gone",
+                attachment.interface
+            );
             let mend = inside_command(attachment, &format!("ip link set {} up", attachment.interface));
             return Ok(surely(Fault::LinkDown, what, mend));
+        }
+        let is_internal =
+            self.plan_of(attachment).and_then(|plan| plan.firewall()).is_some_and(|f| f.network.internal);
+        if is_internal {
+            let what = format!(
+                "network {} of container {who} is internal: it has no way out, and was given no route to {}",
+                attachment.network,
+                self.destination()
+            );
+            return Ok(surely(Fault::Wall, what, None));
         }
         if !routes.iter().any(|route| route.dst.prefix() == 0) {
             let what = format!("container {who} has no default route, and none to {}", self.destination());
@@ -153,8 +165,7 @@ impl<'a> Walk<'a> {
         let passed = hooks::pass_inside(&mut site, &mut self.packet, Hook::Prerouting)?;
         self.tell(&who, Hook::Prerouting, passed, false)?;
         let source = self.packet.source;
-        let query =
-            RouteQuery { to: self.destination(), from: source, input: Some(link.index), mark: 0 };
+        let query = RouteQuery { to: self.destination(), from: source, input: Some(link.index), mark: 0 };
         if self.leg == Leg::There && source.is_some_and(|source| site.holder(source).is_some()) {
             let what = format!(
                 "container {} gets its own packet back with its own address {} as the source, and drops it: nothing masquerades what goes back out by the bridge that it came in by",
@@ -164,12 +175,20 @@ impl<'a> Walk<'a> {
             let mend = "set \"snat\": true (or leave the key out) in the network's configuration, and attach a container to it";
             return Err(self.ends(who, surely(Fault::HairpinOff, what, Some(mend.to_owned()))));
         }
-        let filtered = interface_parameter(&site, true, "all", "rp_filter")
-            .max(interface_parameter(&site, true, &link.name, "rp_filter"));
+        let filtered = interface_parameter(&site, true, "all", "rp_filter").max(interface_parameter(
+            &site,
+            true,
+            &link.name,
+            "rp_filter",
+        ));
         let route = site.route(&query)?;
         let is_local = route.as_ref().is_ok_and(|route| route.kind == LOCAL);
         if !is_local && site.holder(self.destination()).is_none() {
-            let what = format!("container {} does not have the address {}", attachment.container, self.destination());
+            let what = format!(
+                "container {} does not have the address {}",
+                attachment.container,
+                self.destination()
+            );
             let mend = self.lost_address(attachment);
             return Err(self.ends(who, surely(Fault::NoRoute, what, mend)));
         }

@@ -4,11 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::firewall::iptables::{Family, LegacyFilter};
 use crate::model::Publication;
-use crate::plan::Step;
 use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
-use crate::sys::xtables;
 use crate::view::Attachment;
 
 use super::super::hooks::{self, Hook};
@@ -80,7 +77,8 @@ impl<'a> Walk<'a> {
             }
             Ok(route) if route.kind == UNICAST => self.forward(&link, &route),
             Ok(route) => {
-                let what = format!("a route of the host refuses {} (type {})", self.destination(), route.kind);
+                let what =
+                    format!("a route of the host refuses {} (type {})", self.destination(), route.kind);
                 Err(self.ends("host", surely(Fault::NoRoute, what, self.show_route())))
             }
             Err(errno) => {
@@ -140,7 +138,9 @@ impl<'a> Walk<'a> {
             .unwrap_or(0);
         let Some(source) = self.packet.source.filter(|_| filter > 0) else { return Ok(None) };
         if self.host.holder(source).is_some() {
-            let what = format!("{source}, the source, is an address of the host itself, and comes in by {name}: the kernel takes that for a forgery");
+            let what = format!(
+                "{source}, the source, is an address of the host itself, and comes in by {name}: the kernel takes that for a forgery"
+            );
             return Ok(Some(surely(Fault::ReversePath, what, None)));
         }
         let query = RouteQuery { to: source, from: None, input: None, mark: self.mark() };
@@ -173,7 +173,9 @@ impl<'a> Walk<'a> {
         let to = self.destination();
         let six = if to.is_ipv4() { "" } else { "-6 " };
         let mend = match errno {
-            Errno::ENETUNREACH | Errno::EHOSTUNREACH => format!("ip {six}route add default via GATEWAY dev UPLINK"),
+            Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
+                format!("ip {six}route add default via GATEWAY dev UPLINK")
+            }
             _ => format!("ip {six}route show table all"),
         };
         surely(Fault::NoRoute, format!("the host has no route to {to}: {}", errno.desc()), Some(mend))
@@ -190,9 +192,6 @@ impl<'a> Walk<'a> {
         self.set_input(input);
         self.set_output(&output);
         self.through("host", Hook::Forward)?;
-        if let Some(finding) = self.legacy_forward(&input.name, false)? {
-            return Err(self.ends("host", finding));
-        }
         self.through("host", Hook::Postrouting)?;
         if input.index == output.index {
             self.turned_on_bridge(&output)?;
@@ -232,12 +231,20 @@ impl<'a> Walk<'a> {
             .iter()
             .filter(|route| route.oif == Some(output.index) && route.dst.contains(to))
             .max_by_key(|route| route.dst.prefix());
-        let wanted: Vec<_> = self.plan_of(holder).and_then(|plan| plan.bridge()).map(|b| b.gateways.clone()).unwrap_or_default();
+        let wanted: Vec<_> = self
+            .plan_of(holder)
+            .and_then(|plan| plan.bridge())
+            .map(|b| b.gateways.clone())
+            .unwrap_or_default();
         let gateway = wanted.iter().find(|gateway| gateway.is_ipv4() == v4);
         if let (Some(gateway), None | Some(0)) = (gateway, covering.map(|route| route.dst.prefix()))
             && self.host.holder(gateway.ip()).is_none()
         {
-            let what = format!("bridge {own} does not have {}, the gateway of container {}, and so the host has no route to its network", gateway.ip(), holder.container);
+            let what = format!(
+                "bridge {own} does not have {}, the gateway of container {}, and so the host has no route to its network",
+                gateway.ip(),
+                holder.container
+            );
             let mend = format!("ip address add {gateway} dev {own}");
             return Err(self.ends("host", surely(Fault::GatewayMissing, what, Some(mend))));
         }
@@ -247,33 +254,16 @@ impl<'a> Walk<'a> {
                 format!("the host's route {} dev {}", route.dst, output.name),
                 format!("ip {six}route del {} dev {}", route.dst, output.name),
             ),
-            None => (format!("a route by {}", output.name), format!("ip {six}rule show && ip {six}route show table all")),
+            None => (
+                format!("a route by {}", output.name),
+                format!("ip {six}rule show && ip {six}route show table all"),
+            ),
         };
-        let what = format!("{which} covers {to} of container {}, which is on {own}: the packet leaves by {}", holder.container, output.name);
+        let what = format!(
+            "{which} covers {to} of container {}, which is on {own}: the packet leaves by {}",
+            holder.container, output.name
+        );
         Err(self.ends("host", surely(Fault::OverlappingRoute, what, Some(mend))))
-    }
-
-    /// What legacy iptables does in FORWARD, as far as it is read: its policy, and the exceptions of linkspan.
-    pub(super) fn legacy_forward(&mut self, bridge: &str, bridged: bool) -> Way<Option<Finding>> {
-        let v4 = self.packet.is_ipv4();
-        let family = if v4 { Family::V4 } else { Family::V6 };
-        let tool = if v4 { "iptables-legacy" } else { "ip6tables-legacy" };
-        let Ok(Some(table)) = xtables::filter_table(!v4) else { return Ok(None) };
-        let note = format!("the rules of {tool}, of which the policy of FORWARD and linkspan's own are read alone");
-        if !self.unknown.contains(&note) {
-            self.unknown.push(note);
-        }
-        let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
-        let output = self.packet.output.clone().unwrap_or_default();
-        if !filter.drops_forwarded() || filter.admits(bridge) || filter.admits(&output) || self.leg == Leg::Back {
-            return Ok(None);
-        }
-        let rule = format!("chain FORWARD of {tool} drops it by its policy, unless a rule before lets it pass");
-        if bridged {
-            return Ok(Some(ends::bridged_drop(v4, &rule, super::Certainty::Perhaps)));
-        }
-        let mend = format!("{tool} -I FORWARD -i {bridge} -j ACCEPT && {tool} -I FORWARD -o {bridge} -j ACCEPT");
-        Ok(Some(perhaps(Fault::ForeignDrop, rule, Some(mend))))
     }
 
     /// Out by an interface.
@@ -287,9 +277,10 @@ impl<'a> Walk<'a> {
         if output.kind.as_deref() == Some("bridge") && self.attachments.iter().any(|own| is_ours(&own)) {
             return self.out_by_bridge(output, next);
         }
-        let routed = self.attachments.iter().find(|own| {
-            own.bridge.is_none() && own.veth.as_deref() == Some(&output.name)
-        });
+        let routed = self
+            .attachments
+            .iter()
+            .find(|own| own.bridge.is_none() && own.veth.as_deref() == Some(&output.name));
         if let Some(to) = routed {
             self.hop(&output.name, format!("out to container {}", to.container));
             return self.container_receives(to);
@@ -315,7 +306,10 @@ impl<'a> Walk<'a> {
                 let mend = Some("linkspan reconcile".to_owned());
                 return Err(self.ends(&output.name, perhaps(Fault::RulesMissing, what, mend)));
             }
-            let note = format!("whether those outside have a route back to {}, which is not masqueraded", self.sender());
+            let note = format!(
+                "whether those outside have a route back to {}, which is not masqueraded",
+                self.sender()
+            );
             self.unknown.push(note);
         }
         let what = format!("leaves the host by {} for {}, from {}", output.name, self.goal(), self.sender());
@@ -340,7 +334,8 @@ impl<'a> Walk<'a> {
             self.follows_the_rules(at)?;
             self.hop("host", format!("a process of the host takes {protocol} at {at}"));
             if self.wanted.is_some() {
-                let own = self.wanted.map(|own| crate::model::AttachmentKey::new(&own.container, &own.interface));
+                let own =
+                    self.wanted.map(|own| crate::model::AttachmentKey::new(&own.container, &own.interface));
                 let found = ends::host_port(protocol, at, own.as_ref(), self.attachments, None)?;
                 if let Some(finding) = found.into_iter().next() {
                     return Err(self.ends("host", finding));
@@ -367,11 +362,7 @@ impl<'a> Walk<'a> {
             own.container
         );
         let mend = Some("linkspan reconcile".to_owned());
-        let of_iptables = self.plan_of(own).is_some_and(|plan| {
-            plan.steps.iter().any(|step| matches!(step, Step::Firewall(f) if f.backend == crate::model::FirewallBackend::Iptables))
-        });
-        let legacy = of_iptables && !self.host.has_table("nat");
-        if legacy { perhaps(Fault::RulesMissing, what, mend) } else { surely(Fault::RulesMissing, what, mend) }
+        surely(Fault::RulesMissing, what, mend)
     }
 
     /// Nobody publishes the port, and nobody listens on it.
@@ -392,9 +383,14 @@ impl<'a> Walk<'a> {
                 format!("; container {} publishes the port at {} only", own.container, port.host),
                 format!("ask for {}, or publish the port on all addresses", port.host),
             ),
-            None => (String::new(), "publish it at the container's ADD (portMappings); 'linkspan ports' lists what is published".to_owned()),
+            None => (
+                String::new(),
+                "publish it at the container's ADD (portMappings); 'linkspan ports' lists what is published"
+                    .to_owned(),
+            ),
         };
-        let what = format!("nothing publishes {protocol} {at}, and no process of the host listens there{also}");
+        let what =
+            format!("nothing publishes {protocol} {at}, and no process of the host listens there{also}");
         surely(Fault::NotPublished, what, Some(mend))
     }
 
@@ -423,7 +419,12 @@ impl<'a> Walk<'a> {
         let before = self.packet.destination;
         self.through("host", Hook::Output)?;
         if self.packet.destination != before {
-            let query = RouteQuery { to: self.destination(), from: self.packet.source, input: None, mark: self.mark() };
+            let query = RouteQuery {
+                to: self.destination(),
+                from: self.packet.source,
+                input: None,
+                mark: self.mark(),
+            };
             route = match self.host.route(&query)? {
                 Ok(route) => route,
                 Err(errno) => {
@@ -451,7 +452,9 @@ impl<'a> Walk<'a> {
         let by = self.host.route(&query)?.ok().and_then(|route| route.oif);
         let by = by.and_then(|index| self.host.by_index(index)).map(|link| link.name.clone());
         Ok(match by {
-            Some(by) if self.packet.source.is_some_and(|source| source.is_loopback()) => self.localnet_off(&by),
+            Some(by) if self.packet.source.is_some_and(|source| source.is_loopback()) => {
+                self.localnet_off(&by)
+            }
             _ => self.no_route(errno),
         })
     }

@@ -121,7 +121,9 @@ fn origin<'a>(
                 None => outside(host, reading, question, *address),
             }
         }
-        Party::Outside => outside(host, reading, question, if v4 { OUTSIDE4.into() } else { OUTSIDE6.into() }),
+        Party::Outside => {
+            outside(host, reading, question, if v4 { OUTSIDE4.into() } else { OUTSIDE6.into() })
+        }
     }
 }
 
@@ -210,12 +212,22 @@ fn published(
     let Some(publication) = reachable else {
         let (what, mend) = match found.first() {
             Some(local) => (
-                format!("port {port}/{transport} of container {who} is published at {} alone, which is reached on the host itself and nowhere else", local.host),
-                format!("publish it without 127.0.0.1, for instance as {}:{port}/{transport}", local.host.port()),
+                format!(
+                    "port {port}/{transport} of container {who} is published at {} alone, which is reached on the host itself and nowhere else",
+                    local.host
+                ),
+                format!(
+                    "publish it without 127.0.0.1, for instance as {}:{port}/{transport}",
+                    local.host.port()
+                ),
             ),
             None => (
-                format!("port {port}/{transport} of container {who} is not published, and from outside nothing else of it is reached"),
-                format!("publish it: a portMappings entry {{\"hostPort\": 8080, \"containerPort\": {port}, \"protocol\": \"{transport}\"}} at the container's ADD"),
+                format!(
+                    "port {port}/{transport} of container {who} is not published, and from outside nothing else of it is reached"
+                ),
+                format!(
+                    "publish it: a portMappings entry {{\"hostPort\": 8080, \"containerPort\": {port}, \"protocol\": \"{transport}\"}} at the container's ADD"
+                ),
             ),
         };
         begun.refused = Some(surely(Fault::NotPublished, what, Some(mend)));

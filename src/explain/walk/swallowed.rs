@@ -53,7 +53,8 @@ impl<'a> Walk<'a> {
     /// A datagram to a port that is translated follows its flow, and not the rules, where there is one. Whoever is known
     /// by address is concerned by that client's flows alone.
     pub(super) fn follows_the_rules(&mut self, target: SocketAddr) -> Way<()> {
-        let to = self.original.destination.zip(self.original.port).map(|(ip, port)| SocketAddr::new(ip, port));
+        let to =
+            self.original.destination.zip(self.original.port).map(|(ip, port)| SocketAddr::new(ip, port));
         let Some(to) = to.filter(|_| self.leg == Leg::There && self.transport == Transport::Udp) else {
             return Ok(());
         };

@@ -28,7 +28,7 @@ mod whole;
 
 pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
-pub use legacy::LegacyFilter;
+pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};

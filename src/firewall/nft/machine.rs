@@ -13,15 +13,16 @@ use std::net::IpAddr;
 use crate::model::attributes::{find, iterate};
 
 use super::uapi::data;
-pub use elements::{ForeignElement, ForeignSet, parse_foreign_elements};
 use elements::Found;
-pub use packet::{Packet, Tracking};
+pub use elements::{ForeignElement, ForeignSet, parse_foreign_elements};
+pub(in crate::firewall) use extension::{matches as xt_match, target as xt_target};
 use packet::Bytes;
+pub use packet::{Packet, Tracking};
 use values::Registers;
 
 /// Whether a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Match {
+pub(in crate::firewall) enum Match {
     Yes,
     Perhaps,
     No,
@@ -29,7 +30,7 @@ pub(crate) enum Match {
 
 /// What follows from a rule that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(in crate::firewall) enum Verdict {
     /// The next rule.
     None,
     Accept,
@@ -68,11 +69,11 @@ impl Translation {
 
 /// What a rule came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) matched: Match,
-    pub(crate) verdict: Verdict,
+pub(super) struct Outcome {
+    pub(super) matched: Match,
+    pub(super) verdict: Verdict,
     /// The first of its expressions that could not be decided.
-    pub(crate) undecided: Option<String>,
+    pub(super) undecided: Option<String>,
 }
 
 fn read_verdict(verdict: &[u8]) -> Verdict {
@@ -91,7 +92,7 @@ fn read_verdict(verdict: &[u8]) -> Verdict {
 ///
 /// # Errors
 /// Those of `sets`, which gives a set by its name.
-pub(crate) fn run<E>(
+pub(super) fn run<E>(
     expressions: &[u8],
     packet: &mut Packet,
     mut sets: impl FnMut(&str) -> Result<ForeignSet, E>,

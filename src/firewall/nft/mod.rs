@@ -28,15 +28,16 @@ mod wall;
 mod whole;
 
 pub use base::{
-    ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy, dump_chains,
-    dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table, remove_guard_table, remove_table,
-    shift_base, short_chains,
+    ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
+    dump_chains, dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table,
+    remove_guard_table, remove_table, shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, parse_foreign_elements};
+pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
 };
@@ -46,6 +47,7 @@ pub use passage::{
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub(in crate::firewall) use set::interface_key;
 pub use trace::{TRACE, Traced, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};

@@ -153,10 +153,7 @@ pub struct RouteQuery {
 ///
 /// # Errors
 /// As [`Socket::get`].
-pub fn route_packet(
-    socket: &mut Socket,
-    query: &RouteQuery,
-) -> Result<Result<FoundRoute, Errno>, SysError> {
+pub fn route_packet(socket: &mut Socket, query: &RouteQuery) -> Result<Result<FoundRoute, Errno>, SysError> {
     let width = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
     let from_width = query.from.map_or(0, width);
     let header = [family_of(query.to), width(query.to), from_width, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -47,8 +47,9 @@ impl ForeignSet {
         let Some(about) = about else { return Self { elements, ..Self::default() } };
         let flags = find(about, set::FLAGS).and_then(be32).unwrap_or(0);
         let length = find(about, set::KEY_LEN).and_then(be32).unwrap_or(0) as usize;
-        let concatenation =
-            find(about, set::DESCRIPTION).and_then(|found| find(found, set::CONCATENATION)).unwrap_or_default();
+        let concatenation = find(about, set::DESCRIPTION)
+            .and_then(|found| find(found, set::CONCATENATION))
+            .unwrap_or_default();
         let fields = iterate(concatenation)
             .filter_map(|(_, field)| find(field, set::FIELD_LEN).and_then(be32))
             .map(|bytes| (bytes as usize).next_multiple_of(4))
@@ -72,7 +73,9 @@ impl ForeignSet {
         let found = match &whole {
             Some(key) if self.intervals && self.fields.is_empty() && !self.has_ends() => self.interval(key),
             Some(key) => self.elements.iter().find(|element| !element.is_end && self.covers(element, key)),
-            None if self.elements.iter().any(|element| self.may_cover(element, key)) => return Found::Perhaps,
+            None if self.elements.iter().any(|element| self.may_cover(element, key)) => {
+                return Found::Perhaps;
+            }
             None => None,
         };
         let catch_all = || self.elements.iter().find(|element| element.key.is_none());
@@ -87,9 +90,7 @@ impl ForeignSet {
     fn interval(&self, key: &[u8]) -> Option<&ForeignElement> {
         let before = self.elements.iter().filter(|e| e.key.as_deref().is_some_and(|border| border <= key));
         // Where one interval ends and the next begins at the same border, the beginning counts.
-        before
-            .max_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)))
-            .filter(|element| !element.is_end)
+        before.max_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end))).filter(|element| !element.is_end)
     }
 
     fn covers(&self, element: &ForeignElement, key: &[u8]) -> bool {
@@ -178,7 +179,8 @@ mod tests {
 
     #[test]
     fn an_interval_ends_before_its_end() {
-        let elements = vec![element(&[30], None, true), element(&[20], None, false), element(&[10], None, false)];
+        let elements =
+            vec![element(&[30], None, true), element(&[20], None, false), element(&[10], None, false)];
         let mut set = ForeignSet { intervals: true, key_length: 1, fields: Vec::new(), elements };
         set.elements.push(element(&[20], None, true));
         let found: Vec<&str> = [9, 10, 19, 20, 29, 30, 200].map(|key| has(&set, &[Some(key)])).into();

@@ -19,7 +19,7 @@ fn word(info: &[u8], at: usize) -> Option<u32> {
 }
 
 /// A match; one that is not read here may be so.
-pub(super) fn matches(name: &str, info: &[u8], packet: &Packet) -> Match {
+pub(in crate::firewall) fn matches(name: &str, info: &[u8], packet: &Packet) -> Match {
     let found = match name {
         "comment" => Some(Match::Yes),
         "tcp" | "udp" => ports(name, info, packet),
@@ -29,7 +29,9 @@ pub(super) fn matches(name: &str, info: &[u8], packet: &Packet) -> Match {
         "mark" => {
             let inverted = info.get(8).copied().unwrap_or(0) != 0;
             let (mark, mask) = (word(info, 0), word(info, 4));
-            mark.zip(mask).zip(packet.mark).map(|((mark, mask), own)| decided((own & mask == mark) != inverted))
+            mark.zip(mask)
+                .zip(packet.mark)
+                .map(|((mark, mask), own)| decided((own & mask == mark) != inverted))
         }
         "connmark" => {
             let inverted = info.get(8).copied().unwrap_or(0) != 0;
@@ -216,13 +218,14 @@ fn is_in(address: IpAddr, info: &[u8], at: usize) -> bool {
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
     octets.iter().enumerate().all(|(n, byte)| {
-        let (wanted, mask) = (info.get(at + n).copied().unwrap_or(0), info.get(at + 16 + n).copied().unwrap_or(0));
+        let (wanted, mask) =
+            (info.get(at + n).copied().unwrap_or(0), info.get(at + 16 + n).copied().unwrap_or(0));
         byte & mask == wanted & mask
     })
 }
 
 /// A target: nothing, or what follows from it.
-pub(super) fn target(name: &str, info: &[u8], packet: &mut Packet, sure: bool) -> Verdict {
+pub(in crate::firewall) fn target(name: &str, info: &[u8], packet: &mut Packet, sure: bool) -> Verdict {
     match name {
         "REJECT" => Verdict::Drop,
         "LOG" | "NFLOG" | "CONNSECMARK" | "SECMARK" | "TCPMSS" | "TRACE" | "CT" | "CHECKSUM" => Verdict::None,
@@ -284,7 +287,8 @@ fn range(info: &[u8], packet: &Packet) -> Option<(Option<IpAddr>, Option<u16>)> 
     let first = network_half(info, if old { 16 } else { 36 })?;
     let last = network_half(info, if old { 18 } else { 38 })?;
     let base = if flags & OFFSET != 0 { network_half(info, 40) } else { None };
-    let port = if flags & PORTS != 0 { translated_port(packet.destination_port, first, last, base) } else { None };
+    let port =
+        if flags & PORTS != 0 { translated_port(packet.destination_port, first, last, base) } else { None };
     Some((address, port))
 }
 

@@ -135,7 +135,8 @@ impl Packet {
         if let Some(protocol) = self.protocol {
             put(&mut header, if v6 { 6 } else { 9 }, &[protocol]);
         }
-        for (address, at) in [(self.source, if v6 { 8 } else { 12 }), (self.destination, if v6 { 24 } else { 16 })]
+        for (address, at) in
+            [(self.source, if v6 { 8 } else { 12 }), (self.destination, if v6 { 24 } else { 16 })]
         {
             // Of the other family it is none of this header's.
             if let Some(address) = address.filter(|address| address.is_ipv6() == v6) {

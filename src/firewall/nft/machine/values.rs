@@ -224,6 +224,7 @@ pub(super) fn translation(registers: &Registers, body: &[u8], packet: &Packet) -
     let first = number(body, 5).and_then(|register| registers.port(register));
     let last = number(body, 6).and_then(|register| registers.port(register)).or(first);
     let base = (number(body, 7).unwrap_or(0) & OFFSET != 0).then_some(0);
-    let port = first.zip(last).and_then(|(first, last)| translated_port(packet.destination_port, first, last, base));
+    let port =
+        first.zip(last).and_then(|(first, last)| translated_port(packet.destination_port, first, last, base));
     Verdict::Translate(Translation { destination, address, port, local: false })
 }
