@@ -26,6 +26,7 @@ pub mod frames;
 pub mod hold;
 pub mod icmp;
 pub mod inspect;
+pub mod live;
 pub mod outcome;
 pub mod outside;
 pub mod plugin;

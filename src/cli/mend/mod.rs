@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
 use crate::cni::{CniResult, Version};
+use crate::explain::live;
 use crate::model::AttachmentKey;
 use crate::verbs;
 use crate::view::{self, Attachment, Condition, Reading, Wants};
@@ -233,6 +234,10 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = session.place.network(name)?;
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
+    for left in live::leftovers(!is_dry)? {
+        let verb = if is_dry { "would delete" } else { "deleted" };
+        writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
+    }
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
     let reading = see::read(Wants { flows: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {

@@ -19,7 +19,7 @@ pub use agreement::{Agreement, compare};
 pub use counters::Moved;
 pub use error::LiveError;
 pub use judge::{Dropped, Outcome};
-pub use place::drop_leftovers;
+pub use place::leftovers;
 pub use run::{Order, Party, observe};
 pub use seen::{Answer, Direction, Live, Matched, Step, Tracked};
 pub use size::SizeTest;

@@ -50,24 +50,26 @@ pub(super) fn turn() -> Result<Turn, LiveError> {
     Turn::take(TRACE, PATIENCE)?.ok_or(LiveError::Busy)
 }
 
-/// Takes away tables that a probe left which was killed on a kernel before 5.12: later ones do it themselves. Nothing is
-/// done while a probe is under way. Says what was taken away.
+/// Tables that a probe left which was killed on a kernel before 5.12: later ones take them away themselves. With `remove`
+/// they are taken away. While a probe is under way there are none.
 ///
 /// # Errors
 /// Where the kernel refuses.
-pub fn drop_leftovers() -> Result<Vec<String>, LiveError> {
+pub fn leftovers(remove: bool) -> Result<Vec<String>, LiveError> {
     let Some(_turn) = Turn::take(TRACE, Duration::ZERO)? else { return Ok(Vec::new()) };
-    let mut table = NftSocket::open()?;
-    let mut dropped = Vec::new();
+    let mut tables = NftSocket::open()?;
+    let mut left = Vec::new();
     for family in Traced::FAMILIES {
-        match table.commit(&[nft::remove_trace(family)]) {
-            Ok(()) => dropped.push(format!("table {} {TRACE}", word(family))),
-            // Not there; somebody's; a family that the kernel lacks.
-            Err(NftError { errno: Errno::ENOENT | Errno::EPERM | Errno::EOPNOTSUPP, .. }) => {}
-            Err(source) => return Err(LiveError::Table { place: "the host".to_owned(), source }),
+        if tables.get(&nft::probe_trace(family)).ok().flatten().is_none() {
+            continue;
         }
+        if remove {
+            let failed = |source| LiveError::Table { place: "the host".to_owned(), source };
+            tables.commit(&[nft::remove_trace(family)]).map_err(failed)?;
+        }
+        left.push(format!("the table {} {TRACE}", word(family)));
     }
-    Ok(dropped)
+    Ok(left)
 }
 
 fn word(family: u8) -> &'static str {

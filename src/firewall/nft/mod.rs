@@ -48,7 +48,7 @@ pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elem
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
 pub(in crate::firewall) use set::interface_key;
-pub use trace::{TRACE, Traced, remove_trace, trace_chains, trace_table};
+pub use trace::{TRACE, Traced, probe_trace, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};
 

@@ -239,6 +239,11 @@ pub fn trace_chains() -> impl Iterator<Item = &'static str> {
     CHAINS.into_iter().map(|(name, ..)| name)
 }
 
+/// Asks whether the table of a family is there: one reply, or `ENOENT`.
+pub fn probe_trace(family: u8) -> NftMessage {
+    about_table(family, msg::GETTABLE, 0, None)
+}
+
 /// Takes the table of a family away, `INET` or `BRIDGE`: `ENOENT` where it is not there, `EPERM` where another process
 /// owns it.
 pub fn remove_trace(family: u8) -> NftMessage {
