@@ -60,6 +60,9 @@ impl Gate {
     }
 }
 
+/// A table of legacy iptables: its family, its name, the priorities of its chains.
+type Legacy = (Family, &'static str, [i32; 5], xtables::Table);
+
 /// Tables of legacy iptables, and what goes for the priorities of their chains at the five hooks (`NF_IP_PRI_*`).
 const LEGACY: [(&str, [i32; 5]); 5] = [
     ("raw", [-300; 5]),
@@ -148,7 +151,7 @@ impl Site {
 
     /// The tables of legacy iptables that are in use.
     fn read_legacy(&mut self) -> Result<(), SysError> {
-        let read = || -> Result<Vec<(Family, &str, [i32; 5], xtables::Table)>, SysError> {
+        let read = || -> Result<Vec<Legacy>, SysError> {
             let mut found = Vec::new();
             for family in Family::BOTH {
                 for (name, priorities) in LEGACY {

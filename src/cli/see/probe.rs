@@ -186,7 +186,11 @@ fn facts(live: &Live) -> String {
     if let Some(size) = &live.size {
         let what = match (size.answered, size.told) {
             (true, _) => "answered".to_owned(),
-            (false, Some(mtu)) => format!("does not fit, and the sender is told of an MTU of {mtu}"),
+            (false, Some(mtu)) => {
+                let then =
+                    if size.pieces == Some(true) { "answered in fragments" } else { "its answer got lost" };
+                format!("does not fit, and the sender is told of an MTU of {mtu}; {then}")
+            }
             (false, None) => "lost without a word".to_owned(),
         };
         line(

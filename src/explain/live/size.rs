@@ -27,12 +27,15 @@ pub struct SizeTest {
     /// The MTU that a router, or the sender's own kernel, told of by ICMP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<u32>,
+    /// Where an MTU was told: whether one in fragments was answered, whose answer is as large again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<bool>,
 }
 
 impl SizeTest {
     /// Whether it got lost without a word.
     pub(super) fn is_swallowed(&self) -> bool {
-        !self.answered && self.told.is_none()
+        !self.answered && (self.told.is_none() || self.pieces == Some(false))
     }
 }
 
@@ -40,16 +43,21 @@ impl SizeTest {
 /// would tell nothing.
 pub(super) fn try_full(to: IpAddr) -> Option<SizeTest> {
     let largest = mtu_towards(to)?;
-    echo(to, 0).filter(|reply| *reply == Reply::Answered)?;
-    let mut test = SizeTest { to, bytes: largest, answered: false, told: None };
+    echo(to, 0, true).filter(|reply| *reply == Reply::Answered)?;
+    let mut test = SizeTest { to, bytes: largest, answered: false, told: None, pieces: None };
     let payload = usize::try_from(largest.checked_sub(HEADERS[usize::from(to.is_ipv6())])?).ok()?;
     for _ in 0..TRIES {
-        match echo(to, payload) {
+        match echo(to, payload, true) {
             Some(Reply::Answered) => test.answered = true,
             Some(Reply::Icmp(error)) if error.mtu.is_some() => test.told = error.mtu,
             _ => continue,
         }
         break;
+    }
+    if test.told.is_some() {
+        // What was learned of the path is heeded now.
+        let in_pieces = || echo(to, payload, false) == Some(Reply::Answered);
+        test.pieces = Some((0..TRIES).any(|_| in_pieces()));
     }
     Some(test)
 }
@@ -63,10 +71,12 @@ fn mtu_towards(to: IpAddr) -> Option<u32> {
     Some(link.mtu.min(65_000))
 }
 
-/// What comes back of one echo request that may not be fragmented.
-fn echo(to: IpAddr, payload: usize) -> Option<Reply> {
+/// What comes back of one echo request, which may not be fragmented where it is `whole`.
+fn echo(to: IpAddr, payload: usize, whole: bool) -> Option<Reply> {
     let probe = Probe::prepare(Kind::Echo, SocketAddr::new(to, 0), None).ok()?;
-    probe.never_fragment().ok()?;
+    if whole {
+        probe.never_fragment().ok()?;
+    }
     probe.send(payload).ok()?;
     let end = Instant::now() + PATIENCE;
     loop {

@@ -60,7 +60,8 @@ impl<'a> Walk<'a> {
         }
         let attachment = self.by_interface(attachment, &link.name)?;
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-        self.hop(&who, format!("route {}{via} dev {}, source {source}", network(&route), link.name));
+        let to = matched(&site.routes(self.packet.is_ipv4())?, &route, self.destination());
+        self.hop(&who, format!("route {to}{via} dev {}, source {source}", link.name));
         self.sends_by(&who, &link);
         if !link.is_up() {
             let what = format!("{} of container {} is down", link.name, attachment.container);
@@ -138,7 +139,8 @@ impl<'a> Walk<'a> {
         let by_route = plan.interface().into_iter().flat_map(|interface| {
             interface.routes.iter().filter(|route| route.dst.prefix() == 0).filter_map(|route| route.gw)
         });
-        let by_bridge = plan.bridge().into_iter().flat_map(|bridge| bridge.gateways.iter().map(|g| g.ip()));
+        let by_bridge =
+            plan.bridge().into_iter().flat_map(|bridge| bridge.gateways.iter().map(ipnetwork::IpNetwork::ip));
         by_route.chain(by_bridge).find(|gateway| gateway.is_ipv4() == v4)
     }
 
@@ -255,10 +257,14 @@ pub(super) fn has_ports(transport: Transport) -> bool {
     transport != Transport::Icmp
 }
 
-/// `default`, or the network that a route is to.
-fn network(route: &FoundRoute) -> String {
-    // The kernel answers with the address that was asked about.
-    if route.gateway.is_some() { "off its own network".to_owned() } else { "on its own network".to_owned() }
+/// `default`, or the network that a route is to: the kernel answers with the address that was asked about.
+fn matched(all: &[FoundRoute], route: &FoundRoute, to: IpAddr) -> String {
+    let same = all.iter().filter(|r| r.oif == route.oif && r.gateway == route.gateway && r.dst.contains(to));
+    match same.max_by_key(|found| found.dst.prefix()) {
+        Some(found) if found.dst.prefix() == 0 => "default".to_owned(),
+        Some(found) => found.dst.to_string(),
+        None => to.to_string(),
+    }
 }
 
 /// A command inside a container's namespace, as it can be pasted on the host.
