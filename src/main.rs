@@ -1,5 +1,7 @@
 //! The binary: choose the face and hand over.
 
+#![no_main]
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 
@@ -10,9 +12,11 @@ use linkspan::{cli, cni, plugins};
 #[global_allocator]
 static ALLOCATOR: Arena = Arena;
 
-fn main() {
+linkspan::program!(run);
+
+fn run(words: Vec<OsString>) -> i32 {
     let lookup = |name: &str| std::env::var_os(name);
-    let mut words = std::env::args_os();
+    let mut words = words.into_iter();
     let face = Face::of_program(&words.next().unwrap_or_default());
     let arguments: Vec<OsString> = words.collect();
     // A runtime sets CNI_COMMAND and passes no arguments; a person types a subcommand.
@@ -22,12 +26,11 @@ fn main() {
         let about = plugins::run(face, &lookup, &[]);
         let _ = std::io::stderr().write_all(about.stderr.as_bytes());
     }
-    let status = if by_runtime { serve(face, &lookup) } else { type_in(arguments, &lookup) };
-    std::process::exit(status);
+    if by_runtime { serve(face, &lookup) } else { type_in(arguments, &lookup) }
 }
 
 fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
-    let mut input = Vec::new();
+    let mut input = Vec::with_capacity(4096);
     let stdin = std::io::stdin();
     // VERSION needs no input, and a person who tries it at a terminal gives none.
     if !stdin.is_terminal() {
@@ -36,10 +39,13 @@ fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
     }
     let reply = plugins::run(face, lookup, &input);
     let _ = std::io::stderr().write_all(reply.stderr.as_bytes());
-    let mut stdout = std::io::stdout().lock();
-    let printed = if reply.stdout.is_empty() { Ok(()) } else { writeln!(stdout, "{}", reply.stdout) };
-    if printed.and_then(|()| stdout.flush()).is_err() {
-        return 1;
+    if !reply.stdout.is_empty() {
+        // Line and end of line together: one write.
+        let line = reply.stdout + "\n";
+        let mut stdout = std::io::stdout().lock();
+        if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            return 1;
+        }
     }
     reply.status
 }
@@ -47,5 +53,9 @@ fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
 fn type_in(arguments: Vec<OsString>, lookup: plugins::Lookup<'_>) -> i32 {
     let terminal =
         cli::Terminal { stdout: std::io::stdout().is_terminal(), stderr: std::io::stderr().is_terminal() };
-    cli::run_at(terminal, arguments, lookup, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+    let mut stdout = std::io::stdout().lock();
+    let status = cli::run_at(terminal, arguments, lookup, &mut stdout, &mut std::io::stderr().lock());
+    // Nothing flushes it at the end of the process.
+    let flushed = stdout.flush();
+    if status == 0 && flushed.is_err() { 1 } else { status }
 }

@@ -44,6 +44,7 @@ fn listing_a_thousand_containers() {
         "top",
         "graph",
         "graph -f svg",
+        "doctor",
     ];
     for words in all {
         let mut times: Vec<Duration> = (0..RUNS)

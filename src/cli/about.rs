@@ -35,7 +35,8 @@ Examples:
 pub(super) const GROUND: &str = "\
 Environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH (/opt/cni/bin), LINKSPAN_STATE_DIR (/run/linkspan),
   LINKSPAN_CACHE_DIR (/var/lib/cni), NO_COLOR; for 'add': CNI_IFNAME, CNI_CONTAINERID, CNI_ARGS, CAP_ARGS.
-Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong; 3 and 4 are 'explain's.";
+Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong; 3, 4 what 'doctor' and 'explain'
+  found.";
 
 /// The help of the program: every command in a line.
 pub(super) fn overview() -> String {

@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command};
 
 use super::error::Error;
 use super::install::arguments as install;
-use super::{Session, about, agent, by_hand, generate, mend, reconcile, see, survey, usage};
+use super::{Session, about, agent, by_hand, doctor, generate, mend, reconcile, see, survey, usage};
 
 /// One command.
 pub(super) struct Subcommand {
@@ -58,6 +58,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { group: Group::See, describe: see::graph::describe, run: see::graph::run },
     Subcommand { group: Group::See, describe: see::explain::describe, run: see::explain::run },
     Subcommand { group: Group::See, describe: survey::describe_events, run: survey::events },
+    Subcommand { group: Group::Mend, describe: doctor::describe, run: doctor::run },
     Subcommand { group: Group::Mend, describe: mend::describe_check, run: mend::check },
     Subcommand { group: Group::Mend, describe: mend::describe_del, run: mend::del },
     Subcommand { group: Group::Mend, describe: mend::describe_gc, run: mend::gc },

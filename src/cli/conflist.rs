@@ -64,6 +64,11 @@ impl Directory {
         }
     }
 
+    /// All networks, in libcni's order, and the files that hold none.
+    pub(super) fn parts(self) -> (Vec<Network>, Vec<Error>) {
+        (self.networks, self.broken)
+    }
+
     /// The first network of this name.
     pub(super) fn find(mut self, name: &str) -> Result<Network, Error> {
         if let Some(index) = self.networks.iter().position(|network| network.name == name) {

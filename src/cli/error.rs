@@ -256,6 +256,14 @@ pub enum Error {
     /// The answer has been given, and this exit code goes with it.
     #[error("the answer has been given")]
     Told(i32),
+    /// What `doctor` found; each finding has been told.
+    #[error("{words}")]
+    Unwell {
+        /// How many there are, in words.
+        words: String,
+        /// The exit code for the worst of them.
+        code: i32,
+    },
     /// A value that could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Encode(#[from] serde_json::Error),
@@ -271,11 +279,11 @@ impl From<VerbError> for Error {
 }
 
 impl Error {
-    /// The process's exit code: 2 where the command line is at fault, else 1.
+    /// The process's exit code: 2 where the command line is at fault, those of `doctor` and `explain` for what they found, else 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
-            Self::Told(code) => *code,
+            Self::Told(code) | Self::Unwell { code, .. } => *code,
             _ => 1,
         }
     }

@@ -89,6 +89,11 @@ impl SearchPath {
         Self(directories)
     }
 
+    /// The directories of `CNI_PATH` or its default alone: where runtimes look.
+    pub(super) fn of_runtimes(cni_path: Option<OsString>) -> Vec<PathBuf> {
+        Self::new(cni_path, None).0
+    }
+
     /// The program of a plugin's `type`.
     pub(super) fn find(&self, kind: &str) -> Result<PathBuf, Error> {
         command::find(kind, &self.0)

@@ -1,8 +1,8 @@
 //! What a person types.
 //!
-//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `explain` tells the way of a packet
-//! ([`crate::explain`]), `check|del|gc|reconcile` mend
-//! it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
+//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `explain` tells the way of a
+//! packet ([`crate::explain`]), `doctor|check|del|gc|reconcile` mend it, and `add|status` walk a whole network
+//! configuration through its plugins, ours and others', as a runtime does:
 //! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
 //! what it sees. `commands.rs` is the table of all of them.
 
@@ -13,6 +13,7 @@ mod cache;
 mod chain;
 mod commands;
 mod conflist;
+mod doctor;
 mod draw;
 mod error;
 mod exec;
@@ -57,7 +58,8 @@ pub struct Terminal {
     pub stderr: bool,
 }
 
-/// Runs one command and gives back the process's exit code: 0, 1 for a failure, 2 for a wrong command line.
+/// Runs one command and gives back the process's exit code: 0, 1 for a failure, 2 for a wrong command line,
+/// 3 and 4 for what `doctor` found.
 ///
 /// `args` are the words after the program's name. Results go to `stdout`, sentences about failures to `stderr`. The
 /// plugins inherit this process's environment and standard error.

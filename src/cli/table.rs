@@ -22,6 +22,14 @@ impl Tone {
             Self::Bad => Some("31"),
         }
     }
+
+    /// A word in its colour, where there are colours.
+    pub(super) fn paint(self, text: &str, colour: bool) -> String {
+        match self.code().filter(|_| colour) {
+            Some(code) => format!("\x1b[{code}m{text}\x1b[0m"),
+            None => text.to_owned(),
+        }
+    }
 }
 
 /// One cell.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, Flock, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
+use rustix::fs::RawDir;
 
 use super::{Result, StoreError};
 
@@ -211,18 +213,23 @@ impl Dir {
 
     /// The names in a directory, hidden ones left out; none where it does not exist. `.` is the directory itself.
     pub(super) fn names(&self, directory: &str) -> Result<Vec<String>> {
-        let failed = |error: &std::io::Error| self.error("list", directory, errno(error));
-        let entries = match std::fs::read_dir(self.path.join(directory)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(&error)),
+        let failed = |error: Errno| self.error("list", directory, error);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = match openat(&self.fd, directory, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
         };
+        // getdents64(2) itself: opendir(3) has the C library take memory for it, and give it back.
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
+        let mut entries = RawDir::new(fd, &mut buffer);
         let mut names = Vec::new();
-        for entry in entries {
-            if let Ok(name) = entry.map_err(|e| failed(&e))?.file_name().into_string()
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| failed(Errno::from_raw(error.raw_os_error())))?;
+            if let Ok(name) = entry.file_name().to_str()
                 && !name.starts_with('.')
             {
-                names.push(name);
+                names.push(name.to_owned());
             }
         }
         Ok(names)

@@ -19,6 +19,7 @@ pub mod ready;
 pub mod rtnl;
 pub mod sockdiag;
 pub mod splice;
+pub mod start;
 pub mod sysctl;
 pub mod turn;
 pub mod xtables;
@@ -27,4 +28,4 @@ pub mod xtables;
 mod testing;
 
 pub use error::SysError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, in_scratch};

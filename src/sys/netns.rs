@@ -3,13 +3,15 @@
 use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
+use nix::unistd::{getpid, gettid};
 
 use super::SysError;
 
@@ -158,7 +160,22 @@ impl Netns {
         if DEPTH.get() > 0 {
             return Ok(Self::current()?.identity()? == self.identity()?);
         }
-        HOME.with(|home| Ok(opened(home)?.identity()? == self.identity()?))
+        at_home(|home| Ok(home?.identity()? == self.identity()?))
+    }
+
+    /// Looks the thread's own namespace up by a socket that it has anyway, which was opened there: the question needs
+    /// one. Where it is known already, or the kernel does not tell, nothing happens.
+    pub fn remember_home(socket: &impl AsFd) {
+        if DEPTH.get() > 0 {
+            return;
+        }
+        in_place(|place| {
+            if place.get().is_none()
+                && let Ok(fd) = namespace_of(socket)
+            {
+                place.get_or_init(|| Self { fd, path: CURRENT.to_owned() });
+            }
+        });
     }
 
     /// Runs `work` with the calling thread inside this namespace, and returns to where the thread was, also when
@@ -181,29 +198,83 @@ impl AsFd for Netns {
     }
 }
 
+/// Runs `work` on a thread with a network namespace of its own, which goes with all that was made in it: for trying what
+/// the kernel can do, where no packet of anybody passes.
+///
+/// # Errors
+/// Where no namespace can be made: `EPERM` without CAP_SYS_ADMIN, `ENOSPC` past `user.max_net_namespaces`.
+pub fn in_scratch<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, SysError> {
+    let refused = |errno| SysError::refused("make", "a network namespace to try things in", errno);
+    std::thread::scope(|scope| {
+        let inside = || unshare(CloneFlags::CLONE_NEWNET).map_err(refused).map(|()| work());
+        match scope.spawn(inside).join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The namespace that the first thread started in. Not the thread's own storage: to give that back at the end of the
+/// thread the standard library takes memory from the C library, six system calls and two page faults.
+static FIRST: OnceLock<Netns> = OnceLock::new();
+
 thread_local! {
-    /// The namespace that this thread started in.
+    /// The namespace that this thread started in, where it is not the first.
     static HOME: OnceCell<Netns> = const { OnceCell::new() };
     /// How many `enter`s this thread is inside of.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The thread's home, looked up where nobody has yet.
-fn opened(home: &OnceCell<Netns>) -> Result<&Netns, NetnsError> {
-    match home.get() {
-        Some(netns) => Ok(netns),
-        None => {
-            let current = Netns::current()?;
-            Ok(home.get_or_init(|| current))
+/// Where a thread's home is remembered.
+enum Place<'a> {
+    First(&'a OnceLock<Netns>),
+    Other(&'a OnceCell<Netns>),
+}
+
+impl<'a> Place<'a> {
+    fn get(&self) -> Option<&'a Netns> {
+        match self {
+            Self::First(home) => home.get(),
+            Self::Other(home) => home.get(),
+        }
+    }
+
+    fn get_or_init(&self, make: impl FnOnce() -> Netns) -> &'a Netns {
+        match self {
+            Self::First(home) => home.get_or_init(make),
+            Self::Other(home) => home.get_or_init(make),
         }
     }
 }
 
+fn in_place<T>(work: impl FnOnce(&Place<'_>) -> T) -> T {
+    if gettid() == getpid() {
+        work(&Place::First(&FIRST))
+    } else {
+        HOME.with(|home| work(&Place::Other(home)))
+    }
+}
+
+/// Does something with the thread's home, looked up where nobody has yet.
+fn at_home<T>(work: impl FnOnce(Result<&Netns, NetnsError>) -> T) -> T {
+    in_place(|place| match place.get() {
+        Some(home) => work(Ok(home)),
+        None => match Netns::current() {
+            Ok(current) => work(Ok(place.get_or_init(|| current))),
+            Err(error) => work(Err(error)),
+        },
+    })
+}
+
 /// The namespace of a socket that is made for the question: a tenth of what a walk through /proc costs.
 fn namespace_of_new_socket() -> nix::Result<OwnedFd> {
-    let asked = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    namespace_of(&socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// The namespace that a socket is in.
+fn namespace_of(socket: &impl AsFd) -> nix::Result<OwnedFd> {
     // SAFETY: SIOCGSKNS takes no argument and touches no memory of ours.
-    let fd = Errno::result(unsafe { libc::ioctl(asked.as_raw_fd(), SIOCGSKNS as _) })?;
+    let fd = Errno::result(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCGSKNS as _) })?;
     // SAFETY: the kernel has just made this descriptor (close-on-exec) for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -219,7 +290,7 @@ impl WayBack {
         let nested = DEPTH.get() > 0;
         let outer = if nested { Some(Netns::current()?) } else { None };
         if !nested {
-            HOME.with(|home| opened(home).map(drop))?;
+            at_home(|home| home.map(drop))?;
         }
         setns(&target.fd, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| SysError::refused("enter the network namespace", &target.path, errno))?;
@@ -234,7 +305,7 @@ impl Drop for WayBack {
         let back = |netns: &Netns| setns(&netns.fd, CloneFlags::CLONE_NEWNET).is_ok();
         let returned = match &self.outer {
             Some(outer) => back(outer),
-            None => HOME.with(|home| home.get().is_some_and(back)),
+            None => in_place(|place| place.get().is_some_and(back)),
         };
         if !returned {
             std::process::abort();

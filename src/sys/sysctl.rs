@@ -11,6 +11,8 @@ use nix::sys::stat::Mode;
 
 use super::SysError;
 
+mod private;
+
 /// The longest value that is read: a page, as the kernel's own handlers have it.
 const LONGEST: usize = 4096;
 
@@ -54,12 +56,22 @@ pub struct Directory {
 impl Directory {
     /// Opens a directory below /proc/sys, by its path there. `None` where the kernel has none of that name.
     ///
+    /// With `crowded` the caller says that the host has many network namespaces. The list is walked then in a proc file
+    /// system that is mounted for this call alone, nowhere in the tree, where it is empty (see [`private`]).
+    ///
     /// # Errors
     /// Where the path leads out of /proc/sys (`EINVAL`), or it cannot be opened.
-    pub fn open(key: &str) -> Result<Option<Self>, SysError> {
+    pub fn open(key: &str, crowded: bool) -> Result<Option<Self>, SysError> {
         let refused = |errno| SysError::refused("look up the sysctls", key, errno);
         let path = path_of(key).ok_or_else(|| refused(Errno::EINVAL))?;
-        match open(AT_FDCWD, &path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        // Where it cannot be had (before Linux 5.2, in user namespaces, under a policy), the one of the host serves.
+        let own = crowded.then(|| private::proc_sys(&path).ok()).flatten();
+        let opened = match &own {
+            Some((proc, inside)) => open(proc, inside, flags),
+            None => open(AT_FDCWD, &path, flags),
+        };
+        match opened {
             Ok(fd) => Ok(Some(Self { fd, path })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(refused(errno)),

@@ -20,8 +20,9 @@ mod reconcile;
 mod recorded;
 mod reference;
 pub mod resolver;
-mod status;
+pub mod status;
 mod survey;
+mod sweep;
 
 pub use add::{Attached, add};
 pub use check::check;
@@ -34,6 +35,7 @@ pub use reconcile::{Collect, Dead, Reconciled, reconcile};
 pub use recorded::{detach, drifts, steps_of_del};
 pub use status::status;
 pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, Survey, survey};
+pub use sweep::sweep;
 
 use std::rc::Rc;
 use std::time::Duration;

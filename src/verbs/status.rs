@@ -159,7 +159,7 @@ fn is_wanted(config: &NetworkConfig, trip: Trip) -> bool {
 }
 
 /// Who drops, and what does not work.
-fn suffering(drop: &ForeignDrop) -> String {
+pub fn suffering(drop: &ForeignDrop) -> String {
     let what = |trip: &Trip| match trip {
         Trip::Outgoing => "containers cannot reach out",
         Trip::Published => "published ports cannot be reached",
@@ -171,7 +171,7 @@ fn suffering(drop: &ForeignDrop) -> String {
 }
 
 /// What to type. No other table can overrule a drop, and we change nothing that is another's.
-fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
+pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> String {
     if drop.table == "firewalld" {
         return format!(
             "let them pass: firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"

@@ -22,6 +22,7 @@ pub mod damage;
 pub mod dns;
 pub mod explain;
 pub mod faces;
+pub mod fitness;
 pub mod frames;
 pub mod hold;
 pub mod icmp;

@@ -2,6 +2,7 @@
 
 use crate::firewall::iptables::Family;
 use crate::firewall::nft::{self, Chain, Packet, Stopped};
+use crate::sys::nfnetlink::NftSocket;
 use crate::sys::sysctl;
 
 use super::asked::Asked;
@@ -55,29 +56,41 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn foreign_drops(&mut self, bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
         let uplink = self.uplink()?.map(|link| link.name);
-        let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
-        let mut drops = legacy_drops(bridge)?;
-        let nft = self.nft()?;
-        for family in nft::ROUTED_FAMILIES {
-            let replies = nft.dump(&nft::dump_chains(family))?;
-            for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
-                let mut table = Asked::new(nft, chain.family, &chain.table);
-                for (trip, packet) in packets(family, bridge, uplink.as_deref()) {
-                    if trip == Trip::Within && !bridged {
-                        continue;
-                    }
-                    let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
-                    let aimed = match bridge {
-                        None => false,
-                        Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
-                            .is_none_or(|other| !other.surely),
-                    };
-                    note(&mut drops, chain, &stopped, trip, aimed);
+        foreign_drops(self.nft()?, uplink.as_deref(), bridge)
+    }
+}
+
+/// As [`Kernel::foreign_drops`], for a host that has no state yet; `uplink` is the interface that its default route
+/// leaves by.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub fn foreign_drops(
+    nft: &mut NftSocket,
+    uplink: Option<&str>,
+    bridge: Option<&str>,
+) -> Result<Vec<ForeignDrop>, Cause> {
+    let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
+    let mut drops = legacy_drops(bridge)?;
+    for family in nft::ROUTED_FAMILIES {
+        let replies = nft.dump(&nft::dump_chains(family))?;
+        for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
+            let mut table = Asked::new(nft, chain.family, &chain.table);
+            for (trip, packet) in packets(family, bridge, uplink) {
+                if trip == Trip::Within && !bridged {
+                    continue;
                 }
+                let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
+                let aimed = match bridge {
+                    None => false,
+                    Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
+                        .is_none_or(|other| !other.surely),
+                };
+                note(&mut drops, chain, &stopped, trip, aimed);
             }
         }
-        Ok(drops)
     }
+    Ok(drops)
 }
 
 /// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.

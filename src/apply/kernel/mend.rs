@@ -14,6 +14,19 @@ use crate::sys::{Netns, NetnsError, process};
 use super::ruleset::Ruleset;
 use super::{ApplyError, Cause, Drift, Host, Kernel};
 
+/// What differs from the records, by what it is of: see [`Kernel::look`].
+#[derive(Debug, Default)]
+pub struct Look {
+    /// nf_tables.
+    pub rules: Mending,
+    /// IP forwarding of the host.
+    pub forwarding: Mending,
+    /// Bridges: there, up, their addresses and settings.
+    pub bridges: Mending,
+    /// Host ends, host ports and addresses of attachments, and the dead among them.
+    pub attachments: Mending,
+}
+
 /// What a walk of reconciliation found.
 #[derive(Debug, Default)]
 pub struct Mending {
@@ -60,25 +73,46 @@ impl Kernel {
         mending.take("the iptables ruleset", outcome);
         let outcome = self.mend_admissions(networks, &ruleset, repair);
         mending.take("the exceptions in FORWARD", outcome);
-        let plans = || attached.iter().map(|(_, plan)| plan);
-        let outcome = self.mend_forwarding(plans(), repair);
+        self.mend_host(attached, repair, &mut mending);
+        self.mend_bridges(attached, repair, &mut mending);
+        self.mend_attachments(attached, repair, &mut mending);
+        mending
+    }
+
+    /// The same look, but for the rules of iptables and what it lets through FORWARD, which only its own programs could
+    /// tell: this one starts none.
+    pub fn look(&mut self, networks: &[Network], attached: &[(AttachmentKey, Plan)]) -> Look {
+        let mut look = Look::default();
+        let ruleset = Ruleset::new(networks, attached.iter().map(|(_, plan)| plan));
+        let outcome = self.mend_nftables(&ruleset, false);
+        look.rules.take("the nf_tables ruleset", outcome);
+        self.mend_host(attached, false, &mut look.forwarding);
+        self.mend_bridges(attached, false, &mut look.bridges);
+        self.mend_attachments(attached, false, &mut look.attachments);
+        look
+    }
+
+    fn mend_host(&mut self, attached: &[(AttachmentKey, Plan)], repair: bool, mending: &mut Mending) {
+        let outcome = self.mend_forwarding(attached.iter().map(|(_, plan)| plan), repair);
         mending.take("IP forwarding on the host", outcome);
-        for bridge in distinct_bridges(plans()) {
+    }
+
+    fn mend_bridges(&mut self, attached: &[(AttachmentKey, Plan)], repair: bool, mending: &mut Mending) {
+        for bridge in distinct_bridges(attached.iter().map(|(_, plan)| plan)) {
             let outcome = self.mend_bridge(bridge, repair);
             mending.take(format!("the bridge {}", bridge.name), outcome);
         }
+    }
+
+    fn mend_attachments(&mut self, attached: &[(AttachmentKey, Plan)], repair: bool, mending: &mut Mending) {
         let links = match self.host().and_then(|host| Ok(rtnl::all_links(host)?)) {
             Ok(links) => links,
-            Err(cause) => {
-                mending.failures.push(ApplyError::new("the interfaces", cause));
-                return mending;
-            }
+            Err(cause) => return mending.failures.push(ApplyError::new("the interfaces", cause)),
         };
         let links: HashMap<&str, &rtnl::Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         for (key, plan) in attached {
-            self.mend_attachment(key, plan, &links, repair, &mut mending);
+            self.mend_attachment(key, plan, &links, repair, mending);
         }
-        mending
     }
 
     fn mend_forwarding<'a>(

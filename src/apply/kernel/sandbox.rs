@@ -37,6 +37,9 @@ impl Kernel {
     pub fn open_sandbox(&mut self, path: &str, allow_own: bool) -> Result<Sandbox, SandboxError> {
         let netns = Netns::open(path)?;
         let identity = netns.identity()?;
+        if let Ok(host) = self.host() {
+            Netns::remember_home(host);
+        }
         if !allow_own && netns.is_current()? {
             return Err(SandboxError::Own(path.to_owned()));
         }

@@ -10,6 +10,7 @@
 //! (`EEXIST` likewise), and the elements again. Each of these is a transaction of its own.
 
 mod base;
+mod described;
 mod element;
 mod expression;
 mod guard;
@@ -33,6 +34,7 @@ pub use base::{
     remove_guard_table, remove_table, shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
+pub use described::described;
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};

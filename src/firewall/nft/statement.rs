@@ -33,7 +33,6 @@ const LOCAL: u32 = 2;
 pub(crate) struct Statements {
     expressions: Attributes,
     /// The chain that the rule leads to.
-    leads_to: Option<String>,
     comment: Option<&'static str>,
 }
 
@@ -346,20 +345,12 @@ impl Statements {
     /// A verdict.
     pub(crate) fn then(mut self, verdict: &Verdict) -> Self {
         expression::verdict(&mut self.expressions, verdict);
-        if let Verdict::Jump(chain) | Verdict::Goto(chain) = verdict {
-            self.leads_to = Some(chain.clone());
-        }
         self
     }
 
     /// Appends the expressions as an attribute.
     pub(crate) fn put(&self, attributes: &mut Attributes, kind: u16) {
         attributes.put(kind, self.expressions.as_bytes());
-    }
-
-    /// The chain that it leads to.
-    pub(crate) fn leads_to(&self) -> Option<&str> {
-        self.leads_to.as_deref()
     }
 
     /// The message that appends the rule to a chain of the table `linkspan`.

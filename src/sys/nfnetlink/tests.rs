@@ -143,6 +143,33 @@ fn many_questions_are_answered_in_their_order() {
     });
 }
 
+/// One whose answer is longer than most: long names, and a comment.
+#[test]
+fn a_long_answer_among_others_is_whole() {
+    const GETCHAIN: u8 = 4;
+    isolated(|| {
+        let mut nft = NftSocket::open().unwrap();
+        let (long, words) = ("l".repeat(127), vec![7; 250]);
+        let chain = |kind, flags, name: &str, words: &[u8]| {
+            message(kind, flags, |a| {
+                a.put_str(1, &long).put_str(3, name);
+                if !words.is_empty() {
+                    a.put(12, words);
+                }
+            })
+        };
+        let made =
+            [table(NEWTABLE, CREATE, &long), chain(3, CREATE, "s", &[]), chain(3, CREATE, &long, &words)];
+        nft.commit(&made).unwrap();
+        let asked = ["s", &long, "none", "s"].map(|name| chain(GETCHAIN, 0, name, &[]));
+        let answers = nft.get_each(&asked).unwrap();
+        let names: Vec<_> = answers.iter().map(|answer| find(answer.as_ref()?, 3).map(<[u8]>::len)).collect();
+        assert_eq!(names, [Some(2), Some(128), None, Some(2)]);
+        let answer = answers[1].as_ref().unwrap();
+        assert!(answer.len() > 512 && find(answer, 12) == Some(&words[..]), "{answer:?}");
+    });
+}
+
 /// A chain whose one rule asks for the connection's state, which turns tracking on in the namespace.
 fn track(nft: &mut NftSocket) {
     let chain = message(3, CREATE, |a| {

@@ -1,0 +1,129 @@
+//! Programs that linkspan talks to, and that runtimes run.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::sys::command;
+
+use super::finding::{Findings, Severity, Word};
+use super::marker::{self, Build};
+use super::sight::{OWN, Sight};
+
+/// Where administrators' programs are when `PATH` does not say.
+const SEARCHED: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
+/// What the iptables backend runs.
+const IPTABLES: [&str; 2] = ["iptables-restore", "iptables-save"];
+/// What linkspan and the plugins of others that it stands for do by themselves, without another's program.
+const OWN_IPAM: [&str; 2] = ["host-local", "static"];
+
+/// Whether the host's iptables is the legacy one, by the program that its name leads to; `None` where there is none.
+pub(super) fn iptables_is_legacy() -> Option<bool> {
+    let target = fs::canonicalize(find(IPTABLES[0])?).ok()?;
+    Some(target.file_name()?.to_string_lossy().contains("legacy"))
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
+    command::find(name, &directories)
+}
+
+/// Looks for every plugin that a configuration names, and for iptables where it is used.
+pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
+    if let Some(who) = sight.needs_iptables() {
+        for program in IPTABLES.into_iter().filter(|program| find(program).is_none()) {
+            findings.add(
+                Severity::Fault,
+                Word::IptablesMissing,
+                format!("{program} is not installed"),
+                format!("the backend iptables runs it: {who}"),
+                "install iptables, or set the key backend to nftables",
+            );
+        }
+    }
+    for (kind, file) in wanted(sight) {
+        plugin(sight, &kind, &file, findings);
+    }
+    versions(sight, findings);
+}
+
+/// Every type of plugin with a file that names it.
+fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
+    let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut note = |kind: &str, file: &Path| {
+        if !wanted.iter().any(|(known, _)| known == kind) {
+            wanted.insert((kind.to_owned(), file.display().to_string()));
+        }
+    };
+    for list in &sight.given.lists {
+        for plugin in &list.plugins {
+            note(&plugin.kind, &list.path);
+            let ipam = plugin.raw.get("ipam").and_then(|ipam| ipam.get("type")).and_then(Value::as_str);
+            let by_itself = |kind: &str| OWN_IPAM.contains(&kind) && sight.is_ours(&plugin.kind);
+            if let Some(kind) = ipam.filter(|kind| !kind.is_empty() && !by_itself(kind)) {
+                note(kind, &list.path);
+            }
+        }
+    }
+    wanted
+}
+
+fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
+    let directories: Vec<String> =
+        sight.given.directories.iter().map(|path| path.display().to_string()).collect();
+    let first = directories.first().cloned().unwrap_or_default();
+    let Some(path) = sight.program(kind) else {
+        let fix = if kind == OWN {
+            format!("linkspan install --dir {first}")
+        } else if sight.given.names.contains(&kind) {
+            format!("linkspan install --dir {first} --names {kind}, or install the reference plugins there")
+        } else {
+            format!("put the plugin {kind} into {first}; or correct the type in {file}")
+        };
+        return findings.add(
+            Severity::Fault,
+            Word::PluginMissing,
+            format!("the plugin {kind}, which {file} names, is in none of {}", directories.join(", ")),
+            "every ADD and DEL of that network fails",
+            fix,
+        );
+    };
+    let executable = fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+    if !executable {
+        findings.add(
+            Severity::Fault,
+            Word::PluginNotExecutable,
+            format!("{} cannot be executed, and {file} names it", path.display()),
+            "every ADD and DEL of that network fails",
+            format!("chmod 755 {}", path.display()),
+        );
+    }
+}
+
+/// What runtimes run, beside what this is.
+fn versions(sight: &Sight<'_>, findings: &mut Findings) {
+    for path in
+        sight.given.directories.iter().map(|directory| directory.join(OWN)).filter(|path| path.is_file())
+    {
+        let other = match marker::build(&path) {
+            Some(Build::Other(Some(version))) if version == env!("CARGO_PKG_VERSION") => {
+                format!("another build of {version}")
+            }
+            Some(Build::Other(Some(version))) => format!("version {version}"),
+            Some(Build::Other(None)) => "another build, which does not say its version".to_owned(),
+            Some(Build::This) | None => continue,
+        };
+        let directory = path.parent().unwrap_or(Path::new("/")).display();
+        findings.add(
+            Severity::Warning,
+            Word::OtherLinkspan,
+            format!("{} is {other}, and this is {}", path.display(), env!("CARGO_PKG_VERSION")),
+            "what runtimes do is done by that one: what this one says of rules and records may not be its way",
+            format!("linkspan install --dir {directory}"),
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! What runtimes are configured to use: their own files, where they are there.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::files;
+use super::finding::{Findings, Severity, Word};
+use super::sight::{OWN, Sight};
+
+/// A runtime's directories, where its configuration says them.
+struct Told {
+    runtime: &'static str,
+    file: PathBuf,
+    configurations: Vec<PathBuf>,
+    plugins: Vec<PathBuf>,
+}
+
+/// Tells where a runtime looks elsewhere than this command does, and does not find linkspan there.
+pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
+    for file in unreadable() {
+        findings.add(
+            Severity::Remark,
+            Word::NotLooked,
+            file,
+            "its runtime may look elsewhere for networks and plugins",
+            "correct the file",
+        );
+    }
+    for told in [containerd(), crio(), podman()].into_iter().flatten() {
+        directories(sight, &told, findings);
+    }
+}
+
+fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
+    let (runtime, file) = (told.runtime, told.file.display());
+    let elsewhere = told.configurations.iter().all(|path| *path != sight.given.configurations);
+    if let Some(first) = told.configurations.first().filter(|_| elsewhere) {
+        findings.add(
+            Severity::Warning,
+            Word::RuntimeDirectory,
+            format!(
+                "{runtime} reads networks from {}, and this command from {}",
+                first.display(),
+                sight.given.configurations.display()
+            ),
+            format!("what is configured here is not what {runtime} uses ({file})"),
+            format!(
+                "NETCONFPATH={} linkspan doctor; or set {runtime}'s directory to {}",
+                first.display(),
+                sight.given.configurations.display()
+            ),
+        );
+    }
+    let uses_linkspan = sight.own_plugins().next().is_some();
+    let has_linkspan = told.plugins.iter().any(|directory| directory.join(OWN).is_file());
+    if let Some(first) = told.plugins.first().filter(|_| uses_linkspan && !has_linkspan) {
+        let all: Vec<String> = told.plugins.iter().map(|path| path.display().to_string()).collect();
+        findings.add(
+            Severity::Warning,
+            Word::RuntimeDirectory,
+            format!("{runtime} looks for plugins in {}, and linkspan is not there", all.join(", ")),
+            format!("its containers get no network ({file})"),
+            format!("linkspan install --dir {}", first.display()),
+        );
+    }
+}
+
+const CONTAINERD: &str = "/etc/containerd/config.toml";
+const CRIO: &str = "/etc/crio/crio.conf";
+const CRIO_DROP_INS: [&str; 1] = ["/etc/crio/crio.conf.d"];
+const PODMAN: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
+
+fn parsed(path: &Path) -> Option<Table> {
+    files::text(path)?.parse().ok()
+}
+
+/// Files that are there and are no TOML.
+fn unreadable() -> Vec<String> {
+    let all = [CONTAINERD, CRIO]
+        .into_iter()
+        .chain(PODMAN)
+        .map(PathBuf::from)
+        .chain(files::drop_ins(&CRIO_DROP_INS, "conf"));
+    all.filter_map(|path| {
+        let error = files::text(&path)?.parse::<Table>().err()?;
+        Some(format!("{} cannot be read: {}", path.display(), error.message()))
+    })
+    .collect()
+}
+
+/// `plugins."io.containerd.grpc.v1.cri".cni` of version 2, `plugins."io.containerd.cri.v1.runtime".cni` of version 3.
+fn containerd() -> Option<Told> {
+    let table = parsed(Path::new(CONTAINERD))?;
+    let plugins = table.get("plugins")?;
+    let sections = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "cri"];
+    let cni = sections.iter().find_map(|name| plugins.get(name)?.get("cni"))?;
+    let mut dirs = paths(cni.get("bin_dirs"));
+    dirs.extend(paths(cni.get("bin_dir")));
+    Some(Told {
+        runtime: "containerd",
+        file: CONTAINERD.into(),
+        configurations: paths(cni.get("conf_dir")),
+        plugins: dirs,
+    })
+}
+
+/// `crio.network` of its file and drop-ins, the last that says something.
+fn crio_network() -> Option<(PathBuf, Value)> {
+    let mut all = vec![PathBuf::from(CRIO)];
+    all.extend(files::drop_ins(&CRIO_DROP_INS, "conf"));
+    let mut whole = toml::map::Map::new();
+    let mut from = None;
+    for path in all {
+        let network = parsed(&path).and_then(|table| table.get("crio")?.get("network")?.as_table().cloned());
+        if let Some(network) = network {
+            whole.extend(network);
+            from = Some(path);
+        }
+    }
+    Some((from?, Value::Table(whole)))
+}
+
+fn crio() -> Option<Told> {
+    let (file, network) = crio_network()?;
+    let mut plugins = paths(network.get("plugin_dirs"));
+    plugins.extend(paths(network.get("plugin_dir")));
+    Some(Told { runtime: "CRI-O", file, configurations: paths(network.get("network_dir")), plugins })
+}
+
+/// The network that CRI-O is told to take.
+pub(super) fn default_of_crio() -> Option<String> {
+    let (_, network) = crio_network()?;
+    let name = network.get("cni_default_network")?.as_str()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// podman, where it was told to use CNI.
+fn podman() -> Option<Told> {
+    PODMAN.iter().find_map(|file| {
+        let table = parsed(Path::new(file))?;
+        let network = table.get("network")?;
+        if network.get("network_backend").and_then(Value::as_str) != Some("cni") {
+            return None;
+        }
+        let configurations = paths(network.get("network_config_dir"));
+        Some(Told {
+            runtime: "podman",
+            file: file.into(),
+            configurations,
+            plugins: paths(network.get("cni_plugin_dirs")),
+        })
+    })
+}
+
+/// A path, or a list of paths; none where it is neither.
+fn paths(value: Option<&Value>) -> Vec<PathBuf> {
+    let one = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(PathBuf::from);
+    match value {
+        Some(Value::Array(all)) => all.iter().filter_map(one).collect(),
+        Some(value) => one(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,139 @@
+//! Everything that is looked at, read once.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use crate::apply::{Kernel, Look};
+use crate::model::AttachmentKey;
+use crate::plan::{Plan, Step};
+use crate::store::{Stage, State};
+use crate::view::{self, Attachment, Lease, Reading, ViewError, Wants};
+
+/// A plugin of a configuration.
+#[derive(Debug, Clone)]
+pub struct ListPlugin {
+    /// Its `type`.
+    pub kind: String,
+    /// Its keys.
+    pub raw: Map<String, Value>,
+}
+
+/// A network configuration on disk, as libcni reads it.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// The file.
+    pub path: PathBuf,
+    /// The network's name.
+    pub name: String,
+    /// Its version, as it counts.
+    pub version: String,
+    /// Whether that is newer than any that libcni knows.
+    pub too_new: bool,
+    /// Whether it has GC and STATUS.
+    pub has_gc: bool,
+    /// Its plugins.
+    pub plugins: Vec<ListPlugin>,
+}
+
+/// An attachment as libcni remembers it.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    /// The attachment.
+    pub key: AttachmentKey,
+    /// The network.
+    pub network: String,
+    /// The path of the namespace; empty where libcni was too old to write it.
+    pub netns: String,
+    /// The types of the plugins that it was made by.
+    pub kinds: Vec<String>,
+}
+
+/// What the command line knows already: configurations, and what libcni keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// The directory of configurations.
+    pub configurations: PathBuf,
+    /// The configurations, in libcni's order.
+    pub lists: Vec<List>,
+    /// Files that are none, and why.
+    pub broken: Vec<String>,
+    /// The names of other plugins that linkspan's binary answers to.
+    pub names: Vec<&'static str>,
+    /// The directories that runtimes look for plugins in.
+    pub directories: Vec<PathBuf>,
+    /// What libcni remembers.
+    pub remembered: Vec<Remembered>,
+    /// What of it cannot be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+/// The host, looked at.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// What the command line knows.
+    pub given: &'a Given,
+    /// Records and kernel.
+    pub reading: Reading,
+    /// The attachments.
+    pub attachments: Vec<Attachment>,
+    /// The leases.
+    pub leases: Vec<Lease>,
+    /// What differs from the records; `None` where there are none.
+    pub(super) look: Option<Look>,
+}
+
+impl<'a> Sight<'a> {
+    /// Looks at the host whose state directory is `root`, which need not exist.
+    ///
+    /// # Errors
+    /// Where the state directory belongs to somebody else, or links cannot be listed.
+    pub fn take(root: &Path, given: &'a Given) -> Result<Self, ViewError> {
+        let reading =
+            Reading::take(root, Wants { leases: true, claims: true, firewall: true, flows: false })?;
+        let attachments = view::attachments(&reading);
+        let leases = view::leases(&reading, &attachments);
+        let state = State::open_existing(root)?;
+        let look = state.map(|state| {
+            let ready = reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
+            let attached: Vec<(AttachmentKey, Plan)> =
+                ready.map(|found| (found.record.key.clone(), found.record.plan.clone())).collect();
+            let mut kernel = Kernel::new(Rc::new(state));
+            let look = kernel.look(&reading.records.networks, &attached);
+            // Its sockets close with the process, which waits for the kernel anyway.
+            std::mem::forget(kernel);
+            look
+        });
+        Ok(Self { given, reading, attachments, leases, look })
+    }
+
+    /// All steps of all records.
+    pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.reading.records.attachments.iter().flat_map(|found| &found.record.plan.steps)
+    }
+
+    /// Whether a plugin's type is linkspan, under its own name or one that it stands for in the plugins' directories.
+    pub(super) fn is_ours(&self, kind: &str) -> bool {
+        kind == OWN || self.program(kind).is_some_and(|path| leads_to_linkspan(&path))
+    }
+
+    /// The program of a plugin's type.
+    pub(super) fn program(&self, kind: &str) -> Option<PathBuf> {
+        crate::sys::command::find(kind, &self.given.directories)
+    }
+
+    /// Plugins of configurations that are linkspan.
+    pub(super) fn own_plugins(&self) -> impl Iterator<Item = (&List, &ListPlugin)> {
+        let all =
+            self.given.lists.iter().flat_map(|list| list.plugins.iter().map(move |plugin| (list, plugin)));
+        all.filter(|(_, plugin)| self.is_ours(&plugin.kind))
+    }
+}
+
+/// The name that linkspan has in a directory of plugins; all others are links to it.
+pub(super) const OWN: &str = "linkspan";
+
+fn leads_to_linkspan(path: &Path) -> bool {
+    std::fs::canonicalize(path).is_ok_and(|target| target.file_name().is_some_and(|name| name == OWN))
+}
