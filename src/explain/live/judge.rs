@@ -119,13 +119,7 @@ fn in_order(steps: &mut [Step], order: &Order) {
     let receives = |step: &Step| matches!(step.hook, "prerouting" | "input");
     let place = |step: &Step| match &step.place {
         place if place == "host" => 1,
-        _ if from == target => {
-            if receives(step) == (step.direction == Direction::There) {
-                2
-            } else {
-                0
-            }
-        }
+        _ if from == target => 2 * usize::from(receives(step) == (step.direction == Direction::There)),
         place if Some(place) == target.as_ref() => 2,
         _ => 0,
     };

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
+use super::super::Fault;
 use super::super::hooks::{self, Hook};
 use super::super::way::Leg;
-use super::super::Fault;
 use super::container::LOCAL;
 use super::{Spot, Walk, Way, perhaps, surely};
 

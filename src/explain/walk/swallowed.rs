@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
         std::mem::swap(&mut error.source, &mut error.destination);
         error.protocol = Some(if error.is_ipv4() { 1 } else { 58 });
         (error.source_port, error.destination_port) = (None, None);
-        error.tracking = Tracking::Established;
+        error.tracking = Tracking::Related;
         std::mem::swap(&mut error.input, &mut error.output);
         std::mem::swap(&mut error.input_index, &mut error.output_index);
         (error.input, error.input_index) = (Some(String::new()), Some(0));
