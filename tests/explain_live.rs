@@ -404,6 +404,33 @@ fn nothing_is_left_behind() {
 }
 
 #[test]
+fn a_full_table_of_connections() {
+    let Some(host) = open() else { return };
+    let most: u32 = host.kernel().sysctl("net.netfilter.nf_conntrack_max").parse().unwrap();
+    if most > 300_000 {
+        skip!("the kernel tracks {most} connections at most, and filling that would take its memory");
+    }
+    let words = way(&host.shop, &host.back);
+    arrives(&words);
+    lab::flows::fill_table(most);
+    let told = fails(&words, "conntrack-full", "lost");
+    assert!(counters(&told).contains(&"Conntrack_drop"), "{told:#}");
+}
+
+#[test]
+fn a_port_that_is_a_process_s() {
+    let Some(host) = open() else { return };
+    let words = format!("{} 192.0.2.1:9000", id(&host.back));
+    let held = lab::hold::Holder::tcp(host.kernel(), "0.0.0.0:9000", "occupant", &[]);
+    arrives(&words);
+    drop(held);
+    fails(&words, "not-published", "unwanted");
+    // What is said to be nowhere is not sent.
+    let told = probed(&format!("outside {}:443", id(&host.shop)));
+    assert!(told["live"].is_null() && told["agreement"]["agrees"].is_null(), "{told:#}");
+}
+
+#[test]
 fn a_disagreement_is_shown() {
     let Some(host) = open() else { return };
     let words = way(&host.shop, &host.back);

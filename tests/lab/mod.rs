@@ -23,6 +23,7 @@ pub mod dns;
 pub mod explain;
 pub mod faces;
 pub mod fitness;
+pub mod flows;
 pub mod frames;
 pub mod hold;
 pub mod icmp;
