@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Space;
 use super::cli::{document, linkspan};
-use super::talk::{tcp, tcp_answers};
+use super::talk::{PATIENCE, tcp, tcp_answers};
 use super::town::{House, Town, town};
 
 /// The explanation of `WORDS`, which is as the schema says.
@@ -131,6 +131,8 @@ impl Trip<'_> {
         self.works();
         host.kernel().must(&["sh", "-c", damage]);
         paste(host.kernel(), &self.ends(fault));
+        // A port that comes back up forwards once the kernel has noticed its carrier.
+        super::eventually(PATIENCE, || explained(&self.words)["verdict"] == "arrives");
         self.works();
     }
 }
