@@ -1,9 +1,11 @@
 //! What `linkspan explain --live` says: what was said beforehand beside what a real probe did.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Space;
 use super::cli::{document, linkspan};
+use super::explain::{Host, host, id};
+use super::town::House;
 
 /// The explanation with its probe, which is as the schema says.
 #[track_caller]
@@ -61,4 +63,28 @@ pub fn text(words: &str, code: i32) -> String {
 /// Nothing of a probe is left in a namespace.
 pub fn is_clean(space: &Space) -> bool {
     !space.must(&["nft", "list", "tables"]).contains("linkspan-trace")
+}
+
+/// Nothing of a probe is left on the host and in its containers.
+#[track_caller]
+pub fn assert_clean(host: &Host) {
+    for space in [host.kernel(), &host.shop, &host.store, &host.back] {
+        assert!(is_clean(space), "{} has something left", space.name());
+    }
+}
+
+/// A host without walls.
+pub fn open() -> Option<Host> {
+    host(json!({"isolation": "none"}))
+}
+
+/// Words of a way from one to another.
+pub fn way(from: &House, to: &House) -> String {
+    format!("{} {}:80", id(from), id(to))
+}
+
+/// The counters that moved, by name.
+pub fn counters(told: &Value) -> Vec<&str> {
+    let rows = told["live"]["counters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    rows.iter().filter_map(|row| row["counter"].as_str()).collect()
 }
