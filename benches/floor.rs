@@ -95,8 +95,8 @@ fn add(netns: &str, n: u32) {
     let inside = socket(libc::NETLINK_ROUTE);
 
     let bridge = index_of(route, BRIDGE);
-    send(route, veth(n, bridge, target), 2);
-    send(inside, container(n), 4);
+    send(route, veth(n, bridge, target), 3);
+    send(inside, container(n), 5);
     // The kernel notices the carrier of the host end in a worker of its own; until then the bridge may not forward, and
     // to ask for the port's state gets ENETDOWN. To read the link makes it notice now.
     index_of(route, &format!("fl{n}"));
@@ -171,7 +171,17 @@ fn veth(n: u32, bridge: u32, target: i32) -> Batch {
         b.text(kind, "bridge");
         b.nest(data, |b| b.attribute(hairpin, &[1]));
     });
+    no_link_local(&mut batch, HOST_INDEX + n);
     batch
+}
+
+/// No link-local address: its making is multicast, which a bridge copies to all the other containers.
+fn no_link_local(batch: &mut Batch, index: u32) {
+    let (mode, none) = (8, 1u8); // IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
+    batch.message(libc::RTM_SETLINK, ACK, &link(index, false));
+    batch.nest(libc::IFLA_AF_SPEC, |b| {
+        b.nest(libc::AF_INET6 as u16, |b| b.attribute(mode, &[none]));
+    });
 }
 
 fn end_of_pair(batch: &mut Batch, name: &str, mac: [u8; 6]) {
@@ -182,10 +192,11 @@ fn end_of_pair(batch: &mut Batch, name: &str, mac: [u8; 6]) {
     batch.number(libc::IFLA_NUM_RX_QUEUES, 1);
 }
 
-/// Address, `eth0` up, `lo` up, default route. The route comes last: its gateway is reachable only through the others.
+/// Address, no other, `eth0` up, `lo` up, default route. The route comes last: its gateway is reachable only through the others.
 fn container(n: u32) -> Batch {
     let mut batch = Batch::default();
     address(&mut batch, CONTAINER_INDEX, ip(n));
+    no_link_local(&mut batch, CONTAINER_INDEX);
     batch.message(libc::RTM_NEWLINK, ACK, &link(CONTAINER_INDEX, true));
     batch.message(libc::RTM_NEWLINK, ACK, &link(1, true));
     let (table, protocol, scope, unicast) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, 0, 1);

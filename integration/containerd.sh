@@ -120,6 +120,25 @@ restart_containerd() {
     start_containerd
 }
 
+# The CRI calls a pod by its name (CNI_ARGS, K8S_POD_NAME): pods of a network with names find each other by it.
+pods_have_names() {
+    local front back gateway
+    conflist containerd-net | jq '.plugins[0].dns.enabled = true' >"$conf_dir/10-containerd-net.conflist"
+    # containerd looks at its configuration when a file changes.
+    sleep 0.5
+    check "CRI: a pod with a name" pod_run front 8082 && front=$pod
+    check "CRI: another pod with a name" pod_run back 8083 && back=$pod
+    gateway=$("$cri" status "$front")
+    gateway=${gateway%.*}.1
+    check "names: a pod finds another by its name" pod_resolves back "$gateway" "$("$cri" status "$back")"
+    check "CRI: the named pods end" pods_end "$front" "$back"
+    check "the agent ends with the last named pod" eventually 10 agent_is_gone
+}
+pods_end() { pod_end "$1" && pod_end "$2"; }
+agent_is_gone() { [[ ! -e /run/linkspan/agent.sock ]]; }
+# The host may ask the gateway as its containers do.
+pod_resolves() { busybox nslookup "$1" "$2" | grep -qw "Address: $3"; }
+
 with_cri() {
     if [[ ! -x $cri ]]; then
         skip "containerd: the CRI client is not built (integration/run does it)"
@@ -160,6 +179,7 @@ with_cri() {
     check "CRI: a pod without its namespace is stopped and removed" pod_end "$two"
     expect "bridge leaves masquerade rules when the namespace is gone" \
         nothing_left "nothing is left of the pods" "$address" 18079
+    [[ $IT_FLAVOUR != linkspan ]] || pods_have_names
 }
 
 configure

@@ -115,3 +115,46 @@ check "podman rm" podman rm --force --time 0 two
 check "podman rm --force" remove one
 check "no listener is left" no_listener 8080
 nothing_left "nothing is left of podman's containers" "$address" "$chosen" 18079
+
+# --- names -------------------------------------------------------------------
+
+# By the key of our own plugin, and by the plugin that podman chains for it.
+if [[ $IT_FLAVOUR == reference ]]; then exit 0; fi
+named_conflist() {
+    if [[ $IT_FLAVOUR == linkspan ]]; then
+        chain='{"type":"linkspan","dns":{"enabled":true},"capabilities":{"portMappings":true,"ips":true,"aliases":true}}'
+    else
+        ln -sf linkspan "$bin_dir/dnsname"
+        chain=$(printf '%s' '{"type":"bridge","bridge":"it1","isGateway":true,"ipMasq":true,' \
+            '"ipam":{"type":"host-local","ranges":[[{"subnet":"10.91.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},' \
+            '{"type":"portmap","capabilities":{"portMappings":true}},{"type":"firewall"},' \
+            '{"type":"dnsname","domainName":"dns.podman","capabilities":{"aliases":true}}')
+    fi
+    printf '{"cniVersion":"1.0.0","name":"%s","plugins":[%s]}\n' "$1" "$chain" | jq .
+}
+named() { # NAME [OPTION...]
+    podman run -d --name "$1" --network named-net "${@:2}" --rootfs "$work/rootfs" /bin/busybox sleep 600
+}
+resolves() { # FROM NAME ADDRESS: as the container's own resolver sees it
+    podman exec "$1" /bin/busybox nslookup "$2" | grep -qw "Address: $3"
+}
+unknown() { ! podman exec "$1" /bin/busybox nslookup "$2"; }
+
+named_conflist named-net >"$conf_dir/20-named-net.conflist"
+check "podman run with a name" named front
+check "podman run with an alias" named back --network-alias api
+front=$(address_of front) back=$(address_of back)
+check "names: front finds back" resolves front back "$back"
+check "names: back finds front" resolves back front "$front"
+check "names: back has an alias" resolves front api "$back"
+check "names: with the network as zone" resolves front back.named-net "$back"
+id=$(podman inspect --format '{{.Id}}' back)
+check "names: the short ID" resolves front "${id:0:12}" "$back"
+check "podman stop of back" podman stop --time 0 back
+check "names: back is gone" unknown front back
+check "podman start of back" podman start back
+check "names: back is found again" resolves front back "$(address_of back)"
+remove front >/dev/null
+remove back >/dev/null
+agent_is_gone() { [[ ! -e /run/linkspan/agent.sock ]]; }
+check "the agent ends with the last named container" eventually 10 agent_is_gone

@@ -314,3 +314,25 @@ fn keys_about_isolation_together() {
     ];
     each_changes_nothing(&lab, &a, rows);
 }
+
+/// What only the agent acts on is read by the plugin all the same, and refused before anything is done.
+#[test]
+fn the_keys_of_the_agent() {
+    let Some((lab, a, good)) = ready() else { return };
+    let bad = |why: &str, keys: Value, name: &str| row(why, good.with(keys), "ADD", 7, name);
+    let rows = vec![
+        bad("a grace in words", json!({"gcAfter": "300"}), "gcAfter"),
+        bad("a grace below nothing", json!({"gcAfter": -1}), "gcAfter"),
+        bad("half a second", json!({"gcAfter": 1.5}), "gcAfter"),
+        bad("longer than a count of seconds", json!({"gcAfter": 4_294_967_296_u64}), "gcAfter"),
+        bad("a grace that is a truth value", json!({"gcAfter": true}), "gcAfter"),
+        bad("a proxy in words", json!({"userlandProxy": "yes"}), "userlandProxy"),
+        bad("a proxy by number", json!({"userlandProxy": 1}), "userlandProxy"),
+        bad("counts in words", json!({"countPorts": "yes"}), "countPorts"),
+        bad("holds in words", json!({"holdPorts": "true"}), "holdPorts"),
+        bad("names by word", json!({"dns": {"enabled": "true"}}), "enabled"),
+        bad("a zone with a space", json!({"firewalldZone": "my zone"}), "firewalldZone"),
+        bad("a zone that is a list", json!({"firewalldZone": ["work"]}), "firewalldZone"),
+    ];
+    each_changes_nothing(&lab, &a, rows);
+}

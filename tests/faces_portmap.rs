@@ -4,7 +4,7 @@
 mod lab;
 
 use lab::chain::Bin;
-use lab::outcome::{address, host_end};
+use lab::outcome::{address, gateway, host_end};
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp, tcp_answers, tcp_server, udp, udp_server};
 use lab::{Chain, Container, Lab, Outside, inspect};
@@ -114,6 +114,38 @@ fn of_debians_ptp() {
 }
 
 #[test]
+fn every_client_of_a_ptp_container_is_masqueraded() {
+    let main = || {
+        json!({"type": "ptp", "ipMasq": true, "ipam": {"type": "host-local", "subnet": "10.89.2.0/24",
+        "routes": [{"dst": "0.0.0.0/0"}]}})
+    };
+    for backend in ["nftables", "iptables"] {
+        let run = std::thread::spawn(move || {
+            let keys = json!({"backend": backend, "masqAll": true});
+            let Some(town) = Town::new(main(), keys, false) else { return };
+            let (a, b) = (town.lab.container("a"), town.lab.container("b"));
+            let publishing = town.chain.publish(&["8080:80"]);
+            let result = publishing.add(&a).ok();
+            // Another's ports are not of the network; hers keep their clients.
+            let mut other = town.chain.publish(&["8081:80"]);
+            other.list["name"] = json!("other");
+            other.list["plugins"][0]["ipam"]["subnet"] = json!("10.89.3.0/24");
+            other.list["plugins"][1]["masqAll"] = json!(false);
+            let second = other.add(&b).ok();
+            let _servers = (town.serve(&a, "a"), town.serve(&b, "b"));
+            let client = |port: &str| tcp(&town.outside, port).peer.ip().to_canonical().to_string();
+            assert_eq!(client("192.0.2.1:8080"), gateway(&result, 4), "{backend}");
+            assert_eq!(client("192.0.2.1:8081"), "192.0.2.2", "{backend}");
+            publishing.check(&a, &result).ok();
+            publishing.del(&a, &result);
+            other.del(&b, &second);
+            Snapshot::take(&town.lab).assert_without(&[&a.id, &b.id, "8080"]);
+        });
+        run.join().unwrap();
+    }
+}
+
+#[test]
 fn with_iptables() {
     let Some(town) = Town::new(bridge(), json!({"backend": "iptables"}), false) else { return };
     let a = town.lab.container("a");
@@ -129,7 +161,7 @@ fn with_iptables() {
     publishing.check(&a, &result).ok();
     // The plugin before chose nf_tables; both are made anew after a flush.
     town.lab.host.must(&["nft", "flush", "ruleset"]);
-    publishing.check(&a, &result).refused(120);
+    publishing.check(&a, &result).refused(999);
     let b = town.lab.container("b");
     let other = town.chain.publish(&["8081:80"]).add(&b).ok();
     assert_eq!(tcp(&town.outside, "192.0.2.1:8080").tag, "a", "the ADD of another brought it back");
@@ -295,17 +327,17 @@ fn bad_input_is_refused_before_anything_is_done() {
     let before = Snapshot::take(&town.lab);
     let port = |mapping: Value| portmap.prev(&interface).cap(json!({"portMappings": [mapping]}));
     for (plugin, code, words) in [
-        (portmap.clone(), 7, "must be called as chained plugin"),
-        (port(json!({"hostPort": 0, "containerPort": 80})), 7, "hostPort"),
-        (port(json!({"hostPort": -1, "containerPort": 80})), 7, "hostPort"),
-        (port(json!({"hostPort": 80, "containerPort": 0})), 7, "containerPort"),
-        (portmap.prev(&interface).with(json!({"backend": "pf"})), 7, "backend"),
+        (portmap.clone(), 999, "must be called as chained plugin"),
+        (port(json!({"hostPort": 0, "containerPort": 80})), 999, "hostPort"),
+        (port(json!({"hostPort": -1, "containerPort": 80})), 999, "hostPort"),
+        (port(json!({"hostPort": 80, "containerPort": 0})), 999, "containerPort"),
+        (portmap.prev(&interface).with(json!({"backend": "pf"})), 999, "backend"),
         (
             portmap.prev(&interface).with(json!({"markMasqBit": 5, "externalSetMarkChain": "X"})),
-            7,
+            999,
             "externalSetMarkChain",
         ),
-        (portmap.prev(&interface).with(json!({"markMasqBit": 32})), 7, "markMasqBit"),
+        (portmap.prev(&interface).with(json!({"markMasqBit": 32})), 999, "markMasqBit"),
         (portmap.prev(&interface).with(json!({"cniVersion": "9.9.9"})), 1, "9.9.9"),
     ] {
         let said = plugin.add().refused(code);

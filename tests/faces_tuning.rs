@@ -142,7 +142,7 @@ fn an_add_that_fails_leaves_the_interface_as_it_was() {
     let before = Snapshot::with(&lab, &["/run/cni"]);
     let tuning = plugin(&lab, Whose::Ours, "tuning", everything()).on(&a).prev(&result);
     // The kernel refuses the value; nothing before it may stay.
-    tuning.with(json!({"sysctl": {"net/core/somaxconn": "many"}})).add().refused(110);
+    tuning.with(json!({"sysctl": {"net/core/somaxconn": "many"}})).add().refused(999);
     tuning.with(json!({"mtu": 65535, "sysctl": null})).add().ok();
     tuning.del().ok();
     assert_eq!(facts(&a), untouched);
@@ -180,7 +180,7 @@ fn check_names_the_drift_and_gc_and_a_lost_namespace_leave_nothing() {
             on_a.prev(&out).check().ok();
             continue;
         }
-        assert!(on_a.prev(&out).check().refused(120).contains(word), "{word}");
+        assert!(on_a.prev(&out).check().refused(999).contains(word), "{word}");
     }
     tuning.status().ok();
     // GC restores what is not valid any more, and leaves the rest.
@@ -207,7 +207,7 @@ fn the_allowlist_holds_for_the_face_and_for_linkspan() {
     let tuning = |key: &str| plugin(&lab, Whose::Ours, "tuning", set(key)).on(&a).prev(&result);
     tuning("net.ipv4.conf.IFNAME.arp_filter").add().ok();
     tuning("net.ipv4.conf.IFNAME.arp_filter").del().ok();
-    let words = tuning("net.core.somaxconn").add().refused(7);
+    let words = tuning("net.core.somaxconn").add().refused(999);
     let expected = "Sysctl net.core.somaxconn is not allowed. Only the following sysctls are allowed: \
                     [^net\\.ipv4\\.conf\\.IFNAME\\.[a-z_]*$]";
     assert!(words.starts_with(expected), "{words}");
@@ -224,12 +224,12 @@ fn bad_input_is_refused_side_by_side() {
     let untouched = facts(&a);
     // The configuration, our code, and words that both say.
     let table = [
-        (json!({"prevResult": null}), 7, "Required prevResult missing"),
-        (json!({"sysctl": {"kernel.hostname": "x"}}), 7, ""),
-        (json!({"sysctl": {"net.nothing.here": "1"}}), 110, "/proc/sys/net/nothing/here"),
-        (json!({"mac": "not a mac"}), 7, "not a mac"),
-        (json!({"mtu": "1400"}), 7, "mtu"),
-        (json!({"promisc": 1}), 7, "promisc"),
+        (json!({"prevResult": null}), 999, "Required prevResult missing"),
+        (json!({"sysctl": {"kernel.hostname": "x"}}), 999, ""),
+        (json!({"sysctl": {"net.nothing.here": "1"}}), 999, "/proc/sys/net/nothing/here"),
+        (json!({"mac": "not a mac"}), 999, "not a mac"),
+        (json!({"mtu": "1400"}), 999, "mtu"),
+        (json!({"promisc": 1}), 999, "promisc"),
         (json!({"cniVersion": "9.9.9"}), 1, "9.9.9"),
     ];
     for (keys, code, words) in table {
@@ -251,7 +251,7 @@ fn bad_input_is_refused_side_by_side() {
     let twice = r#"{"cniVersion":"1.0.0","name":"web","type":"tuning","sysctl":{"net.core.somaxconn":"1","net.core.somaxconn":"2"},"prevResult":{}}"#;
     // Debian's version takes the last of the two; later ones refuse as well.
     let repeated = plugin(&lab, Whose::Ours, "tuning", json!({})).on(&a).stdin(twice);
-    assert!(repeated.add().refused(7).contains("duplicated sysctl keys are not allowed"));
+    assert!(repeated.add().refused(999).contains("duplicated sysctl keys are not allowed"));
     assert_eq!(facts(&a), untouched);
     Snapshot::with(&lab, &["/run/cni"]).assert_same(&before, "after refusals");
 }
@@ -281,7 +281,7 @@ fn the_plugins_before_and_after_agree_on_what_was_tuned() {
         plugin.prev(&result).check().ok();
     }
     a.ip("link set eth0 mtu 1280");
-    assert!(chain[0].prev(&result).check().refused(120).contains("expected 1400, found 1280"));
+    assert!(chain[0].prev(&result).check().refused(999).contains("expected 1400, found 1280"));
     for plugin in chain.iter().rev() {
         plugin.prev(&result).del().ok();
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use lab::agent::{Agent, status};
-use lab::dns::{Upstream, dig, private_etc};
+use lab::dns::{Upstream, dig, private_etc, question};
 use lab::outcome::{address, gateway};
 use lab::plugin::v4;
 use lab::{Container, Lab};
@@ -52,18 +52,6 @@ impl Scene {
         let (own, _) = self.agent.resident();
         assert!(own < MEMORY, "{own} KiB");
     }
-}
-
-/// A question for an address, as bytes.
-fn question(id: u16, name: &str) -> Vec<u8> {
-    let mut bytes = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    bytes[..2].copy_from_slice(&id.to_be_bytes());
-    for label in name.split('.') {
-        bytes.push(u8::try_from(label.len()).unwrap());
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
-    bytes
 }
 
 #[test]

@@ -3,14 +3,11 @@
 
 mod lab;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::agent::{Agent, status};
 use lab::damage::{Damage, Scene, to_iptables, to_links, to_nftables};
+use lab::download::Download;
 use lab::outcome::{address, host_end};
 use lab::plugin::dual_stack;
 use lab::talk::tcp_server;
@@ -76,63 +73,6 @@ fn iptables_over_nftables_heals() {
 #[test]
 fn legacy_iptables_heals() {
     damages("iptables", "legacy", |_| to_iptables());
-}
-
-/// A server that pours, and a client that counts what it gets, until they are told to end.
-struct Download {
-    got: Arc<AtomicU64>,
-    end: Arc<AtomicBool>,
-    client: Option<std::thread::JoinHandle<Result<(), String>>>,
-}
-
-impl Download {
-    fn begin(server: &lab::Space, bind: &str, client: &lab::Space, to: &str) -> Self {
-        let (got, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let listener = server.in_ns(|| TcpListener::bind(bind).unwrap());
-        let ended = Arc::clone(&end);
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut next = 0u64;
-            while !ended.load(Ordering::Relaxed) {
-                // Numbers, so that nothing can be missing or twice.
-                let chunk: Vec<u8> = (next..next + 1024).flat_map(u64::to_be_bytes).collect();
-                next += 1024;
-                if stream.write_all(&chunk).is_err() {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        let mut stream = client.in_ns(|| TcpStream::connect(to).unwrap());
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let (counted, ended) = (Arc::clone(&got), Arc::clone(&end));
-        let client = std::thread::spawn(move || {
-            let mut number = [0; 8];
-            let mut expected = 0u64;
-            while !ended.load(Ordering::Relaxed) {
-                stream.read_exact(&mut number).map_err(|e| format!("after {expected} numbers: {e}"))?;
-                if u64::from_be_bytes(number) != expected {
-                    return Err(format!("{number:?} in place of {expected}"));
-                }
-                expected += 1;
-                counted.store(expected, Ordering::Relaxed);
-            }
-            Ok(())
-        });
-        Self { got, end, client: Some(client) }
-    }
-
-    /// Waits until more has come.
-    fn goes_on(&self, what: &str) {
-        let before = self.got.load(Ordering::Relaxed);
-        let more = || self.got.load(Ordering::Relaxed) > before + 10_000;
-        assert!(eventually(LIMIT, more), "{what}: stuck after {before}");
-    }
-
-    fn finish(mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        self.client.take().unwrap().join().unwrap().unwrap();
-    }
 }
 
 /// Connections through published ports, from outside, and out of a container through the masquerade, live through

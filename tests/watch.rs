@@ -28,7 +28,13 @@ fn ask(mut stream: impl Read + Write, request: &str) -> String {
 }
 
 fn page() -> String {
-    let stream = UnixStream::connect(SOCKET).unwrap();
+    // An agent that has just begun may be about to listen.
+    let mut found = None;
+    eventually(LIMIT, || {
+        found = UnixStream::connect(SOCKET).ok();
+        found.is_some()
+    });
+    let stream = found.expect("somebody listens");
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let answer = ask(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -50,7 +56,7 @@ fn the_numbers_are_right() {
     }
     let Some(lab) = Lab::new() else { return };
     let (a, b) = (lab.container("a"), lab.container("b"));
-    let network = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
     network.on(&a).add().ok();
     let _agent = Agent::start();
     assert!(eventually(LIMIT, || status()["attachments"] == 1));
@@ -61,6 +67,7 @@ fn the_numbers_are_right() {
     let second = network.on(&b).publish(&["8080:80"]);
     let result = second.add().ok();
     let _server = sink_server(&b, "[::]:80");
+    assert!(eventually(LIMIT, || page().contains("linkspan_port_receive_bytes_total{")), "it is counted");
     pour(&lab.host, "127.0.0.1:8080", 1 << 20, LIMIT).unwrap();
     assert!(eventually(LIMIT, || status()["attachments"] == 2));
     let page2 = page();
@@ -80,6 +87,18 @@ fn the_numbers_are_right() {
     assert!((1_048_576.0..2_000_000.0).contains(&received), "{received} of 1 MiB and headers");
     let sent = value(&page2, &format!("linkspan_container_transmit_bytes_total{labels}"));
     assert!(sent > 0.0 && sent < received / 4.0, "acknowledgements: {sent}");
+    // The port that it came through has counted the same, and what went back.
+    let of_port = |page: &str, what: &str, host: &str| {
+        let id = &b.id;
+        let labels = format!("network=\"web\",container=\"{id}\",interface=\"eth0\",protocol=\"tcp\"");
+        value(page, &format!("linkspan_port_{what}_total{{{labels},host=\"{host}\",port=\"8080\"}}"))
+    };
+    let through = of_port(&page2, "receive_bytes", "0.0.0.0");
+    assert!((1_048_576.0..2_000_000.0).contains(&through), "{through} of 1 MiB and headers");
+    let back = of_port(&page2, "transmit_bytes", "0.0.0.0");
+    assert!(back > 0.0 && back < through / 4.0, "acknowledgements: {back}");
+    assert!(of_port(&page2, "receive_packets", "0.0.0.0") > 5.0);
+    assert_eq!(of_port(&page2, "receive_bytes", "::"), 0.0, "nobody came by IPv6");
     // An ADD that begins and fails, a DEL, a repair.
     let full = lab.plugin(json!({"name": "full", "ipam": {"type": "host-local", "subnet": "10.99.0.0/30"}}));
     let c = lab.container("c");
@@ -112,6 +131,122 @@ fn the_numbers_are_right() {
         assert_eq!(page.matches(&format!("# TYPE {family} ")).count(), 1, "{line}");
         assert!(name.starts_with("linkspan_"), "{line}");
     }
+}
+
+/// The page is what Prometheus reads: by the parser of its own client for Python, with the types that we say.
+#[test]
+fn the_page_is_read_by_a_parser_of_prometheus() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let parser = "import sys, prometheus_client.parser as p\n\
+                  for f in p.text_string_to_metric_families(sys.stdin.read()):\n \
+                  print(f.name, f.type, len(f.samples), len({(s.name, tuple(sorted(s.labels.items()))) for s in f.samples}), bool(f.documentation))";
+    if !lab.host.exec(&["python3", "-c", "import prometheus_client.parser"]).ok {
+        lab::skip!("python3-prometheus-client is not here");
+    }
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "dns": {"enabled": true}, "countPorts": true}));
+    network.on(&a).publish(&["8080:80", "8100-8109:8100-8109", "8053:53/udp"]).add().ok();
+    let _stray = lab::agent::Stray;
+    network.on(&b).add().ok();
+    assert!(eventually(LIMIT, || page().contains("port=\"8100-8109\"")), "{}", page());
+    let path = lab.work.path().join("page");
+    std::fs::write(&path, page()).unwrap();
+    let read = lab.host.must(&["sh", "-c", &format!("python3 -c '{parser}' < {}", path.display())]);
+    let families: Vec<Vec<&str>> = read.lines().map(|line| line.split(' ').collect()).collect();
+    assert!(families.len() > 20, "{read}");
+    for family in &families {
+        assert!(matches!(family[1], "counter" | "gauge" | "histogram"), "{family:?}");
+        assert_eq!(family[2], family[3], "no sample is there twice: {family:?}");
+        assert_eq!(family[4], "True", "each says what it is: {family:?}");
+    }
+    // The parser takes `_total` off a counter's name.
+    let samples = |name: &str| {
+        let found = families.iter().find(|family| family[0] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {read}"))[2].parse::<usize>().unwrap()
+    };
+    assert_eq!(samples("linkspan_attachments"), 1);
+    assert_eq!(samples("linkspan_port_receive_bytes"), 6, "three mappings, two families");
+    assert_eq!(samples("linkspan_container_receive_bytes"), 2);
+    assert_eq!(samples("linkspan_leases"), 4, "used and free, of two families");
+}
+
+/// What comes through a range, and by UDP, is counted; what is published no more is not; another agent begins anew.
+#[test]
+fn bytes_of_ports_follow_what_is_published() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"ipam": dual_stack(1), "countPorts": true}));
+    let first = network.on(&a).publish(&["8100-8109:8100-8109", "8053:53/udp", "192.0.2.1:8080:80"]);
+    let result = first.add().ok();
+    let agent = Agent::start();
+    let _servers = [
+        lab::talk::tcp_server(&a, "[::]:8105", "a"),
+        lab::talk::udp_server(&a, "0.0.0.0:53", "a"),
+        lab::talk::tcp_server(&a, "[::]:80", "a"),
+    ];
+    let packets = |what: &str, protocol: &str, host: &str, port: &str| {
+        let labels =
+            format!("network=\"web\",container=\"{}\",interface=\"eth0\",protocol=\"{protocol}\"", a.id);
+        let line = format!("linkspan_port_{what}_packets_total{{{labels},host=\"{host}\",port=\"{port}\"}}");
+        value(&page(), &line)
+    };
+    assert!(eventually(LIMIT, || page().contains("port=\"8053\"")), "{}", page());
+    assert_eq!(lab::talk::tcp(&outside, "192.0.2.1:8105").tag, "a");
+    assert_eq!(lab::talk::tcp(&outside, "[2001:db8::1]:8105").tag, "a");
+    assert!(lab::talk::udp_answers(&outside, "192.0.2.1:8053"));
+    assert_eq!(lab::talk::tcp(&lab.host, "192.0.2.1:8080").tag, "a");
+    for (protocol, host, port) in [
+        ("tcp", "0.0.0.0", "8100-8109"),
+        ("tcp", "::", "8100-8109"),
+        ("udp", "0.0.0.0", "8053"),
+        ("tcp", "192.0.2.1", "8080"),
+    ] {
+        for what in ["receive", "transmit"] {
+            let count = packets(what, protocol, host, port);
+            assert!((1.0..20.0).contains(&count), "{what} {protocol} {host} {port}: {count}");
+        }
+    }
+    let status = linkspan(&lab, &["status"]).stdout;
+    assert!(
+        status.contains("  port tcp 0.0.0.0:8100-8109 of ") && status.contains(": received "),
+        "{status}"
+    );
+    // A flush of others leaves the numbers; another attachment does as well.
+    let before = packets("receive", "udp", "0.0.0.0", "8053");
+    lab.host.must(&["nft", "flush", "ruleset"]);
+    let second = network.on(&b).publish(&["8081:80"]);
+    let other = second.add().ok();
+    assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "{}", page());
+    assert_eq!(packets("receive", "udp", "0.0.0.0", "8053"), before);
+    first.prev(&result).del().ok();
+    assert!(eventually(LIMIT, || !page().contains("port=\"8053\"")), "{}", page());
+    agent.kill();
+    let _agent = Agent::start();
+    assert!(
+        eventually(LIMIT, || UnixStream::connect(SOCKET).is_ok()),
+        "in the place of the killed one's socket"
+    );
+    assert!(eventually(LIMIT, || page().contains("port=\"8081\"")), "what a killed agent left is taken over");
+    second.prev(&other).del().ok();
+    let tables = || lab.host.must(&["nft", "list", "tables"]);
+    assert!(eventually(LIMIT, || !tables().contains("linkspan-bytes")), "nothing is published: {}", tables());
+    // Where nobody asks for it, no packet is looked at.
+    network
+        .with(json!({"name": "plain", "ipam": dual_stack(2), "countPorts": null}))
+        .on(&b)
+        .publish(&["8081:80"])
+        .add()
+        .ok();
+    assert!(eventually(LIMIT, || page().contains("linkspan_attachments{network=\"plain\"} 1")));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!tables().contains("linkspan-bytes"), "{}", tables());
 }
 
 #[test]

@@ -31,6 +31,9 @@ fn c(text: &str) -> CString {
 pub(crate) fn isolate() {
     checked(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) }, "unshare (root?)");
     mount(c"none", "/", None, libc::MS_REC | libc::MS_PRIVATE);
+    // A proc of our own: what the kernel remembers of paths below /proc/sys/net is one list for all namespaces that were
+    // asked about, and those of the rest of the machine are not what is measured.
+    mount(c"proc", "/proc", Some(c"proc"), 0);
     mount(c"bench", "/run", Some(c"tmpfs"), 0);
     // A machine that never ran CNI has no /var/lib/cni, and gets none from us.
     let state = if Path::new("/var/lib/cni").exists() { "/var/lib/cni" } else { "/var/lib" };

@@ -15,6 +15,10 @@ use crate::sys::process::{self, Run};
 /// How long an ADD waits for the agent in all: to be started, to hear and to answer.
 pub const DEADLINE: Duration = Duration::from_millis(200);
 
+/// How an agent is started where there is none, and where there is one of an older program.
+const ON_DEMAND: [&str; 2] = ["agent", "--on-demand"];
+const REPLACING: [&str; 3] = ["agent", "--on-demand", "--replace"];
+
 /// What came of a word to the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Contact {
@@ -34,10 +38,15 @@ pub fn attach(root: &Path, key: &AttachmentKey) -> Contact {
     let end = Instant::now() + DEADLINE;
     let request = Request::Attach { key: key.to_string() };
     match ask(root, &request, end) {
-        Contact::Absent { reason: first } => match start(end) {
+        Contact::Absent { reason: first } => match start(end, &ON_DEMAND) {
             Ok(()) => ask(root, &request, end),
             Err(second) => Contact::Absent { reason: format!("{first}; {second}") },
         },
+        Contact::Acknowledged(reply) if reply.outdated => {
+            // Where it fails, the old one goes on, and the next ADD tries again.
+            let _ = start(end, &REPLACING);
+            Contact::Acknowledged(reply)
+        }
         contact => contact,
     }
 }
@@ -102,14 +111,15 @@ fn converse(path: &Path, line: &[u8], end: Instant) -> io::Result<Reply> {
 }
 
 /// Starts an agent that ends by itself when it has no more work; returns when its socket is there.
-fn start(end: Instant) -> Result<(), String> {
+fn start(end: Instant, arguments: &[&str]) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("no agent could be started: {error}");
     // Its name shows in ps(1); where the binary was replaced meanwhile, it is still this one.
     let program = std::env::current_exe().ok().filter(|path| path.exists());
     let program = program.unwrap_or_else(|| "/proc/self/exe".into());
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     let run = Run {
         program: &program,
-        arguments: &[OsString::from("agent"), OsString::from("--on-demand")],
+        arguments: &arguments,
         environment: None,
         input: b"",
         limit: left(end).map_err(|error| failed(&error))?,

@@ -26,15 +26,24 @@ pub enum AgentError {
         source: io::Error,
     },
     /// Another agent serves this state directory.
-    #[error("another agent{} serves {}: end it first, with SIGTERM", of_process(*.pid), .root.display())]
+    #[error("another agent{} serves {}: {}", of_process(*.pid), .root.display(), advice(.refusal.as_deref()))]
     Running {
         /// Its process, where it said so.
         pid: Option<i32>,
         /// The state directory.
         root: PathBuf,
+        /// Why it did not hand over, where it was asked to.
+        refusal: Option<String>,
     },
 }
 
 fn of_process(pid: Option<i32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+fn advice(refusal: Option<&str>) -> String {
+    match refusal {
+        Some(refusal) => format!("it did not hand over: {refusal}"),
+        None => "take its place with --replace, or end it first, with SIGTERM".to_owned(),
+    }
 }

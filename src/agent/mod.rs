@@ -9,6 +9,7 @@
 //! | `life` | starts once a state directory, with or without a supervisor; ends |
 //! | `socket`, [`protocol`] | the conversation with the plugin |
 //! | [`client`] | the plugin's side of it, without the runtime |
+//! | `keep`, `handover` | sockets that outlive the process; how the next one has them |
 //! | `watch` | changes that nobody tells |
 //! | `shared`, [`services`] | what the services share; their list |
 //! | [`names`] | the name service |
@@ -17,6 +18,8 @@ pub mod client;
 mod counters;
 mod error;
 mod events;
+mod handover;
+mod keep;
 mod life;
 mod log;
 mod metrics;
@@ -28,8 +31,9 @@ mod repair;
 pub mod services;
 mod shared;
 mod socket;
+mod tally;
 mod watch;
 
 pub use error::AgentError;
-pub use life::run;
+pub use life::{Start, run};
 pub use shared::{Change, Shared};

@@ -8,6 +8,9 @@
 //! anything else                                                         {"ok":false,"error":"..."}
 //! ```
 //!
+//! `outdated` says that the agent, started by an ADD, runs a program whose file was replaced: whoever asked starts
+//! another one in its place.
+//!
 //! `degraded` lists what does not work, each with `service` and `reason`.
 //!
 //! Neither `attach` nor `detach` carries anything but the key: the agent reads the record, or finds that there is none.
@@ -49,6 +52,9 @@ pub struct Reply {
     /// What does not work for the attachment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<Degraded>,
+    /// Whether the agent is to be replaced by one of the program that is installed now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

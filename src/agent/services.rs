@@ -12,7 +12,7 @@
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::events::{self, Events};
 use super::metrics;
@@ -21,6 +21,7 @@ use super::ports::{self, Ports};
 use super::protocol::Degraded;
 use super::repair::{self, Repair};
 use super::shared::{Change, Shared};
+use super::tally::{self, Tally};
 use crate::plan::Plan;
 use crate::store::Record;
 
@@ -35,6 +36,8 @@ pub struct Services {
     pub ports: Ports,
     /// What somebody took away is put back.
     pub(super) repair: Repair,
+    /// Bytes of published ports.
+    pub(super) tally: Tally,
 }
 
 /// Whether a service has work with an attachment, so that an agent started on demand stays for it.
@@ -50,17 +53,21 @@ pub(super) fn tell(shared: &Rc<Shared>, change: Change<'_>) -> Vec<Degraded> {
     };
     repair::change(shared, change);
     events::change(shared, change);
+    tally::change(shared, change);
     let names = of(names::SERVICE, names::change(shared, change));
     names.chain(of(ports::SERVICE, ports::change(shared, change))).collect()
 }
 
-/// Starts what the services do of their own accord.
-pub(super) fn start(shared: &Rc<Shared>) {
-    ports::start();
+/// Starts what the services do of their own accord; gives their tasks.
+pub(super) fn start(shared: &Rc<Shared>) -> Vec<JoinHandle<()>> {
+    shared.services.ports.go_on(&shared.keeper);
     events::start(shared);
-    spawn_local(events::run(Rc::clone(shared)));
-    spawn_local(metrics::run(Rc::clone(shared), shared.metrics));
-    spawn_local(repair::run(Rc::clone(shared)));
+    vec![
+        spawn_local(events::run(Rc::clone(shared))),
+        spawn_local(metrics::run(Rc::clone(shared), shared.metrics)),
+        spawn_local(repair::run(Rc::clone(shared))),
+        spawn_local(tally::run(Rc::clone(shared))),
+    ]
 }
 
 /// What the services say of themselves.

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::handover::Program;
+use super::keep::Keeper;
 use super::protocol::Degraded;
 use super::services::{self, Services};
 use super::{AgentError, log};
@@ -43,6 +45,10 @@ pub struct Shared {
     pub state: State,
     /// The loopback address that metrics are served on besides their socket.
     pub metrics: Option<SocketAddr>,
+    /// What outlives this process.
+    pub(super) keeper: Keeper,
+    /// The program that this process runs, where whoever finds it replaced is to start the new one.
+    program: Option<Program>,
     /// The services' own state.
     pub services: Services,
     /// The attachments that the services were told of.
@@ -53,10 +59,17 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing is known yet: [`Shared::reload`] follows.
-    pub(super) fn new(state: State, metrics: Option<SocketAddr>) -> Rc<Self> {
+    pub(super) fn new(
+        state: State,
+        metrics: Option<SocketAddr>,
+        keeper: Keeper,
+        program: Option<Program>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             state,
             metrics,
+            keeper,
+            program,
             services: Services::default(),
             known: RefCell::default(),
             released: Notify::new(),
@@ -116,6 +129,11 @@ impl Shared {
     /// How many attachments are why the agent is there.
     pub(super) fn needed(&self) -> usize {
         self.known.borrow().values().filter(|known| known.needs).count()
+    }
+
+    /// Whether the program's file was replaced, and nobody but the next ADD will see to it.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.program.as_ref().is_some_and(Program::was_replaced)
     }
 
     /// What the agent does, for people and for monitoring.

@@ -126,7 +126,9 @@ fn answer(shared: &Rc<Shared>, line: &[u8]) -> Reply {
                 return Reply::refusal(&format!("'{key}' is no attachment: it is written ID:IF"));
             };
             match shared.refresh(&key) {
-                Ok(degraded) => Reply { ok: true, degraded, ..Reply::default() },
+                Ok(degraded) => {
+                    Reply { ok: true, degraded, outdated: shared.is_outdated(), ..Reply::default() }
+                }
                 Err(error) => Reply::refusal(&error),
             }
         }

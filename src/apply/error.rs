@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::cni::CniError;
 use crate::store::StoreError;
 use crate::sys::SysError;
 
@@ -62,8 +63,8 @@ pub enum Cause {
     Delegated {
         /// The plugin's type.
         plugin: String,
-        /// Its own code, where it gave one.
-        code: Option<u32>,
+        /// Its own error, where it gave one.
+        error: Option<CniError>,
         /// What it said.
         reason: String,
     },

@@ -17,6 +17,9 @@ pub(super) fn describe() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("return once it is ready, and end when it has no more work: as ADD starts it"),
         )
+        .arg(Arg::new("replace").long("replace").action(ArgAction::SetTrue).help(
+            "take the place of the agent that runs: its sockets, names and connections go over without a gap",
+        ))
         .arg(
             Arg::new("metrics")
                 .long("metrics")
@@ -25,13 +28,14 @@ pub(super) fn describe() -> Command {
                 .help("serve numbers there too, besides /run/linkspan/metrics.sock; a loopback address"),
         )
         .after_help(
-            "Examples:\n  systemctl enable --now linkspan-agent.socket\n  linkspan agent --metrics 127.0.0.1:9464",
+            "Examples:\n  systemctl enable --now linkspan-agent.socket\n  linkspan agent --metrics 127.0.0.1:9464\n  linkspan agent --replace",
         )
 }
 
 pub(super) fn run(_: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
+    let flag = |name: &str| matches.get_flag(name);
     let metrics = matches.get_one::<SocketAddr>("metrics").copied();
-    Ok(agent::run(matches.get_flag("on-demand"), metrics)?)
+    Ok(agent::run(agent::Start { on_demand: flag("on-demand"), replace: flag("replace"), metrics })?)
 }
 
 /// An address that nobody outside can reach: the numbers name every container.

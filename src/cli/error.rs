@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::exec::{Refusal, Verb};
 use crate::cni::CniError;
+use crate::sys::SysError;
 use crate::verbs::VerbError;
 use crate::view::ViewError;
 
@@ -92,12 +93,12 @@ pub enum Error {
         searched: String,
     },
     /// A plugin that could not be started, or not be waited for.
-    #[error("cannot run the plugin {}: {source}", path.display())]
+    #[error("the plugin {kind} did not run: {source}")]
     Run {
-        /// Its program.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
+        /// Its `type`.
+        kind: String,
+        /// Why: the program's path, and the system's reason.
+        source: SysError,
     },
     /// A plugin that answered with an error.
     #[error("the plugin {kind} failed {verb}: {refusal}")]

@@ -3,15 +3,19 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::Error;
-use crate::sys::command;
+use crate::sys::process::{self, Run};
 
 /// Where plugins are when `CNI_PATH` is not set.
 const DEFAULT_DIRECTORY: &str = "/opt/cni/bin";
+
+/// How long a plugin may take: one that asks a DHCP server waits up to a minute for its lease.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// What a plugin is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +100,7 @@ impl SearchPath {
 
     /// The program of a plugin's `type`.
     pub(super) fn find(&self, kind: &str) -> Result<PathBuf, Error> {
-        command::find(kind, &self.0)
+        process::find(kind, &self.0)
             .ok_or_else(|| Error::PluginNotFound { kind: kind.to_owned(), searched: self.joined(", ") })
     }
 
@@ -125,14 +129,20 @@ pub(super) fn call(
         ("CNI_IFNAME", of(|a| a.interface.clone())),
         ("CNI_ARGS", of(|a| pairs(&a.args))),
         ("CNI_PATH", path.joined(":")),
-    ]
-    .map(|(key, value)| (key.to_owned(), value));
-    let output = command::run(&program, &environment, configuration.to_string().as_bytes())
-        .map_err(|source| Error::Run { path: program, source })?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    ];
+    let environment = process::environment_with(&environment);
+    let outcome = process::run(&Run {
+        program: &program,
+        arguments: &[],
+        environment: Some(&environment),
+        input: configuration.to_string().as_bytes(),
+        limit: LIMIT,
+    })
+    .map_err(|source| Error::Run { kind: kind.to_owned(), source })?;
+    if outcome.status.success() {
+        return Ok(outcome.output);
     }
-    let refusal = refusal(&output.stdout, &output.status.to_string());
+    let refusal = refusal(&outcome.output, &outcome.status.to_string());
     Err(Error::Plugin { kind: kind.to_owned(), verb, refusal })
 }
 

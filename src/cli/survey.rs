@@ -11,6 +11,7 @@ use super::Session;
 use super::error::Error;
 use crate::agent::client::{self, Contact};
 use crate::apply::Kernel;
+use crate::model::Part;
 use crate::store::State;
 use crate::verbs::{self, Survey, VerbError};
 
@@ -58,7 +59,14 @@ fn attachments(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
                 let (received, sent) = (size(traffic.tx_bytes), size(traffic.rx_bytes));
                 writeln!(out, "container {key} on {network}: received {received}, sent {sent}")?;
             }
-            None => writeln!(out, "container {key} on {network}: its link is gone")?,
+            None if each.has_link => writeln!(out, "container {key} on {network}: its link is gone")?,
+            // Its link is another plugin's, or in the container alone.
+            None if key.part == Part::Interface => writeln!(out, "container {key} on {network}")?,
+            None => {}
+        }
+        for port in &each.ports {
+            let (received, sent) = (size(port.received.bytes), size(port.sent.bytes));
+            writeln!(out, "  port {} of {key}: received {received}, sent {sent}", port.publication)?;
         }
     }
     Ok(())

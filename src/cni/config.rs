@@ -231,6 +231,8 @@ pub struct PortmapKeys {
     pub require_family: bool,
     /// `holdPorts` (false): whether linkspan's agent is to bind the published ports, so that no process can.
     pub hold: bool,
+    /// `countPorts` (false): whether the agent is to count bytes and packets of each published port.
+    pub count: bool,
     /// `userlandProxy` (false): whether the agent is to serve published ports at `[::1]`, which the kernel does not
     /// translate, and at 127.0.0.1 where `snat` is off.
     pub proxy: bool,
@@ -255,8 +257,9 @@ pub struct FirewallKeys {
     pub ingress: IngressPolicy,
     /// `iptablesAdminChainName` (CNI-ADMIN).
     pub admin_chain: String,
-    /// `firewalldZone` (trusted).
-    pub firewalld_zone: String,
+    /// `firewalldZone`: the zone of firewalld's that the container's addresses join. The face `firewall` joins
+    /// `trusted` where none is written, unless its `backend` is another than firewalld.
+    pub firewalld_zone: Option<String>,
 }
 
 /// Keys of linkspan's own: who reaches the network, and how it reaches the world. What they imply for keys of the

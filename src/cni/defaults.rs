@@ -196,6 +196,7 @@ impl Defaults {
             require_family: self.extended_ports,
             hold: false,
             proxy: false,
+            count: false,
             snat: true,
             masq_all: false,
             mark_masq_bit: MARK_MASQ_BIT,
@@ -210,7 +211,7 @@ impl Defaults {
         FirewallKeys {
             ingress: IngressPolicy::Open,
             admin_chain: ADMIN_CHAIN.to_owned(),
-            firewalld_zone: "trusted".to_owned(),
+            firewalld_zone: None,
         }
     }
 

@@ -206,6 +206,18 @@ pub enum Error {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A key with a value of a wrong JSON type.
+    #[error("{key} = {value}: {expected}")]
+    WrongType {
+        /// Path of the key.
+        key: String,
+        /// Its value, shortened.
+        value: String,
+        /// The value's type, as JSON (and Go's decoder) names it.
+        found: &'static str,
+        /// What would be right.
+        expected: String,
+    },
     /// A key that must be there.
     #[error("{key} is missing: {reason}")]
     Missing {
@@ -245,6 +257,19 @@ impl Error {
         Self::Invalid { key: key.into(), value: excerpt(value), reason: reason.into() }
     }
 
+    /// A value of a wrong type; `key` is its whole path.
+    pub fn wrong_type(key: impl Into<String>, value: &Value, expected: impl Into<String>) -> Self {
+        let found = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        Self::WrongType { key: key.into(), value: excerpt(value), found, expected: expected.into() }
+    }
+
     /// The code that a runtime sees.
     pub fn code(&self) -> Code {
         match self {
@@ -256,9 +281,11 @@ impl Error {
                 Code::IncompatibleVersion
             }
             Self::Unsupported { .. } => Code::UnsupportedField,
-            Self::Invalid { .. } | Self::Missing { .. } | Self::Conflict { .. } | Self::NoAddress { .. } => {
-                Code::InvalidConfig
-            }
+            Self::Invalid { .. }
+            | Self::WrongType { .. }
+            | Self::Missing { .. }
+            | Self::Conflict { .. }
+            | Self::NoAddress { .. } => Code::InvalidConfig,
             Self::Delegate { .. } => Code::Delegate,
         }
     }
@@ -277,7 +304,9 @@ impl Error {
                 "incompatible cniVersion".to_owned()
             }
             Self::Unsupported { key, .. } => format!("unsupported field {key}"),
-            Self::Invalid { key, .. } => format!("invalid configuration: {key}"),
+            Self::Invalid { key, .. } | Self::WrongType { key, .. } => {
+                format!("invalid configuration: {key}")
+            }
             Self::Missing { key, .. } => format!("invalid configuration: {key} is missing"),
             Self::Conflict { keys, .. } => format!("invalid configuration: {keys}"),
             Self::NoAddress { .. } => "the result has no address".to_owned(),

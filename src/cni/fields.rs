@@ -31,11 +31,11 @@ impl<'a> Fields<'a> {
     /// The object in `value`, which stands at `path`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is no object.
+    /// [`Error::WrongType`] where it is no object.
     pub fn of(value: &'a Value, path: String) -> Result<Self, Error> {
         match value {
             Value::Object(object) => Ok(Self { object, path }),
-            other => Err(Error::invalid(path, other, "must be an object: {...}")),
+            other => Err(Error::wrong_type(path, other, "must be an object: {...}")),
         }
     }
 
@@ -74,24 +74,30 @@ impl<'a> Fields<'a> {
     /// A text; the empty one counts as absent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything but a string.
+    /// [`Error::WrongType`] for anything but a string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
-            Some(_) => Err(self.invalid(key, "must be a string, in quotation marks")),
+            Some(other) => {
+                Err(Error::wrong_type(self.path_of(key), other, "must be a string, in quotation marks"))
+            }
         }
     }
 
     /// A truth value.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything but `true` and `false`.
+    /// [`Error::WrongType`] for anything but `true` and `false`.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.invalid(key, "must be true or false, without quotation marks")),
+            Some(other) => Err(Error::wrong_type(
+                self.path_of(key),
+                other,
+                "must be true or false, without quotation marks",
+            )),
         }
     }
 
@@ -110,7 +116,10 @@ impl<'a> Fields<'a> {
             Some(number) => Ok(Some(number)),
             None => {
                 let reason = format!("must be a whole number from {} to {}", allowed.start(), allowed.end());
-                Err(self.invalid(key, reason))
+                if value.is_number() {
+                    return Err(self.invalid(key, reason));
+                }
+                Err(Error::wrong_type(self.path_of(key), value, reason))
             }
         }
     }
@@ -118,7 +127,7 @@ impl<'a> Fields<'a> {
     /// An object.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything but an object.
+    /// [`Error::WrongType`] for anything but an object.
     pub fn object(&self, key: &str) -> Result<Option<Self>, Error> {
         self.get(key).map(|value| Self::of(value, self.path_of(key))).transpose()
     }
@@ -126,7 +135,7 @@ impl<'a> Fields<'a> {
     /// The elements of an array, each with its path; none where the key is absent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything but an array.
+    /// [`Error::WrongType`] for anything but an array.
     pub fn list(&self, key: &str) -> Result<Vec<(String, &'a Value)>, Error> {
         match self.get(key) {
             None => Ok(Vec::new()),
@@ -149,7 +158,7 @@ impl<'a> Fields<'a> {
     pub fn texts(&self, key: &str) -> Result<Vec<(String, &'a str)>, Error> {
         let text = |(path, value): (String, &'a Value)| match value {
             Value::String(text) => Ok((path, text.as_str())),
-            other => Err(Error::invalid(path, other, "must be a string, in quotation marks")),
+            other => Err(Error::wrong_type(path, other, "must be a string, in quotation marks")),
         };
         self.list(key)?.into_iter().map(text).collect()
     }
@@ -218,13 +227,13 @@ impl<'a> Fields<'a> {
 /// The elements of an array that stands at `path`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything but an array.
+/// [`Error::WrongType`] for anything but an array.
 pub(super) fn elements<'a>(value: &'a Value, path: &str) -> Result<Vec<(String, &'a Value)>, Error> {
     match value {
         Value::Array(items) => {
             Ok(items.iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect())
         }
-        other => Err(Error::invalid(path, other, "must be a list: [...]")),
+        other => Err(Error::wrong_type(path, other, "must be a list: [...]")),
     }
 }
 

@@ -54,7 +54,10 @@ fn drops(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> Res
     }
     if networks.is_empty() {
         // The first ADD makes its exception where the host offers a place for it.
-        let drops = apply::foreign_drops(nft, uplink, None)?;
+        let mut drops = apply::foreign_drops(nft, uplink, None)?;
+        // Nobody asks for names yet.
+        drops.iter_mut().for_each(|drop| drop.trips.retain(|trip| !matches!(trip, Trip::Names { .. })));
+        drops.retain(|drop| !drop.trips.is_empty());
         for drop in drops.iter().filter(|drop| !(drop.is_iptables && drop.by_policy)) {
             tell(drop, None, findings);
         }
@@ -72,6 +75,9 @@ fn is_wanted(sight: &Sight<'_>, network: &Network, trip: Trip) -> bool {
     match trip {
         Trip::Outgoing | Trip::Published => !rules.is_some_and(|rules| rules.internal),
         Trip::Within => !isolated && !rules.is_some_and(|rules| rules.keeps_apart()),
+        Trip::Names { ipv6 } => {
+            rules.is_some_and(|rules| rules.served.iter().any(|address| address.is_ipv6() == ipv6))
+        }
     }
 }
 
@@ -86,7 +92,10 @@ fn tell(drop: &ForeignDrop, network: Option<&Network>, findings: &mut Findings) 
         Word::ForeignDrop,
         status::suffering(drop) + &of,
         "a rule of linkspan cannot overrule another firewall's drop, and linkspan changes no other firewall's policy",
-        advice.strip_prefix("let them pass: ").unwrap_or(&advice),
+        ["let them pass: ", "let them in: "]
+            .iter()
+            .find_map(|words| advice.strip_prefix(words))
+            .unwrap_or(&advice),
     );
 }
 

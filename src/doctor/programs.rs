@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::sys::command;
+use crate::sys::process;
 
 use super::finding::{Findings, Severity, Word};
 use super::marker::{self, Build};
@@ -29,7 +29,7 @@ pub(super) fn iptables_is_legacy() -> Option<bool> {
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
-    command::find(name, &directories)
+    process::find(name, &directories)
 }
 
 /// Looks for every plugin that a configuration names, and for iptables where it is used.

@@ -120,7 +120,7 @@ impl<'a> Sight<'a> {
 
     /// The program of a plugin's type.
     pub(super) fn program(&self, kind: &str) -> Option<PathBuf> {
-        crate::sys::command::find(kind, &self.given.directories)
+        crate::sys::process::find(kind, &self.given.directories)
     }
 
     /// Plugins of configurations that are linkspan.

@@ -7,5 +7,5 @@ mod rules;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub use rules::{AttachmentRules, NetworkRules};
+pub use rules::{AttachmentRules, NAMES_PORT, NetworkRules};
 pub(crate) use rules::{Open, opened};

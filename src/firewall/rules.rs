@@ -1,6 +1,6 @@
 //! What the firewall has to do for a network and for an attachment, in words that both backends render.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     AttachmentKey, IngressPolicy, InterfacePattern, Isolation, MacAddress, Protocol, Publication,
 };
+
+/// The port of DNS.
+pub const NAMES_PORT: u16 = 53;
 
 /// The static part: written once for a network, shared by its attachments, left behind when they go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct NetworkRules {
     /// Whether neighbours reach what is published at the containers' own addresses (`mode` is `routed`).
     #[serde(default)]
     pub routed: bool,
+    /// Addresses of the host whose port 53 is the name service's, whatever a container publishes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<IpAddr>,
     /// The source of what is masqueraded, in place of the address of the interface that it leaves by.
     #[serde(default)]
     pub outbound4: Option<Ipv4Addr>,
@@ -81,6 +87,7 @@ impl NetworkRules {
             internal: false,
             apart: false,
             routed: false,
+            served: Vec::new(),
             outbound4: None,
             outbound6: None,
             admin_chain: admin_chain.to_owned(),
@@ -94,6 +101,19 @@ impl NetworkRules {
     /// Whether any packet is treated otherwise than without these rules.
     pub fn acts(&self) -> bool {
         self.masquerade || self.hairpin || self.masquerade_all || self.knows_siblings()
+    }
+
+    /// Where the name service listens: protocols and addresses. What comes there is not translated to a container that
+    /// publishes the port on all addresses.
+    pub(crate) fn name_service(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
+        let both =
+            |ip: IpAddr| [Protocol::Udp, Protocol::Tcp].map(|of| (of, SocketAddr::new(ip, NAMES_PORT)));
+        self.served.iter().copied().flat_map(both)
+    }
+
+    /// Whether the name service listens at the address, by this protocol.
+    pub fn serves_names(&self, protocol: Protocol, address: IpAddr) -> bool {
+        self.name_service().any(|(of, at)| of == protocol && at.ip() == address)
     }
 
     /// Whether its containers may not open connections to each other.
@@ -192,6 +212,7 @@ pub(crate) mod samples {
             internal: false,
             apart: false,
             routed: false,
+            served: Vec::new(),
             outbound4: None,
             outbound6: None,
             admin_chain: "CNI-ADMIN".to_owned(),

@@ -80,6 +80,12 @@ pub fn chain(network: &str) -> String {
     format!("net-{head}-{:08x}", hash(network.as_bytes()) & 0xffff_ffff)
 }
 
+/// The chain without rules that the last rule of a network's own chain leads to.
+pub fn chain_end(network: &str) -> String {
+    let chain = chain(network);
+    format!("end-{}", chain.strip_prefix("net-").unwrap_or(&chain))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

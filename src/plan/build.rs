@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::endpoint::{Macvlan, Routed};
 use super::step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
+    Zone,
 };
 use super::{network, routes};
 use crate::cni::{Ipam, LinkKeys, MacvlanKeys, NetworkConfig};
@@ -76,6 +77,7 @@ pub fn build(
             shaping: config.bandwidth,
         }));
     }
+    steps.extend(zone(config, &addresses));
     let firewall = firewall(config, network, key, addresses, translated);
     if firewall.has_effect(config) {
         steps.push(Step::Firewall(Box::new(firewall)));
@@ -201,7 +203,7 @@ fn bridge(config: &NetworkConfig, network: &Network, leases: &[Lease]) -> Bridge
 }
 
 /// Every range that the network hands out addresses from.
-fn ranges<'a>(config: &'a NetworkConfig, network: &'a Network) -> impl Iterator<Item = &'a Range> {
+pub(super) fn ranges<'a>(config: &'a NetworkConfig, network: &'a Network) -> impl Iterator<Item = &'a Range> {
     let configured: &[RangeSet] = match &config.ipam {
         Ipam::HostLocal(host_local) => &host_local.range_sets,
         _ => &[],
@@ -291,6 +293,12 @@ fn port(config: &NetworkConfig, link: &Link, leases: &[Lease]) -> Port {
     }
 }
 
+/// The zone of firewalld's that the addresses join, where one is named.
+pub fn zone(config: &NetworkConfig, addresses: &[IpAddr]) -> Option<Step> {
+    let zone = config.firewall.firewalld_zone.clone().filter(|_| !addresses.is_empty())?;
+    Some(Step::Zone(Zone { zone, sources: addresses.to_vec() }))
+}
+
 fn firewall(
     config: &NetworkConfig,
     network: &Network,
@@ -315,6 +323,7 @@ fn firewall(
         },
         // The reference leaves that to its plugin `firewall`.
         admit: config.defaults.reads.firewall,
+        counted: config.portmap.count,
     }
 }
 

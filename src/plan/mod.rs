@@ -14,7 +14,7 @@ mod step;
 mod tests;
 mod words;
 
-pub use build::{Addressing, Lower, build, macvlan, translated};
+pub use build::{Addressing, Lower, build, macvlan, translated, zone};
 pub use endpoint::{Macvlan, Routed};
 pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{hold, of_result, outcome, tolerating, tuned};
@@ -23,5 +23,5 @@ pub use routes::{effective_routes, first_address};
 pub use sources::{RoutingFacts, sources};
 pub use step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
-    Step, Upon, Vlans,
+    Step, Upon, Vlans, Zone,
 };

@@ -1,5 +1,7 @@
 //! What belongs to a network rather than to one attachment of it.
 
+use std::net::IpAddr;
+
 use serde::Deserialize as _;
 
 use ipnetwork::IpNetwork;
@@ -7,6 +9,8 @@ use ipnetwork::IpNetwork;
 use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, MacAddress, Mode, Network, Range, names};
+
+use super::build::ranges;
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
 const ETHERNET_MTU: u32 = 1500;
@@ -62,6 +66,9 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
         rules.masquerade = config.bridge.ip_masq && addressed;
         rules.inside = if config.link == LinkKeys::Ptp { subnets(config) } else { Vec::new() };
     }
+    if config.naming.is_some() && config.bridge.is_gateway {
+        rules.served = gateways(config, network);
+    }
     if config.defaults.isolates {
         let keys = &config.isolation;
         rules.isolation = keys.isolation;
@@ -85,6 +92,17 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
         rules.admin_chain.clone_from(&config.firewall.admin_chain);
     }
     rules
+}
+
+/// The gateways that a network may have, as far as the configuration tells: each range's, whichever is used first.
+fn gateways(config: &NetworkConfig, network: &Network) -> Vec<IpAddr> {
+    let mut gateways: Vec<IpAddr> = match &config.ipam {
+        Ipam::Static { addresses, .. } => addresses.iter().filter_map(|a| a.gateway).collect(),
+        _ => ranges(config, network).filter_map(|range| range.gateway).collect(),
+    };
+    gateways.sort_unstable();
+    gateways.dedup();
+    gateways
 }
 
 /// The subnets that a network's addresses are of, as far as the configuration tells; as the kernel's rules have them.

@@ -62,6 +62,8 @@ pub enum Step {
     Port(Port),
     /// The attachment's rates are limited.
     Shape(Shape),
+    /// firewalld, where it runs, has the container's addresses in a zone.
+    Zone(Zone),
     /// Published ports, masquerade and walls.
     Firewall(Box<Firewall>),
     /// An interface that another plugin made has other settings.
@@ -263,6 +265,15 @@ pub struct Shape {
     pub shaping: Shaping,
 }
 
+/// See [`Step::Zone`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    /// The zone (`firewalldZone`).
+    pub zone: String,
+    /// The addresses.
+    pub sources: Vec<std::net::IpAddr>,
+}
+
 /// See [`Step::Firewall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firewall {
@@ -275,6 +286,9 @@ pub struct Firewall {
     /// Whether the network is let through a FORWARD chain of iptables that drops.
     #[serde(default = "always", skip_serializing_if = "Clone::clone")]
     pub admit: bool,
+    /// Whether linkspan's agent counts the bytes of its published ports while it runs (`countPorts`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
 }
 
 const fn always() -> bool {
@@ -304,6 +318,7 @@ impl fmt::Display for Step {
             Self::Interface(step) => write!(f, "the interface {} in {}", step.name, step.sandbox.path),
             Self::Port(step) => write!(f, "the bridge port {}", step.host_name),
             Self::Shape(step) => write!(f, "the rate limits of {}", step.host_name),
+            Self::Zone(step) => write!(f, "the zone {} of firewalld", step.zone),
             Self::Firewall(step) => {
                 write!(f, "the {} rules of {}", step.backend, step.attachment.owner)
             }

@@ -69,6 +69,7 @@ fn words(plan: &Plan) -> Vec<&'static str> {
             Step::Interface(_) => "interface",
             Step::Port(_) => "port",
             Step::Shape(_) => "shape",
+            Step::Zone(_) => "zone",
             Step::Firewall(_) => "firewall",
             Step::Settings(_) => "settings",
             Step::Sources(_) => "sources",

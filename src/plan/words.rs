@@ -62,6 +62,10 @@ impl Step {
                 }
                 lines
             }
+            Self::Zone(step) => {
+                let put = |a| format!("put {a} into the zone {} of firewalld, where it runs", step.zone);
+                step.sources.iter().map(put).collect()
+            }
             Self::Firewall(step) => firewall(step),
         }
     }
@@ -102,6 +106,10 @@ impl Step {
             }
             Self::Shape(step) if step.shaping.egress.is_some() => vec![format!("delete {}", step.ifb_name)],
             Self::Shape(_) => Vec::new(),
+            Self::Zone(step) => {
+                let take = |a| format!("take {a} out of the zone {} of firewalld, where it runs", step.zone);
+                step.sources.iter().map(take).collect()
+            }
             Self::Firewall(step) => {
                 let rules = &step.attachment;
                 let mut lines: Vec<String> = rules

@@ -4,13 +4,12 @@ use std::rc::Rc;
 
 use crate::apply::{Kernel, is_own_program};
 use crate::cni::{
-    self, ABOUT, CniError, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness,
-    version_of_input,
+    self, ABOUT, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness, version_of_input,
 };
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Face, Lookup, Reply, agent, log};
+use super::{Face, Lookup, Reply, agent, log, words};
 
 /// Serves one call as `face`: `input` is what came on standard input.
 ///
@@ -22,15 +21,16 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     let version = || version_of_input(input);
     let environment = match Environment::from_lookup(lookup) {
         Ok(environment) => environment,
-        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+        Err(error) => return refusal((face, None), error.into(), version().as_deref(), String::new()),
     };
+    let asked = (face, Some(environment.command));
     if environment.command == Command::Version {
         return Reply { stdout: cni::versions(input), ..Reply::default() };
     }
     let strictness = Strictness::of(environment.command);
     let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {
         Ok(config) => delegated(config, &environment),
-        Err(error) => return refusal(&error.into(), version().as_deref(), String::new()),
+        Err(error) => return refusal(asked, error.into(), version().as_deref(), String::new()),
     };
     let mut journal = Journal::new(config.log_level);
     for warning in &config.warnings {
@@ -43,7 +43,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     let stderr = log::flush(&journal, config.log_file.as_deref(), &environment);
     match outcome {
         Ok(stdout) => Reply { stdout, stderr, status: 0 },
-        Err(error) => refusal(&error, Some(config.cni_version.as_str()), stderr),
+        Err(error) => refusal(asked, error, Some(config.cni_version.as_str()), stderr),
     }
 }
 
@@ -70,31 +70,28 @@ fn serve(
     environment: &Environment,
     config: &NetworkConfig,
     journal: Journal,
-) -> (Result<String, CniError>, Journal) {
+) -> (Result<String, VerbError>, Journal) {
     if face == Face::Loopback {
         let call = Call { environment, config };
-        return (
-            verbs::loopback::obey(&call).map_err(CniError::from).and_then(|r| printed(r, config)),
-            journal,
-        );
+        return (verbs::loopback::obey(&call).and_then(|result| printed(result, config)), journal);
     }
     let state = match State::open(&State::default_root()) {
         Ok(state) => Rc::new(state),
-        Err(error) => return (Err(VerbError::from(error).into()), journal),
+        Err(error) => return (Err(error.into()), journal),
     };
     let kernel = Kernel::new(Rc::clone(&state));
     let mut cx = Context { state, kernel, journal };
     let call = Call { environment, config };
-    let outcome = obey(face, &mut cx, &call).map_err(CniError::from).and_then(|r| printed(r, config));
+    let outcome = obey(face, &mut cx, &call).and_then(|result| printed(result, config));
     let Context { kernel, journal, .. } = cx;
     // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
     std::mem::forget(kernel);
     (outcome, journal)
 }
 
-fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, CniError> {
+fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, VerbError> {
     match result {
-        Some(result) => result.to_json(config.cni_version).map_err(CniError::from),
+        Some(result) => Ok(result.to_json(config.cni_version)?),
         None => Ok(String::new()),
     }
 }
@@ -141,6 +138,11 @@ fn obey(face: Face, cx: &mut Context, call: &Call<'_>) -> Result<Option<CniResul
     }
 }
 
-fn refusal(error: &CniError, version: Option<&str>, stderr: String) -> Reply {
-    Reply { stdout: error.to_json(version), stderr, status: 1 }
+fn refusal(
+    (face, command): (Face, Option<Command>),
+    error: VerbError,
+    version: Option<&str>,
+    stderr: String,
+) -> Reply {
+    Reply { stdout: words::of(face, command, error).to_json(version), stderr, status: 1 }
 }

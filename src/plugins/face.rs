@@ -93,6 +93,11 @@ impl Face {
         }
     }
 
+    /// Whether it stands for one of the reference plugins, and is to answer as that does.
+    pub const fn is_reference(self) -> bool {
+        !matches!(self, Self::Linkspan | Self::Dnsname)
+    }
+
     /// What it reads, and what absent keys mean to it.
     pub const fn defaults(self) -> Defaults {
         let none = Reads::NONE;

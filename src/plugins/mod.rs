@@ -4,6 +4,7 @@ mod agent;
 mod call;
 mod face;
 mod log;
+mod words;
 
 use std::ffi::OsString;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -53,7 +54,22 @@ impl AgentLock {
     }
 }
 
+impl AsFd for AgentLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.guard.file().as_fd()
+    }
+}
+
 impl State {
+    /// The lock that the agent before this one held and has handed over; `None` where it is not held by this file.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn agent_lock_from(&self, passed: OwnedFd) -> Result<Option<AgentLock>> {
+        let guard = lock::Guard::taken_over(passed.into(), &self.dir, LOCK)?;
+        Ok(guard.map(|guard| AgentLock { guard, path: self.dir.path().join(LOCK) }))
+    }
+
     /// Takes the lock that makes this process the agent, unless another one is.
     ///
     /// # Errors

@@ -34,6 +34,22 @@ impl Guard {
         &mut self.file
     }
 
+    /// A lock that another process held and has passed on, by the open file that it is on. `None` where it is held by
+    /// somebody else.
+    pub(super) fn taken_over(file: File, dir: &Dir, name: &str) -> Result<Option<Self>> {
+        // Of one open file: to the kernel the lock is already this one's.
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(dir.error("take over", name, error)),
+        }
+    }
+
+    /// The open file, to be passed on.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The same lock, which children of this process hold too until they end.
     pub(super) fn passed_on(self, dir: &Dir, name: &str) -> Result<Self> {
         match fcntl(&*self.file, FcntlArg::F_SETFD(FdFlag::empty())) {
@@ -51,20 +67,20 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_
 /// There is no flock with a deadline, and a signal to end a blocking one would need a handler. So it is tried again
 /// after a pause of an eighth of the time waited so far: short waits stay short, and 64 waiters do not burn a CPU.
 pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard> {
-    match acquire_unless(dir, name, deadline, PAUSES.1, || Ok(false))? {
+    match acquire_unless(dir, name, deadline, PAUSES, || Ok(false))? {
         Some(guard) => Ok(guard),
         // Never, since nothing stops the wait but the lock and the deadline.
         None => Err(dir.error("lock", name, Errno::EAGAIN)),
     }
 }
 
-/// As [`acquire`], with a longest pause, and until the wait is `over`: `None` then. That is asked before each pause,
-/// so a wait that is over needs no lock.
+/// As [`acquire`], with a shortest and a longest pause, and until the wait is `over`: `None` then. That is asked before
+/// each pause, so a wait that is over needs no lock.
 pub(super) fn acquire_unless(
     dir: &Dir,
     name: &str,
     deadline: Deadline,
-    longest_pause: Duration,
+    pauses: (Duration, Duration),
     over: impl Fn() -> Result<bool>,
 ) -> Result<Option<Guard>> {
     let mut file = dir.open_lock(name)?;
@@ -82,7 +98,7 @@ pub(super) fn acquire_unless(
         if over()? {
             return Ok(None);
         }
-        std::thread::sleep((waited / 8).clamp(PAUSES.0, longest_pause).min(left));
+        std::thread::sleep((waited / 8).clamp(pauses.0, pauses.1).min(left));
     }
 }
 

@@ -114,8 +114,10 @@ impl State {
     /// # Errors
     /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
     pub fn reap_lock_unless_gone(&self, deadline: Deadline, keys: &[AttachmentKey]) -> Result<Option<Guard>> {
-        // Many may wait for one reaper, and each is a container whose end is waited for: short pauses.
-        lock::acquire_unless(&self.dir, "reap.lock", deadline, Duration::from_millis(2), || {
+        // Many may wait for one reaper, and each is a container whose end is waited for: short pauses. Not shorter,
+        // since the reaper waits for the kernel some 16 ms, and has to share the CPUs with those who look.
+        let pauses = (Duration::from_millis(2), Duration::from_millis(4));
+        lock::acquire_unless(&self.dir, "reap.lock", deadline, pauses, || {
             for key in keys {
                 if self.is_doomed(key)? {
                     return Ok(false);

@@ -13,6 +13,9 @@ use super::SysError;
 /// The first descriptor that a supervisor passes (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const FIRST_PASSED: RawFd = 3;
 
+/// As many as a supervisor may pass: each name of them takes room in the environment.
+const MOST_PASSED: RawFd = 16_384;
+
 /// Which of the two a process is after [`split`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -60,7 +63,7 @@ pub fn passed_sockets() -> Result<Vec<(String, OwnedFd)>, SysError> {
     let count: RawFd = variable("LISTEN_FDS").parse().unwrap_or(0);
     let names = variable("LISTEN_FDNAMES");
     let mut names = names.split(':').map(str::to_owned);
-    (FIRST_PASSED..FIRST_PASSED.saturating_add(count.min(1024)))
+    (FIRST_PASSED..FIRST_PASSED.saturating_add(count.min(MOST_PASSED)))
         .map(|number| {
             // SAFETY: the supervisor opened it for us, and nobody else here knows the number.
             let borrowed = unsafe { BorrowedFd::borrow_raw(number) };

@@ -4,15 +4,16 @@
 
 pub mod arena;
 pub mod boot;
-pub mod command;
 pub mod counters;
 pub mod daemon;
 pub mod datagrams;
+pub mod dbus;
 mod error;
 pub mod listen;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;
+pub mod parcel;
 pub mod probe;
 pub mod process;
 pub mod ready;

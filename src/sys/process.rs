@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,11 @@ use super::SysError;
 
 /// `MFD_NOEXEC_SEAL` (Linux 6.3): some hosts insist on it (`vm.memfd_noexec`).
 const MFD_NOEXEC_SEAL: libc::c_uint = 8;
-/// How often a program that is being written (`ETXTBSY`) is tried.
-const BUSY_TRIES: u32 = 10;
+/// How long a program that is being overwritten (`ETXTBSY`) is tried again, if nothing else ends it; libcni waits about as
+/// long.
+const BUSY_LIMIT: Duration = Duration::from_secs(6);
+/// The pause between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// The most that is read of a program's answer, in bytes.
 const LONGEST_ANSWER: u64 = 16 << 20;
 
@@ -43,6 +46,17 @@ pub struct Outcome {
     pub output: Vec<u8>,
     /// What it wrote to stderr, where [`run_quietly`] ran it.
     pub complaints: Vec<u8>,
+}
+
+/// The first regular file called `name` in `directories`, in their order.
+pub fn find(name: &str, directories: &[PathBuf]) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+/// Our own environment with some variables set, whatever they are in ours.
+pub fn environment_with(set: &[(&str, String)]) -> Vec<(OsString, OsString)> {
+    let inherited = std::env::vars_os().filter(|(name, _)| !set.iter().any(|(own, _)| name == own));
+    inherited.chain(set.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)))).collect()
 }
 
 /// Whether a process is in a network namespace, by the identity of its file; one that may not be looked at is not seen.
@@ -88,7 +102,7 @@ fn conduct(run: &Run<'_>, stderr: Stdio) -> Result<Outcome, SysError> {
     if let Some(environment) = run.environment {
         command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     }
-    let mut child = spawn(&mut command, run)?;
+    let mut child = spawn(&mut command, run, deadline)?;
     let answer = read_answer(&mut child, deadline);
     if !matches!(answer, Ok(Some(_))) {
         // It may have ended meanwhile, which is as good.
@@ -101,13 +115,12 @@ fn conduct(run: &Run<'_>, stderr: Stdio) -> Result<Outcome, SysError> {
     }
 }
 
-fn spawn(command: &mut Command, run: &Run<'_>) -> Result<Child, SysError> {
-    let mut tries = 0;
+fn spawn(command: &mut Command, run: &Run<'_>, deadline: Instant) -> Result<Child, SysError> {
+    let last = deadline.min(Instant::now() + BUSY_LIMIT);
     loop {
         match command.spawn() {
-            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && tries < BUSY_TRIES => {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(20));
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) && Instant::now() < last => {
+                std::thread::sleep(BUSY_PAUSE);
             }
             other => return other.map_err(|error| failed(run, &error)),
         }

@@ -47,6 +47,10 @@ macro_rules! program {
     ($run:path) => {
         /// Where the C library goes to.
         #[unsafe(no_mangle)]
+        #[allow(
+            clippy::not_unsafe_ptr_arg_deref,
+            reason = "the C library alone calls it, with words of its own"
+        )]
         pub extern "C" fn main(
             count: std::ffi::c_int,
             words: *const *const std::ffi::c_char,

@@ -49,6 +49,8 @@ pub struct Table {
 pub struct FilterTable {
     /// All entries, one after the other: `struct ipt_entry` or `struct ip6t_entry`.
     pub entries: Vec<u8>,
+    /// Where in them the first rule of FORWARD starts.
+    pub forward_start: usize,
     /// Where in them the entry with the policy of FORWARD starts.
     pub forward_policy: usize,
 }
@@ -60,7 +62,11 @@ pub struct FilterTable {
 /// Where the kernel refuses, or the table keeps changing.
 pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
     let found = table(ipv6, "filter")?;
-    Ok(found.map(|table| FilterTable { forward_policy: table.policies[FORWARD], entries: table.entries }))
+    Ok(found.map(|table| FilterTable {
+        forward_start: table.starts[FORWARD],
+        forward_policy: table.policies[FORWARD],
+        entries: table.entries,
+    }))
 }
 
 /// The same for any table: `raw`, `mangle`, `nat`, `filter`, `security`.

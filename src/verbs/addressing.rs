@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::apply::{ApplyError, Cause, Delegation};
-use crate::cni::{CniResult, Dns, Error, HostLocal, Ipam, StaticAddress};
+use crate::cni::{CniResult, Dns, HostLocal, Ipam, StaticAddress};
 use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
 use crate::plan::{self, Addressing};
 use crate::store::HeldLease;
@@ -60,26 +60,26 @@ pub(super) fn take(
             Ok(of_configuration(call, source, addresses, routes, dns))
         }
         (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
+            // Before an address is taken that nobody would give back.
+            let dns = host_local.resolv_conf.as_deref().map(resolver::read).transpose()?.unwrap_or_default();
             let directory = cx.state.lease_directory(Path::new(directory))?;
             if directory.is_shared() {
                 sweep_after_reboot(cx, &directory)?;
             }
             let sets = range_sets(host_local, network);
             let leases = directory.allocate(sets, &call.config.requested, key)?;
-            let dns = host_local.resolv_conf.as_deref().map(resolver::read).transpose()?.unwrap_or_default();
             Ok(chosen(call, source, leases, &host_local.routes, dns))
         }
         (Ipam::Delegated { plugin }, _) => {
             let output = delegation(call, Some(key), &call.config.raw.to_string())
                 .run("ADD")
                 .map_err(|cause| ApplyError::new(format!("the IPAM plugin {plugin}"), cause))?;
-            let result = CniResult::from_plugin(&output, plugin, call.config.cni_version)
-                .map_err(|error| VerbError::Cni(error.into()))?;
+            let result = CniResult::from_plugin(&output, plugin, call.config.cni_version)?;
             let leases: Vec<Lease> =
                 result.ips.iter().map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect();
             if leases.is_empty() {
                 let reason = "it gave no address".to_owned();
-                let cause = Cause::Delegated { plugin: plugin.clone(), code: None, reason };
+                let cause = Cause::Delegated { plugin: plugin.clone(), error: None, reason };
                 return Err(ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into());
             }
             Ok(chosen(call, source, leases, &result.routes, result.dns))
@@ -175,7 +175,7 @@ pub(super) fn forward(call: &Call, key: Option<&AttachmentKey>, verb: &str) -> R
 /// # Errors
 /// Where it is not a result.
 pub(super) fn previous_result(call: &Call) -> Result<Option<CniResult>, VerbError> {
-    call.config.previous().map_err(|error: Error| VerbError::Cni(error.into()))
+    Ok(call.config.previous()?)
 }
 
 /// DEL of an attachment that has no record: its addresses in a directory that is shared with host-local, which may

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use regex_lite::Regex;
 
-use crate::cni::Tuning;
+use crate::cni::{Code, Tuning};
 
 use super::VerbError;
 
@@ -37,10 +37,12 @@ fn judge(keys: &[String], text: &str) -> Result<(), VerbError> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     for key in keys {
         if !matches_any(key, &lines)? {
-            return Err(VerbError::Config(format!(
-                "Sysctl {key} is not allowed. Only the following sysctls are allowed: [{}]; the list is {PATH}",
+            // With the list as Go prints one of texts.
+            let words = format!(
+                "Sysctl {key} is not allowed. Only the following sysctls are allowed: [{}]",
                 lines.join(" ")
-            )));
+            );
+            return Err(VerbError::known(Code::InvalidConfig, words, format!("the list is {PATH}")));
         }
     }
     Ok(())

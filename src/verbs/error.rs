@@ -3,9 +3,12 @@
 use nix::errno::Errno;
 
 use crate::apply::{ApplyError, Cause, LoopbackError, SandboxError};
-use crate::cni::{CniError, Code};
+use crate::cni::{self, CniError, Code};
 use crate::model::{AttachmentKey, Publication};
 use crate::store::StoreError;
+
+/// What CHECK says before it says what differs.
+const NOT_AS_LEFT: &str = "the attachment is not as ADD left it";
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +73,26 @@ pub enum VerbError {
     /// Several attachments could not be taken away.
     #[error("{}", .0.join("; "))]
     Several(Vec<String>),
-    /// An error that is one of the protocol already: a delegated plugin's, or the result's conversion.
-    #[error("{}", .0.msg)]
-    Cni(CniError),
+    /// What the reference plugins refuse too: in their words, which callers know, and what there is to add.
+    #[error("{words}: {why}")]
+    Known {
+        /// The code of linkspan.
+        code: Code,
+        /// Theirs.
+        words: String,
+        /// Ours.
+        why: String,
+    },
+    /// A result, of an earlier plugin or of one that is delegated to, does not read as one.
+    #[error(transparent)]
+    Input(#[from] cni::Error),
+}
+
+impl VerbError {
+    /// A refusal that the reference plugins know: in their words, with ours behind them.
+    pub(super) fn known(code: Code, words: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Known { code, words: words.into(), why: why.into() }
+    }
 }
 
 impl From<LoopbackError> for VerbError {
@@ -89,7 +109,9 @@ impl From<VerbError> for CniError {
         let details = |text: &str| text.to_owned();
         let msg = error.to_string();
         match error {
-            VerbError::Cni(error) => error,
+            VerbError::Input(error) => error.into(),
+            VerbError::Known { code: Code::Drift, .. } => Self::new(Code::Drift, NOT_AS_LEFT.to_owned(), msg),
+            VerbError::Known { code, .. } => Self::new(code, msg, details("nothing was changed")),
             VerbError::Sandbox(_) => Self::new(
                 Code::UnusableNamespace,
                 msg,
@@ -139,9 +161,7 @@ impl From<VerbError> for CniError {
                     "there is no record of it under the state directory: it was never attached, was detached, or the host was rebooted; run ADD",
                 ),
             ),
-            VerbError::Drifted(_) => {
-                Self::new(Code::Drift, "the attachment is not as ADD left it".to_owned(), msg)
-            }
+            VerbError::Drifted(_) => Self::new(Code::Drift, NOT_AS_LEFT.to_owned(), msg),
             VerbError::Busy(_) => {
                 Self::new(Code::TryAgainLater, msg, details("try again when the other call has ended"))
             }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::cni::{CniResult, Ip, Ipam};
+use crate::cni::{CniResult, Code, Ip, Ipam};
 use crate::model::{AttachmentKey, FirewallBackend, LeaseSource, Network};
 
 use super::{Call, Context, VerbError, addressing, gc as whole, status as ready};
@@ -76,9 +76,8 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         return if held {
             Ok(())
         } else {
-            Err(VerbError::Drifted(format!(
-                "host-local: Failed to find address added by container {id}: no lease file of it in {directory}"
-            )))
+            let words = format!("host-local: Failed to find address added by container {id}");
+            Err(VerbError::known(Code::Drift, words, format!("no lease file of it in {directory}")))
         };
     }
     let (Ipam::Static { addresses, .. }, Some(last)) =
@@ -89,11 +88,13 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     for wanted in addresses.iter().filter(|wanted| wanted.gateway.is_some()) {
         let found = last.ips.iter().find(|ip| ip.address.ip() == wanted.address.ip());
         if let Some(found) = found.filter(|found| found.gateway != wanted.gateway) {
-            return Err(VerbError::Drifted(format!(
-                "static: Failed to match addr {} on interface {}: the result names the gateway {:?}, the \
-                 configuration {:?}",
-                wanted.address, key.interface, found.gateway, wanted.gateway
-            )));
+            let words =
+                format!("static: Failed to match addr {} on interface {}", wanted.address, key.interface);
+            let why = format!(
+                "the result names the gateway {:?}, the configuration {:?}",
+                found.gateway, wanted.gateway
+            );
+            return Err(VerbError::known(Code::Drift, words, why));
         }
     }
     Ok(())

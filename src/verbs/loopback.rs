@@ -2,7 +2,7 @@
 //! the interface goes with its namespace.
 
 use crate::apply::{Loopback, LoopbackError, SandboxError};
-use crate::cni::{CniResult, Command, Interface, Ip};
+use crate::cni::{CniResult, Code, Command, Interface, Ip};
 use crate::sys::NetnsError;
 
 use super::{Call, VerbError, addressing};
@@ -33,9 +33,8 @@ pub fn obey(call: &Call) -> Result<Option<CniResult>, VerbError> {
             if open()?.is_up()? {
                 return Ok(None);
             }
-            Err(VerbError::Drifted(format!(
-                "loopback interface is down: {NAME} in {path} was set down since"
-            )))
+            let why = format!("{NAME} in {path} was set down since");
+            Err(VerbError::known(Code::Drift, "loopback interface is down", why))
         }
         Command::Del if path.is_empty() => Ok(None),
         Command::Del => match open() {

@@ -1,7 +1,7 @@
 //! The device that a macvlan device is made over.
 
 use crate::apply::ApplyError;
-use crate::cni::LinkKeys;
+use crate::cni::{Code, LinkKeys};
 use crate::plan::{Lower, Sandbox};
 
 use super::{Call, Context, VerbError};
@@ -38,20 +38,24 @@ fn find(
     let failed = |cause| ApplyError::new("the lower device (master)", cause);
     let found = cx.kernel.lower_device(master, inside).map_err(failed)?;
     let lower = found.ok_or_else(|| {
-        VerbError::Config(match master {
-            Some(name) => {
-                format!("failed to lookup master \"{name}\": Link not found {place}; set the key 'master'")
-            }
-            None => format!(
-                "no default route interface found {place}: name the lower device with the key 'master'"
+        let (words, why) = match master {
+            Some(name) => (
+                format!("failed to lookup master \"{name}\": Link not found"),
+                format!("there is no such device {place}; set the key 'master'"),
             ),
-        })
+            None => (
+                "no default route interface found".to_owned(),
+                format!("there is none {place}: name the lower device with the key 'master'"),
+            ),
+        };
+        VerbError::known(Code::InvalidConfig, words, why)
     })?;
     match call.config.bridge.mtu {
-        Some(mtu) if mtu > lower.mtu => Err(VerbError::Config(format!(
-            "invalid MTU {mtu}, must be [0, master MTU({})]: {} carries no larger packets",
-            lower.mtu, lower.name
-        ))),
+        Some(mtu) if mtu > lower.mtu => {
+            let words = format!("invalid MTU {mtu}, must be [0, master MTU({})]", lower.mtu);
+            let why = format!("{} carries no larger packets", lower.name);
+            Err(VerbError::known(Code::InvalidConfig, words, why))
+        }
         _ => Ok(lower),
     }
 }

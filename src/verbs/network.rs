@@ -201,6 +201,9 @@ pub(super) fn prepare(
         warn_of_absent_sources(cx, config)?;
         // Other rules may need another exception in a FORWARD chain that drops.
         wanted.admitted.clear();
+        if config.defaults.reads.firewall && network.backend == FirewallBackend::Nftables {
+            wanted.admitted = cx.kernel.admit_past_rules(&rules)?;
+        }
     }
     Ok(cx.state.put_network(&wanted)?)
 }

@@ -9,7 +9,8 @@ use crate::model::{AttachmentKey, Network, PortMapping, Protocol, Publication, n
 
 use super::{Call, Context, VerbError, addressing, reap};
 use crate::cni::{Ipam, LogLevel, NetworkConfig, PortmapKeys};
-use crate::plan::Plan;
+use crate::firewall::NAMES_PORT;
+use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
 
 /// The container's addresses, with stand-ins for those that are not chosen yet: what is refused here depends on the
@@ -94,6 +95,12 @@ fn refuse_each(
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
     }
+    refuse_name_service(cx, publications)?;
+    if let Some((publication, taken)) = cx.kernel.taken_by_theirs(publications, key)? {
+        let network = taken.network.map(|name| format!(" of network {name}")).unwrap_or_default();
+        let owner = format!("container {}{network}, by the reference plugin portmap", taken.id);
+        return Err(VerbError::PortTaken { publication, owner });
+    }
     let survey = cx.kernel.survey_ports(publications, key).map_err(sys)?;
     if let Some(holder) = survey.holder {
         return Err(VerbError::PortTaken { publication: holder.publication, owner: holder.words });
@@ -102,6 +109,30 @@ fn refuse_each(
         cx.journal.note(LogLevel::Warning, || {
             format!("hostIP {address} is no address of this host: its ports answer once it is")
         });
+    }
+    Ok(())
+}
+
+/// Refuses port 53 of a gateway where a network has its name service: nobody takes the questions of its containers.
+fn refuse_name_service(cx: &Context, publications: &[Publication]) -> Result<(), VerbError> {
+    let may_be = |p: &&Publication| {
+        !p.host.ip().is_unspecified() && (p.host.port()..=p.last_host_port()).contains(&NAMES_PORT)
+    };
+    let mut suspects = publications.iter().filter(may_be).peekable();
+    if suspects.peek().is_none() {
+        return Ok(());
+    }
+    // A record that cannot be read has been complained about.
+    let (networks, _) = cx.state.networks()?;
+    for publication in suspects {
+        let served = |network: &&Network| {
+            plan::written(network)
+                .is_some_and(|rules| rules.serves_names(publication.protocol, publication.host.ip()))
+        };
+        if let Some(network) = networks.iter().find(served) {
+            let owner = format!("the name service of network {}", network.name);
+            return Err(VerbError::PortTaken { publication: *publication, owner });
+        }
     }
     Ok(())
 }
@@ -180,7 +211,9 @@ fn choose_all(cx: &mut Context, settled: &mut Settled, key: &AttachmentKey) -> R
             "net.ipv4.ip_local_port_range is '{range}', which says no ports to choose from"
         ))
     })?;
-    let claimed = cx.state.claimed_ports()?.into_iter();
+    let theirs = cx.kernel.published_by_theirs([true, true])?.into_iter();
+    let theirs = theirs.map(|port| (port.publication.protocol, port.publication.host.port(), 1));
+    let claimed = cx.state.claimed_ports()?.into_iter().chain(theirs);
     let mappings = &mut settled.config.to_mut().portmap.mappings;
     let named = mappings.iter().filter(|mapping| !mapping.is_automatic());
     let named = named.map(|mapping| (mapping.protocol, mapping.host_port, mapping.count));

@@ -32,7 +32,13 @@ pub(super) fn del_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Re
         Part::Firewall => {
             let last = addressing::previous_result(call)?.unwrap_or_default();
             let addresses = all_addresses(&last);
-            // As theirs: the rules carry no mark but the address.
+            // As theirs: neither the rules nor firewalld's sources carry a mark but the address.
+            let zone: Vec<plan::Step> = plan::zone(call.config, &addresses).into_iter().collect();
+            let errors: Vec<String> =
+                cx.kernel.absent(&[&zone]).into_iter().flatten().map(|error| error.to_string()).collect();
+            if !errors.is_empty() {
+                return Err(VerbError::Several(errors));
+            }
             if addresses.is_empty() { Ok(()) } else { Ok(cx.kernel.remove_their_admission(&addresses)?) }
         }
         _ => Ok(()),
@@ -69,6 +75,10 @@ pub(super) fn check_interface(cx: &mut Context, call: &Call, key: &AttachmentKey
         }
     }
     drifts.extend(cx.kernel.probe(&plan.steps)?);
+    if call.config.bridge.ip_masq {
+        let addresses = last.addresses_on(&key.interface);
+        drifts.extend(cx.kernel.probe_their_masquerade(&call.config.name, key, &addresses)?);
+    }
     addressing::forward(call, Some(key), "CHECK")?;
     verdict(&drifts)
 }

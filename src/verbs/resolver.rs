@@ -1,6 +1,8 @@
 //! `resolvConf`: the DNS part of a result from a file in the format of resolv.conf(5).
 
-use crate::cni::Dns;
+use std::io::ErrorKind;
+
+use crate::cni::{Code, Dns};
 
 use super::VerbError;
 
@@ -11,7 +13,14 @@ use super::VerbError;
 pub(super) fn read(path: &str) -> Result<Dns, VerbError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(parse(&text)),
-        Err(error) => Err(VerbError::Config(format!("ipam.resolvConf: cannot read {path}: {error}"))),
+        Err(error) => {
+            let reason = match error.kind() {
+                ErrorKind::NotFound => "no such file or directory".to_owned(),
+                _ => error.to_string(),
+            };
+            let why = "the file of ipam.resolvConf cannot be read";
+            Err(VerbError::known(Code::InvalidConfig, format!("open {path}: {reason}"), why))
+        }
     }
 }
 

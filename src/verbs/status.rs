@@ -1,10 +1,12 @@
 //! STATUS: whether an ADD would work, cheap enough to be asked every few seconds.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use crate::apply::{ForeignDrop, Trip};
+use crate::apply::{Cause, ForeignDrop, Kernel, Trip};
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
+use crate::plan;
 
 use super::{Call, Context, VerbError, addressing, lower, network};
 
@@ -127,12 +129,12 @@ fn forwarding_is_open(
     let bridge = recorded.map(|network| network.bridge.as_str());
     let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
     for mut drop in drops {
-        drop.trips.retain(|trip| is_wanted(config, *trip));
+        drop.trips.retain(|trip| is_wanted(config, recorded, *trip));
         if drop.trips.is_empty() {
             continue;
         }
         // The first ADD makes its exception where the host offers a place for it.
-        if drop.is_iptables && drop.by_policy && recorded.is_none() {
+        if drop.is_iptables && drop.by_policy && recorded.is_none() && !is_about_names(&drop) {
             continue;
         }
         let advice = advice(&drop, bridge.unwrap_or("BRIDGE"), backend);
@@ -147,8 +149,13 @@ fn forwarding_is_open(
 }
 
 /// Whether the network itself lets such packets through: nobody misses what it stops anyway.
-fn is_wanted(config: &NetworkConfig, trip: Trip) -> bool {
+fn is_wanted(config: &NetworkConfig, recorded: Option<&Network>, trip: Trip) -> bool {
     match trip {
+        Trip::Names { ipv6 } => {
+            let served = recorded.and_then(plan::written).map(|rules| rules.served);
+            config.naming.is_some()
+                && served.is_none_or(|served| served.iter().any(|address| address.is_ipv6() == ipv6))
+        }
         Trip::Outgoing | Trip::Published => !config.isolation.internal,
         Trip::Within => {
             !config.bridge.port_isolation
@@ -164,10 +171,14 @@ pub fn suffering(drop: &ForeignDrop) -> String {
         Trip::Outgoing => "containers cannot reach out",
         Trip::Published => "published ports cannot be reached",
         Trip::Within => "containers cannot reach each other (net.bridge.bridge-nf-call-iptables is 1)",
+        Trip::Names { .. } => "containers cannot ask for names",
     };
-    let what = drop.trips.iter().map(what).collect::<Vec<_>>().join(", ");
+    let packets = if is_about_names(drop) { "received" } else { "forwarded" };
+    let mut what: Vec<&str> = drop.trips.iter().map(what).collect();
+    what.dedup();
+    let what = what.join(", ");
     let surely = if drop.surely { "" } else { ", unless a rule before accepts them" };
-    format!("{} drops forwarded packets {}{surely}: {what}", drop.base, drop.place)
+    format!("{} drops {packets} packets {}{surely}: {what}", drop.base, drop.place)
 }
 
 /// What to type. No other table can overrule a drop, and we change nothing that is another's.
@@ -177,17 +188,20 @@ pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> Str
             "let them pass: firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"
         );
     }
+    if is_about_names(drop) {
+        return questions_advice(drop, bridge);
+    }
     if drop.is_iptables && drop.by_policy && backend == FirewallBackend::Nftables {
         return "the next ADD of this network makes an exception for it".to_owned();
     }
     if drop.is_iptables {
-        let tool = match drop.base.split(' ').next() {
-            Some("ip6") => "ip6tables",
-            Some("ip") | None => "iptables",
-            Some(legacy) => legacy,
+        let tool = tool(drop);
+        let made = match backend {
+            FirewallBackend::Nftables => "linkspan reconcile makes an exception; by hand, ",
+            FirewallBackend::Iptables => "",
         };
         return format!(
-            "let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
+            "{made}let them pass: {tool} -I FORWARD -i {bridge} -j ACCEPT; {tool} -I FORWARD -o {bridge} -m conntrack \
              --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT (with ufw: ufw route allow in on {bridge}; ufw route allow \
              out on {bridge})"
         );
@@ -197,6 +211,54 @@ pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> Str
          dnat accept; nft insert rule {0} ct state established,related accept",
         drop.base
     )
+}
+
+/// Whose rules surely drop what containers behind a bridge ask the name service, and what to type; empty where they may
+/// pass.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub fn stopped_questions(
+    kernel: &mut Kernel,
+    bridge: &str,
+    gateways: &[IpAddr],
+) -> Result<Vec<String>, Cause> {
+    let mut drops = kernel.foreign_drops(Some(bridge))?;
+    let asked = |trip: &Trip| gateways.iter().any(|gateway| *trip == Trip::Names { ipv6: gateway.is_ipv6() });
+    drops.iter_mut().for_each(|drop| drop.trips.retain(asked));
+    drops.retain(|drop| drop.surely && !drop.trips.is_empty());
+    let told = |drop| format!("{}; {}", suffering(drop), advice(drop, bridge, FirewallBackend::Nftables));
+    Ok(drops.iter().map(told).collect())
+}
+
+/// Whether it is of the chains that see what the host receives.
+fn is_about_names(drop: &ForeignDrop) -> bool {
+    drop.trips.iter().all(|trip| matches!(trip, Trip::Names { .. }))
+}
+
+/// What to type where the host takes no questions. There is no place for others in a chain INPUT, so nothing is admitted
+/// there by us.
+fn questions_advice(drop: &ForeignDrop, bridge: &str) -> String {
+    if drop.is_iptables {
+        let tool = tool(drop);
+        return format!(
+            "let them in: {tool} -I INPUT -i {bridge} -p udp --dport 53 -j ACCEPT; {tool} -I INPUT -i {bridge} -p \
+             tcp --dport 53 -j ACCEPT (with ufw: ufw allow in on {bridge} to any port 53)"
+        );
+    }
+    format!(
+        "let them in: nft insert rule {} iifname {bridge} meta l4proto {{ tcp, udp }} th dport 53 accept",
+        drop.base
+    )
+}
+
+/// The command of a chain of iptables.
+fn tool(drop: &ForeignDrop) -> &str {
+    match drop.base.split(' ').next() {
+        Some("ip6") => "ip6tables",
+        Some("ip") | None => "iptables",
+        Some(legacy) => legacy,
+    }
 }
 
 fn not_ready(reason: String) -> VerbError {

@@ -1,11 +1,12 @@
 //! What there is on a host, in numbers: for monitoring and for people. It changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::apply::{ApplyError, Kernel, Traffic};
+use crate::firewall::nft::{self, Counted, Tallied};
 use crate::ipam;
-use crate::model::{AttachmentKey, Network};
+use crate::model::{AttachmentKey, Network, Part, Publication};
 use crate::plan::Plan;
 use crate::store::{Stage, State};
 
@@ -42,15 +43,30 @@ pub struct Pool {
     pub capacity: u128,
 }
 
-/// An attachment in numbers.
+/// An attachment, or what a plugin of its chain added to it, in numbers.
 #[derive(Debug)]
 pub struct AttachmentSurvey {
     /// Who it is.
     pub key: AttachmentKey,
     /// Its network.
     pub network: String,
+    /// Whether it has a link on the host that is linkspan's.
+    pub has_link: bool,
     /// What has gone through its link; `None` where that is gone.
     pub traffic: Option<Traffic>,
+    /// What has gone through its published ports, where the agent has them counted.
+    pub ports: Vec<PortSurvey>,
+}
+
+/// A published port in numbers.
+#[derive(Debug)]
+pub struct PortSurvey {
+    /// The port, or range.
+    pub publication: Publication,
+    /// What the container has received through it.
+    pub received: Counted,
+    /// What it has sent.
+    pub sent: Counted,
 }
 
 /// Looks at everything, once.
@@ -59,6 +75,7 @@ pub struct AttachmentSurvey {
 /// Where the state directory or the kernel cannot be asked.
 pub fn survey(state: &State, kernel: &mut Kernel) -> Result<Survey, VerbError> {
     let traffic = kernel.traffic().map_err(|cause| ApplyError::new("the interfaces", cause))?;
+    let counted = kernel.counted_ports().map_err(|cause| ApplyError::new("the published ports", cause))?;
     let (mut networks, _) = state.networks()?;
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     let mut counts: HashMap<String, usize> = HashMap::new();
@@ -66,9 +83,13 @@ pub fn survey(state: &State, kernel: &mut Kernel) -> Result<Survey, VerbError> {
     let ready = state.all::<Plan>()?.found.into_iter().filter(|found| found.stage == Stage::Ready);
     for found in ready {
         let record = found.record;
-        *counts.entry(record.network.clone()).or_default() += 1;
+        // What was added to an attachment is none of its own.
+        *counts.entry(record.network.clone()).or_default() += usize::from(record.key.part == Part::Interface);
+        let has_link = record.plan.link().is_some();
         let traffic = record.plan.link().and_then(|link| traffic.get(&link.host_name)).copied();
-        attachments.push(AttachmentSurvey { key: record.key, network: record.network, traffic });
+        let ports = published(&record.plan, &counted);
+        let (key, network) = (record.key, record.network);
+        attachments.push(AttachmentSurvey { key, network, has_link, traffic, ports });
     }
     attachments.sort_by(|a, b| a.key.cmp(&b.key));
     let mut surveyed = Vec::new();
@@ -78,6 +99,22 @@ pub fn survey(state: &State, kernel: &mut Kernel) -> Result<Survey, VerbError> {
         surveyed.push(NetworkSurvey { network, attachments, pools });
     }
     Ok(Survey { networks: surveyed, attachments })
+}
+
+/// The published ports of an attachment that are counted. Two that conntrack cannot tell apart, since they have the same
+/// number on two of the host's addresses and lead to the same container, are told of once.
+fn published(plan: &Plan, counted: &HashMap<Tallied, Counted>) -> Vec<PortSurvey> {
+    let publications = plan.firewall().map(|firewall| &*firewall.attachment.publications).unwrap_or_default();
+    let mut told = HashSet::new();
+    let mut ports = Vec::new();
+    for publication in publications {
+        let [received, sent] = nft::tallied(publication);
+        let (Some(to), Some(from)) = (counted.get(&received), counted.get(&sent)) else { continue };
+        if told.insert(received) {
+            ports.push(PortSurvey { publication: *publication, received: *to, sent: *from });
+        }
+    }
+    ports
 }
 
 /// One listing of the network's leases; no file is read.

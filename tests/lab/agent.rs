@@ -39,9 +39,31 @@ impl Agent {
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let mut agent = Self { child };
-        let mut text = [0; 64];
-        let length = told.recv(&mut text).unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended()));
-        assert_eq!(&text[..length], b"READY=1");
+        // What is to be kept for the next one is told before, and kept by nobody here.
+        loop {
+            let mut text = [0; 128];
+            let length =
+                told.recv(&mut text).unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended()));
+            match std::str::from_utf8(&text[..length]).unwrap() {
+                "READY=1" => return agent,
+                other => assert!(other.starts_with("FDSTORE"), "{other}"),
+            }
+        }
+    }
+
+    /// Starts one that nobody supervises, with these arguments, and waits until it is the one that serves.
+    pub fn start_alone(arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("agent").args(arguments).env_remove("NOTIFY_SOCKET");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut agent = Self { child };
+        let mine = i32::try_from(agent.child.id()).unwrap();
+        let serves = eventually(Duration::from_secs(20), || {
+            let ended = agent.ended();
+            assert!(ended.is_none(), "it ended: {ended:?}");
+            pid() == Some(mine) && has_socket() && status()["pid"] == mine
+        });
+        assert!(serves, "{mine} does not serve");
         agent
     }
 

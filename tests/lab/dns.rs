@@ -67,6 +67,18 @@ pub fn resolve_by(space: &Space, lab: &Lab, server: &str, argv: &[&str]) -> supe
     space.exec(&all)
 }
 
+/// A question for an address, as bytes.
+pub fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    bytes[..2].copy_from_slice(&id.to_be_bytes());
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
 /// A dnsmasq on an address of the host, which knows `*.example.org` and fails on command.
 pub struct Upstream {
     child: Child,
@@ -162,6 +174,46 @@ impl Drop for Failing {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A name server in a container that answers every question, by UDP, with one address.
+pub struct Answering {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Answering {
+    /// Starts one at port 53 of all addresses.
+    pub fn start(space: &Space, answer: [u8; 4]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let serve = |bind: &str| {
+            let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let ended = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut bytes = [0; 1500];
+                while !ended.load(Ordering::Relaxed) {
+                    let Ok((_, peer)) = socket.recv_from(&mut bytes) else { continue };
+                    // The question alone, without what EDNS adds: to the end of its name, its type and class.
+                    let end = 12 + bytes[12..].iter().position(|byte| *byte == 0).unwrap_or(0) + 5;
+                    let mut said = bytes[..end].to_vec();
+                    said[2..12].copy_from_slice(&[0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+                    said.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                    said.extend(answer);
+                    let _ = socket.send_to(&said, peer);
+                }
+            })
+        };
+        let threads = vec![serve("[::]:53")];
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

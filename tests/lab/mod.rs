@@ -16,12 +16,15 @@
 
 pub mod agent;
 pub mod backends;
+pub mod beside;
 pub mod chain;
 pub mod cli;
 pub mod damage;
 pub mod dns;
+pub mod download;
 pub mod explain;
 pub mod faces;
+pub mod firewalld;
 pub mod fitness;
 pub mod flows;
 pub mod frames;
@@ -37,8 +40,10 @@ pub mod schema;
 pub mod snapshot;
 pub mod space;
 pub mod stage;
+pub mod systemd;
 pub mod talk;
 pub mod town;
+pub mod witness;
 
 use std::cell::Cell;
 use std::fs;

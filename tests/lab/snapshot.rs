@@ -138,6 +138,10 @@ impl Snapshot {
             }
             let mut body = still(body.clone());
             let table = if kind == "table" { word(&body["name"]) } else { word(&body["table"]) };
+            if table == "linkspan-bytes" {
+                // Counted all the time, and by the agent alone.
+                continue;
+            }
             let place = format!("{} {table}", word(&body["family"]));
             if kind == "rule" {
                 self.put(

@@ -89,6 +89,15 @@ pub fn tcp_server(space: &Space, bind: &str, tag: &str) -> Server {
     })
 }
 
+/// A TCP server that says again what it hears, to several at once.
+pub fn echo_server(space: &Space, bind: &str) -> Server {
+    let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    accept_with(listener, |stream, _| {
+        let _ = stream.set_read_timeout(None);
+        std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+    })
+}
+
 /// A TCP server that counts the bytes of each connection and answers with their number.
 pub fn sink_server(space: &Space, bind: &str) -> Server {
     let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use crate::agent::Shared;
 use crate::agent::counters::{BOUNDS, Histogram};
+use crate::model::Publication;
 use crate::verbs::Survey;
 
 /// A page that grows metric by metric.
@@ -53,6 +54,7 @@ pub(super) fn render(shared: &Shared, survey: &Survey) -> String {
     page.value("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     networks(&mut page, survey);
     traffic(&mut page, survey);
+    published(&mut page, survey);
     verbs(&mut page, shared);
     names(&mut page, shared);
     ports(&mut page, shared);
@@ -103,6 +105,49 @@ fn traffic(page: &mut Page, survey: &Survey) {
             ];
             page.value(name, &labels, value);
         }
+    }
+}
+
+/// What has gone through each published port, headers of IP and above included.
+fn published(page: &mut Page, survey: &Survey) {
+    let metrics = [
+        ("port_receive_bytes_total", "Bytes that a container has received through a published port."),
+        ("port_receive_packets_total", "Packets that a container has received through a published port."),
+        ("port_transmit_bytes_total", "Bytes that a container has sent through a published port."),
+        ("port_transmit_packets_total", "Packets that a container has sent through a published port."),
+    ];
+    for (at, (name, help)) in metrics.into_iter().enumerate() {
+        page.metric(name, "counter", help);
+        for attachment in &survey.attachments {
+            for port in &attachment.ports {
+                let value = match at {
+                    0 => port.received.bytes,
+                    1 => port.received.packets,
+                    2 => port.sent.bytes,
+                    _ => port.sent.packets,
+                };
+                let publication = &port.publication;
+                let labels = [
+                    ("network", attachment.network.as_str()),
+                    ("container", &attachment.key.container_id),
+                    ("interface", &attachment.key.interface),
+                    ("protocol", publication.protocol.name()),
+                    ("host", &publication.host.ip().to_string()),
+                    ("port", &numbers(publication)),
+                ];
+                page.value(name, &labels, value);
+            }
+        }
+    }
+}
+
+/// `8080`, or `8100-8109` of a range.
+fn numbers(publication: &Publication) -> String {
+    let first = publication.host.port();
+    if publication.is_range() {
+        format!("{first}-{}", publication.last_host_port())
+    } else {
+        first.to_string()
     }
 }
 

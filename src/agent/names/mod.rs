@@ -25,15 +25,22 @@ mod udp;
 mod upstream;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::log;
 use super::shared::{Change, Shared};
+use crate::apply::Kernel;
+use crate::model::Protocol;
+use crate::store::State;
+use crate::sys::datagrams;
+use crate::verbs;
 use answer::{Transport, Verdict, judge};
 use cache::Cache;
 use shares::Shares;
@@ -45,7 +52,7 @@ use upstream::HostServers;
 pub const SERVICE: &str = "names";
 
 /// The port that it listens on.
-const PORT: u16 = 53;
+const PORT: u16 = crate::firewall::NAMES_PORT;
 
 /// The state of the service.
 #[derive(Debug, Default)]
@@ -65,6 +72,8 @@ struct Inner {
     cache: Cache,
     host: HostServers,
     listeners: HashMap<IpAddr, Listener>,
+    /// Bridges whose containers' questions somebody else's rules drop.
+    stopped: HashSet<String>,
 }
 
 /// Numbers of questions.
@@ -82,9 +91,9 @@ pub struct Counters {
     pub refused: Cell<u64>,
 }
 
-/// The sockets of one gateway; dropping it closes them.
+/// Those who listen on one gateway; dropping it ends that.
 #[derive(Debug)]
-struct Listener([JoinHandle<()>; 2]);
+struct Listener(Vec<JoinHandle<()>>);
 
 impl Drop for Listener {
     fn drop(&mut self) {
@@ -101,7 +110,8 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
         Change::Attached(record) => {
             inner.table.insert(record);
             let gateways = inner.table.gateways_of(&record.key).to_vec();
-            for gateway in gateways {
+            let mut begun = false;
+            for &gateway in &gateways {
                 if inner.listeners.contains_key(&gateway) {
                     continue;
                 }
@@ -109,12 +119,29 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
                     Ok(listener) => drop(inner.listeners.insert(gateway, listener)),
                     Err(error) => failures.push(complaint(gateway, &error)),
                 }
+                begun = true;
+            }
+            if let Some(bridge) = record.plan.bridge().map(|bridge| &bridge.name)
+                && (begun || inner.stopped.contains(bridge))
+            {
+                let stopped = stopped(shared, bridge, &gateways);
+                inner.stopped.remove(bridge);
+                if !stopped.is_empty() {
+                    inner.stopped.insert(bridge.clone());
+                }
+                failures.extend(stopped);
             }
         }
         Change::Detached(key) => inner.table.remove(key),
     }
     let Inner { table, listeners, .. } = &mut *inner;
-    listeners.retain(|gateway, _| table.is_gateway(*gateway));
+    listeners.retain(|gateway, _| {
+        let stays = table.is_gateway(*gateway);
+        if !stays {
+            shared.keeper.keep(&owner(*gateway), Vec::new());
+        }
+        stays
+    });
     failures
 }
 
@@ -140,12 +167,40 @@ pub(super) fn status(shared: &Shared) -> Value {
 }
 
 fn listen(shared: &Rc<Shared>, gateway: IpAddr) -> std::io::Result<Listener> {
-    let address = SocketAddr::new(gateway, PORT);
-    let (datagrams, streams) = (udp::bind(address)?, tcp::bind(address)?);
-    Ok(Listener([
+    let (address, keeper) = (SocketAddr::new(gateway, PORT), &shared.keeper);
+    let datagrams = match keeper.inherited(Protocol::Udp, address) {
+        Some(socket) => socket,
+        None => datagrams::udp(address, udp::WAITING)?,
+    };
+    let streams = match keeper.inherited(Protocol::Tcp, address) {
+        Some(socket) => socket.into(),
+        None => datagrams::tcp(address)?,
+    };
+    let (datagrams, streams) = (Rc::new(datagrams), TcpListener::from_std(streams)?);
+    keeper.keep(&owner(gateway), vec![datagrams.as_fd(), streams.as_fd()]);
+    Ok(Listener(vec![
         spawn_local(udp::serve(Rc::clone(shared), gateway, datagrams)),
         spawn_local(tcp::serve(Rc::clone(shared), gateway, streams)),
     ]))
+}
+
+/// Whose sockets they are, to whoever keeps them.
+fn owner(gateway: IpAddr) -> String {
+    format!("names {gateway}")
+}
+
+/// Whose rules keep questions from us. To be asked when a network begins, and while it is so: it takes a look at all
+/// rules that the host has for what it receives.
+fn stopped(shared: &Shared, bridge: &str, gateways: &[IpAddr]) -> Vec<String> {
+    let look = || {
+        let state = Rc::new(State::open(shared.state.root()).map_err(|error| error.to_string())?);
+        verbs::stopped_questions(&mut Kernel::new(state), bridge, gateways).map_err(|error| error.to_string())
+    };
+    // Where nobody can tell, questions come or do not.
+    look().unwrap_or_else(|why| {
+        log::warn(&format!("whether the host takes questions from {bridge} is not known: {why}"));
+        Vec::new()
+    })
 }
 
 fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
@@ -160,6 +215,23 @@ fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
 }
 
 impl Names {
+    /// Takes no further questions: what comes waits for the agent after this one. Those that were taken are answered.
+    pub(super) async fn stop(&self) {
+        let listeners = std::mem::take(&mut self.inner.borrow_mut().listeners);
+        for mut listener in listeners.into_values() {
+            for task in listener.0.drain(..) {
+                task.abort();
+                // That it was ended is what it says.
+                let _ = task.await;
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer, or may be about to ask.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shares.under_way() > 0 || self.streams.any()
+    }
+
     fn judge(&self, between: (IpAddr, IpAddr), bytes: &[u8], transport: Transport) -> Verdict {
         let mut inner = self.inner.borrow_mut();
         let Inner { table, shuffle, .. } = &mut *inner;

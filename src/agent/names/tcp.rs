@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::answer::{LONGEST_QUESTION, Transport, Verdict};
 use super::{forward, log};
 use crate::agent::Shared;
-use crate::sys::datagrams;
 
 /// Streams at the same time, of all clients, and of one. A further one is closed at once.
 const STREAMS: usize = 256;
@@ -30,6 +29,11 @@ const TRANSFER: Duration = Duration::from_secs(2);
 pub(super) struct Streams(RefCell<HashMap<IpAddr, usize>>);
 
 impl Streams {
+    /// Whether there is one.
+    pub(super) fn any(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
     fn admit(self: &Rc<Self>, client: IpAddr) -> Option<Place> {
         let mut streams = self.0.borrow_mut();
         if streams.values().sum::<usize>() >= STREAMS {
@@ -60,11 +64,6 @@ impl Drop for Place {
             }
         }
     }
-}
-
-/// Listens on a gateway.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::from_std(datagrams::tcp(address)?)
 }
 
 /// Serves a listener until it is dropped.

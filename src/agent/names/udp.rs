@@ -18,7 +18,7 @@ use crate::sys::ready::Ready;
 /// Datagrams that are read together.
 const TOGETHER: usize = 128;
 /// Room for datagrams that wait in the kernel, in bytes of its memory: some five thousand questions.
-const WAITING: usize = 4 << 20;
+pub(super) const WAITING: usize = 4 << 20;
 /// From this part of it on, whoever asks most is answered least: what would be lost is lost by who causes it.
 const CROWDED: f64 = 0.2;
 /// How many of those that are read together one client may have then.
@@ -35,14 +35,8 @@ impl Default for Room {
     }
 }
 
-/// Listens on a gateway.
-pub(super) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
-    datagrams::udp(address, WAITING)
-}
-
 /// Serves a listener until it is dropped.
-pub(super) async fn serve(shared: Rc<Shared>, gateway: IpAddr, socket: OwnedFd) {
-    let socket = Rc::new(socket);
+pub(super) async fn serve(shared: Rc<Shared>, gateway: IpAddr, socket: Rc<OwnedFd>) {
     let ready = match Ready::of(&*socket) {
         Ok(ready) => ready,
         Err(error) => return log::warn(&format!("cannot wait for questions at {gateway}: {error}")),

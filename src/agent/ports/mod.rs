@@ -5,6 +5,7 @@
 //! What the proxy passes on comes from the host's own address on the bridge: whoever listens in the container does not
 //! see who the client is.
 
+mod connection;
 mod tcp;
 mod udp;
 mod wants;
@@ -12,17 +13,21 @@ mod wants;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::keep::Keeper;
 use super::log;
 use super::shared::{Change, Shared};
 use crate::model::{AttachmentKey, Protocol};
 use crate::plan::Plan;
 use crate::store::Record;
 use crate::sys::listen;
+use connection::{Connection, Live};
 use wants::Want;
 
 /// The service's name in answers and status.
@@ -41,6 +46,7 @@ pub struct Ports {
     held: RefCell<HashMap<AttachmentKey, Vec<Held>>>,
     /// What happened, since the agent was started.
     pub counters: Rc<Counters>,
+    live: Rc<Live>,
 }
 
 /// What the proxy does.
@@ -78,16 +84,35 @@ impl Drop for Place {
     }
 }
 
-/// A socket that is there.
+/// A socket that is there, and who serves it.
 #[derive(Debug)]
 struct Held {
     want: Want,
-    task: JoinHandle<()>,
+    socket: Socket,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(Rc<TcpListener>),
+    Udp(Rc<UdpSocket>),
+    /// Nobody reads it: the kernel drops what does not fit into the least room there is.
+    Unread(std::net::UdpSocket),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+            Self::Unread(socket) => socket.as_fd(),
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -98,11 +123,14 @@ pub(super) fn needs(record: &Record<Plan>) -> bool {
 
 /// Takes a change over; gives the ports that cannot be had.
 pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
-    let Ports { held, counters } = &shared.services.ports;
-    let mut held = held.borrow_mut();
+    let keeper = &shared.keeper;
+    let ports = &shared.services.ports;
+    let mut held = ports.held.borrow_mut();
     let record = match change {
         Change::Detached(key) => {
-            held.remove(key);
+            if held.remove(key).is_some() {
+                keeper.keep(&owner(key), Vec::new());
+            }
             return Vec::new();
         }
         Change::Attached(record) => record,
@@ -110,35 +138,99 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
     let wants = wants::of(&record.plan);
     // Claims are exclusive: whoever else has one of these is gone, and we have not been told yet.
     held.retain(|key, sockets| {
-        *key == record.key || !sockets.iter().any(|s| wants.iter().any(|w| w.clashes(&s.want)))
+        let stays = *key == record.key || !sockets.iter().any(|s| wants.iter().any(|w| w.clashes(&s.want)));
+        if !stays {
+            keeper.keep(&owner(key), Vec::new());
+        }
+        stays
     });
-    if wants.is_empty() {
-        held.remove(&record.key);
+    if wants.is_empty() && !held.contains_key(&record.key) {
         return Vec::new();
     }
     let sockets = held.entry(record.key.clone()).or_default();
+    let before = sockets.len();
     sockets.retain(|socket| wants.contains(&socket.want));
+    let mut changed = sockets.len() != before;
     let mut failures = Vec::new();
     for want in wants {
         if sockets.iter().any(|socket| socket.want == want) {
             continue;
         }
-        match hold(want, counters) {
-            Ok(task) => sockets.push(Held { want, task }),
+        match ports.hold(want, keeper) {
+            Ok(socket) => {
+                sockets.push(socket);
+                changed = true;
+            }
             Err(error) => failures.push(format!("{} {} cannot be held: {error}", want.protocol, want.at)),
         }
+    }
+    if changed {
+        keeper.keep(&owner(&record.key), sockets.iter().map(|held| held.socket.as_fd()).collect());
+    }
+    if sockets.is_empty() {
+        held.remove(&record.key);
     }
     failures
 }
 
-/// Lets the agent have as many sockets as it may.
-pub(super) fn start() {
-    if let Err(error) = listen::raise_descriptor_limit() {
-        log::warn(&format!("the number of sockets stays limited: {error}"));
-    }
+/// Whose sockets they are, to whoever keeps them.
+fn owner(key: &AttachmentKey) -> String {
+    format!("ports {key}")
 }
 
 impl Ports {
+    /// Serves the connections that the agent before this one passed on.
+    pub(super) fn go_on(&self, keeper: &Keeper) {
+        for ends in keeper.connections() {
+            match Connection::of(ends) {
+                Ok(connection) => {
+                    // They are within the number: they were in the process before.
+                    if let Some(place) = Counters::place(&self.counters) {
+                        Live::carry(&self.live, connection, place);
+                    }
+                }
+                Err(error) => log::warn(&format!("a connection cannot be taken over: {error}")),
+            }
+        }
+    }
+
+    /// Stops serving, and gives the connections as they are between two of their bytes.
+    pub(super) async fn stop(&self) -> Vec<Rc<Connection>> {
+        let tasks: Vec<JoinHandle<()>> =
+            self.held.borrow_mut().values_mut().flatten().filter_map(|held| held.task.take()).collect();
+        for task in tasks {
+            task.abort();
+            // That it was ended is what it says.
+            let _ = task.await;
+        }
+        self.live.stop().await
+    }
+
+    fn hold(&self, want: Want, keeper: &Keeper) -> io::Result<Held> {
+        let inherited = keeper.inherited(want.protocol, want.at);
+        let counters = Rc::clone(&self.counters);
+        let (socket, task) = match (want.protocol, want.target) {
+            (Protocol::Tcp, target) => {
+                let waiting = if target.is_some() { WAITING.0 } else { WAITING.1 };
+                let listener = inherited.map_or_else(|| listen::tcp(want.at, waiting), |fd| Ok(fd.into()))?;
+                let listener = Rc::new(TcpListener::from_std(listener)?);
+                let task = tcp::serve(Rc::clone(&listener), target, counters, Rc::clone(&self.live));
+                (Socket::Tcp(listener), Some(spawn_local(task)))
+            }
+            (_, Some(target)) => {
+                let socket = inherited.map_or_else(|| listen::udp(want.at, ROOM), |fd| Ok(fd.into()))?;
+                let socket = Rc::new(UdpSocket::from_std(socket)?);
+                let task = udp::serve(Rc::clone(&socket), target, udp::IDLE, counters);
+                (Socket::Udp(socket), Some(spawn_local(task)))
+            }
+            (_, None) => {
+                let socket = inherited.map_or_else(|| listen::udp(want.at, 0), |fd| Ok(fd.into()))?;
+                (Socket::Unread(socket), None)
+            }
+        };
+        Ok(Held { want, socket, task })
+    }
+
     /// How many sockets there are.
     pub(super) fn count(&self) -> usize {
         self.held.borrow().values().map(Vec::len).sum()
@@ -147,7 +239,7 @@ impl Ports {
 
 /// What the service says of itself.
 pub(super) fn status(shared: &Shared) -> Value {
-    let Ports { held, counters } = &shared.services.ports;
+    let Ports { held, counters, .. } = &shared.services.ports;
     let held = held.borrow();
     let served = |socket: &&Held| socket.want.target.is_some();
     json!({
@@ -158,27 +250,4 @@ pub(super) fn status(shared: &Shared) -> Value {
         "open": counters.open.get(),
         "bytes": counters.bytes.get(),
     })
-}
-
-fn hold(want: Want, counters: &Rc<Counters>) -> io::Result<JoinHandle<()>> {
-    let counters = Rc::clone(counters);
-    match (want.protocol, want.target) {
-        (Protocol::Tcp, target) => {
-            let waiting = if target.is_some() { WAITING.0 } else { WAITING.1 };
-            let listener = tokio::net::TcpListener::from_std(listen::tcp(want.at, waiting)?)?;
-            Ok(spawn_local(tcp::serve(listener, target, counters)))
-        }
-        (_, Some(target)) => {
-            let socket = tokio::net::UdpSocket::from_std(listen::udp(want.at, ROOM)?)?;
-            Ok(spawn_local(udp::serve(socket, target, udp::IDLE, counters)))
-        }
-        (_, None) => {
-            // Nobody reads: the kernel drops what does not fit into the least room there is.
-            let socket = listen::udp(want.at, 0)?;
-            Ok(spawn_local(async move {
-                let _socket = socket;
-                std::future::pending::<()>().await;
-            }))
-        }
-    }
 }

@@ -40,8 +40,12 @@ impl Drop for Session {
 }
 
 /// Serves one port until it is dropped.
-pub(super) async fn serve(listener: UdpSocket, target: SocketAddr, idle: Duration, counters: Rc<Counters>) {
-    let listener = Rc::new(listener);
+pub(super) async fn serve(
+    listener: Rc<UdpSocket>,
+    target: SocketAddr,
+    idle: Duration,
+    counters: Rc<Counters>,
+) {
     let mut sessions: HashMap<SocketAddr, Session> = HashMap::new();
     let mut sweep = Instant::now() + idle;
     loop {
@@ -142,7 +146,7 @@ mod tests {
             let (server, listener) = (bind().await.unwrap(), bind().await.unwrap());
             let at = listener.local_addr().unwrap();
             let counters = Rc::new(Counters::default());
-            spawn_local(serve(listener, server.local_addr().unwrap(), idle, Rc::clone(&counters)));
+            spawn_local(serve(Rc::new(listener), server.local_addr().unwrap(), idle, Rc::clone(&counters)));
             let clients = [bind().await.unwrap(), bind().await.unwrap()];
             let mut seen = Vec::new();
             let mut room = [0; 16];

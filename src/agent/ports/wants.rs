@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::firewall::NAMES_PORT;
 use crate::model::{Protocol, Publication};
 use crate::plan::{Claims, Plan, Step};
 
@@ -51,8 +52,10 @@ fn of_port(claims: &Claims, publication: &Publication, offset: u16, localnet: bo
     let mut want = |ip: IpAddr, target| {
         wants.push(Want { protocol, at: SocketAddr::new(ip, host.port()), target });
     };
+    // At the gateways that port is the name service's, which could not listen there beside one on all addresses.
+    let hold = claims.hold && !(host.ip().is_unspecified() && host.port() == NAMES_PORT);
     let covers = |ip: IpAddr| host.ip() == ip || host.ip().is_unspecified();
-    if claims.hold {
+    if hold {
         want(host.ip(), claims.proxy.then_some(target));
     } else if claims.proxy {
         // The kernel translates nothing that goes to ::1, and what goes to 127.0.0.1 where route_localnet is set.
@@ -114,6 +117,15 @@ mod tests {
             ["192.0.2.1:100", "192.0.2.1:101", "192.0.2.1:102"]
         );
         assert!(wanted(false, false, &both).is_empty());
+    }
+
+    #[test]
+    fn the_name_service_s_port_is_left_to_it_on_all_addresses() {
+        let all = [("0.0.0.0:53", "10.1.0.2:53", 1), ("[::]:53", "[fd00::2]:53", 1)];
+        assert!(wanted(true, false, &all).is_empty());
+        let served = [pair("127.0.0.1:53", "10.1.0.2:53"), pair("[::1]:53", "[fd00::2]:53")];
+        assert_eq!(wanted(true, true, &all), served);
+        assert_eq!(wanted(true, false, &[("192.0.2.1:53", "10.1.0.2:53", 1)]).len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::shared::{Change, Shared};
@@ -24,6 +24,7 @@ use crate::apply::Kernel;
 use crate::cni::LogLevel;
 use crate::firewall::nft;
 use crate::model::AttachmentKey;
+use crate::plan::Step;
 use crate::store::State;
 use crate::sys::netlink::{Heard, Monitor, Protocol, Socket};
 use crate::sys::nfnetlink::{NftSocket, notice as firewall};
@@ -50,6 +51,8 @@ pub(super) struct Repair {
     /// Since when attachments are known to be dead.
     dead: RefCell<HashMap<AttachmentKey, Dead>>,
     keeper: RefCell<Keeper>,
+    /// Told where the host's routes are of interest.
+    routed: Notify,
     /// How often the whole host was looked at, how many objects were put back, and in how many repairs.
     pub(super) looks: Cell<u64>,
     pub(super) objects: Cell<u64>,
@@ -81,7 +84,12 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) {
     let repair = &shared.services.repair;
     let mut suspicions = repair.suspicions.borrow_mut();
     match change {
-        Change::Attached(record) => suspicions.attached(record),
+        Change::Attached(record) => {
+            if record.plan.steps.iter().any(|step| matches!(step, Step::Routed(_))) {
+                repair.routed.notify_one();
+            }
+            suspicions.attached(record);
+        }
         Change::Detached(key) => suspicions.detached(key),
     }
     let any = suspicions.count() > 0;
@@ -112,6 +120,7 @@ async fn watch(shared: &Rc<Shared>) -> Result<(), AgentError> {
     let mut pace = Pace::new(Instant::now());
     repair.learn_links();
     repair.suspicions.borrow_mut().suspect_all();
+    let mut hears_routes = false;
     let mut due = Some(Instant::now());
     let mut retry = RETRY;
     let mut again: Option<Instant> = None;
@@ -129,6 +138,12 @@ async fn watch(shared: &Rc<Shared>) -> Result<(), AgentError> {
                     told.hear_firewall(&notice, is_ours);
                 }
             }),
+            () = repair.routed.notified(), if !hears_routes => {
+                hears_routes = true;
+                rtnl::hear_routes(&links.monitor)?;
+                // What went before was not told.
+                repair.suspicions.borrow_mut().suspect_all();
+            }
             _ = legacy.tick() => {
                 let now = xtables::legacy_tables().unwrap_or_default();
                 if now != tables {
@@ -301,6 +316,11 @@ impl Repair {
             }
         }
         expired
+    }
+
+    /// Gives up the table that known connections live by, which the next agent makes anew: it has one owner.
+    pub(super) fn leave(&self) {
+        drop(self.keeper.replace(Keeper::Absent));
     }
 
     /// Makes the table that known connections live by. It stays until the agent ends: the kernel's wait for its end

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::firewall::nft;
-use crate::model::{AttachmentKey, names};
+use crate::model::AttachmentKey;
 use crate::plan::{Plan, Step};
 use crate::store::Record;
 use crate::sys::nfnetlink::notice::Notice as FirewallNotice;
@@ -16,6 +16,8 @@ use crate::sys::rtnl::{Link, Notice};
 const OF_IPTABLES: [u8; 2] = [2, 10];
 /// Chains of iptables that jumps to ours stand in.
 const ENTRIES: [&str; 5] = ["PREROUTING", "OUTPUT", "POSTROUTING", "FORWARD", "DOCKER-USER"];
+/// The table of firewalld, which forgets the sources of its zones when it writes that anew.
+const FIREWALLD: &str = "firewalld";
 /// `AF_INET`; the other family is `AF_INET6`.
 const IPV4: u8 = 2;
 
@@ -37,7 +39,12 @@ struct Watched {
     end: Option<String>,
     mtu: Option<u32>,
     bridge: Option<String>,
-    shaped: bool,
+    /// Whether the host end has addresses and routes of its own, for want of a bridge.
+    routed: bool,
+    /// The links that limit its rates: the host end, whoever made it, and a device.
+    shaped: Vec<String>,
+    /// Whether firewalld has its addresses in a zone.
+    zoned: bool,
 }
 
 /// What belongs to the attachments that are known, and what is suspected of it.
@@ -46,11 +53,13 @@ pub(super) struct Suspicions {
     attached: HashMap<AttachmentKey, Watched>,
     /// The attachment of each host end.
     ends: HashMap<String, AttachmentKey>,
+    /// The attachment of each link that limits rates.
+    shaped: HashMap<String, AttachmentKey>,
     /// How many attachments each bridge has.
     bridges: HashMap<String, usize>,
     /// Whether packets of IPv4 and of IPv6 are to be forwarded.
     forwarding: (bool, bool),
-    /// The names of bridges and host ends, by index.
+    /// The names of links, by index.
     names: HashMap<u32, String>,
     /// Told of the transaction that is being told of.
     touched: bool,
@@ -67,11 +76,18 @@ impl Suspicions {
             }
         }
         let link = record.plan.link();
+        let steps = || record.plan.steps.iter();
+        let shaped = steps().filter_map(|step| match step {
+            Step::Shape(step) => Some([step.host_name.clone(), step.ifb_name.clone()]),
+            _ => None,
+        });
         let watched = Watched {
             end: link.map(|link| link.host_name.clone()),
             mtu: link.and_then(|link| link.mtu),
             bridge: link.and_then(|link| link.bridge.clone()),
-            shaped: record.plan.steps.iter().any(|step| matches!(step, Step::Shape(_))),
+            routed: steps().any(|step| matches!(step, Step::Routed(_))),
+            shaped: shaped.flatten().collect(),
+            zoned: steps().any(|step| matches!(step, Step::Zone(_))),
         };
         if let Some(bridge) = &watched.bridge {
             *self.bridges.entry(bridge.clone()).or_default() += 1;
@@ -79,6 +95,7 @@ impl Suspicions {
         if let Some(end) = &watched.end {
             self.ends.insert(end.clone(), record.key.clone());
         }
+        self.shaped.extend(watched.shaped.iter().map(|name| (name.clone(), record.key.clone())));
         self.attached.insert(record.key.clone(), watched);
     }
 
@@ -87,6 +104,9 @@ impl Suspicions {
         let Some(watched) = self.attached.remove(key) else { return };
         if let Some(end) = &watched.end {
             self.ends.remove(end);
+        }
+        for name in &watched.shaped {
+            self.shaped.remove(name);
         }
         let Some(bridge) = watched.bridge else { return };
         if let Some(count) = self.bridges.get_mut(&bridge) {
@@ -116,7 +136,7 @@ impl Suspicions {
     pub(super) fn take(&mut self) -> HashSet<Suspect> {
         let mut suspects = std::mem::take(&mut self.suspects);
         suspects.retain(|suspect| match suspect {
-            Suspect::Link(name) => self.ends.contains_key(name) || self.is_bridge(name),
+            Suspect::Link(name) => self.is_watched(name),
             Suspect::Firewall | Suspect::Host => true,
         });
         suspects
@@ -138,12 +158,9 @@ impl Suspicions {
                 self.suspect_link(&link.name);
             }
             Notice::NoAddress(address) => {
-                if let Some(name) = self.names.get(&address.index).cloned()
-                    && self.is_bridge(&name)
-                {
-                    self.suspects.insert(Suspect::Link(name));
-                }
+                self.suspect_index(address.index, |all, name| all.is_bridge(name) || all.is_routed(name));
             }
+            Notice::NoRoute { index } => self.suspect_index(*index, Self::is_routed),
             Notice::Forwarding { family, on: false } => {
                 let wanted = if *family == IPV4 { self.forwarding.0 } else { self.forwarding.1 };
                 if wanted && !self.attached.is_empty() {
@@ -152,22 +169,17 @@ impl Suspicions {
             }
             Notice::Forwarding { .. } => {}
             Notice::NoQdisc { index } => {
-                let key = self.names.get(index).and_then(|name| self.ends.get(name));
-                let shaped = key.and_then(|key| self.attached.get(key)).filter(|watched| watched.shaped);
-                if let Some(end) = shaped.and_then(|watched| watched.end.clone()) {
-                    self.suspects.insert(Suspect::Link(end));
-                }
+                self.suspect_index(*index, |all, name| all.shaped.contains_key(name));
             }
         }
     }
 
     /// A link that is as it should be is no suspect any more: while one is made, it is told of half-made.
     fn hear_link(&mut self, link: &Link) {
-        // Bridges are told of before their first attachment is known.
-        if link.group == names::LINK_GROUP || matches!(link.kind.as_deref(), Some("bridge" | "vlan")) {
-            self.names.insert(link.index, link.name.clone());
-        }
-        let is_right = if self.is_bridge(&link.name) {
+        // They are told of before the first attachment that has to do with them is known.
+        self.names.insert(link.index, link.name.clone());
+        let limits = link.kind.as_deref() == Some("ifb") && self.shaped.contains_key(&link.name);
+        let is_right = if limits || self.is_bridge(&link.name) {
             link.is_up()
         } else {
             let Some(watched) = self.ends.get(&link.name).and_then(|key| self.attached.get(key)) else {
@@ -189,9 +201,26 @@ impl Suspicions {
     }
 
     fn suspect_link(&mut self, name: &str) {
-        if self.ends.contains_key(name) || self.is_bridge(name) {
+        if self.is_watched(name) {
             self.suspects.insert(Suspect::Link(name.to_owned()));
         }
+    }
+
+    /// Suspects the link of an index, where it is one of those.
+    fn suspect_index(&mut self, index: u32, concerns: impl FnOnce(&Self, &str) -> bool) {
+        if let Some(name) = self.names.get(&index).cloned()
+            && concerns(self, &name)
+        {
+            self.suspects.insert(Suspect::Link(name));
+        }
+    }
+
+    fn is_watched(&self, name: &str) -> bool {
+        self.ends.contains_key(name) || self.shaped.contains_key(name) || self.is_bridge(name)
+    }
+
+    fn is_routed(&self, name: &str) -> bool {
+        self.ends.get(name).and_then(|key| self.attached.get(key)).is_some_and(|watched| watched.routed)
     }
 
     /// A bridge with attachments, or the link of its gateway in a VLAN.
@@ -204,8 +233,9 @@ impl Suspicions {
     pub(super) fn hear_firewall(&mut self, notice: &FirewallNotice, own: impl Fn(&str) -> bool) {
         match notice {
             FirewallNotice::Changed { family, table, chain } => {
-                self.touched |=
-                    table == nft::TABLE || OF_IPTABLES.contains(family) && concerns(chain.as_deref());
+                self.touched |= table == nft::TABLE
+                    || OF_IPTABLES.contains(family) && concerns(chain.as_deref())
+                    || table == FIREWALLD && self.attached.values().any(|watched| watched.zoned);
             }
             FirewallNotice::Committed { by } => {
                 if std::mem::take(&mut self.touched) && !own(by) {

@@ -21,6 +21,7 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
     remove_links(kernel, plans, &mut errors);
     remove_inner_links(kernel, plans, &mut errors);
     forget_flows(kernel, plans, &mut errors);
+    leave_zones(kernel, plans, &mut errors);
     for (steps, errors) in plans.iter().zip(&mut errors) {
         // What could not be closed to the network must not be handed to the next container.
         if !errors.is_empty() {
@@ -107,6 +108,19 @@ fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     if let Some(text) = refusal {
         for (plan, step, _) in &doomed {
             errors[*plan].push(ApplyError::new(step, Cause::Batch(text.clone())));
+        }
+    }
+}
+
+/// What an address may do by its zone must not become the next container's.
+fn leave_zones(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    for (steps, errors) in plans.iter().zip(errors) {
+        for step in steps.iter() {
+            if let Step::Zone(zone) = step
+                && let Err(cause) = kernel.leave_zone(zone)
+            {
+                errors.push(ApplyError::new(step, cause));
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::sys::xtables;
 use super::chains::Chains;
 use super::iptables::{Variant, restore, save};
 use super::ruleset::Ruleset;
-use super::{Cause, Drift, Kernel};
+use super::{ApplyError, Cause, Drift, Kernel};
 
 /// The chain of our exceptions, and where it is.
 pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
@@ -32,11 +32,17 @@ impl Kernel {
             return Ok(());
         }
         for ((family, number), (forward, admit)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
-            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
+            let drops = forward.as_ref().is_some_and(nft::Chain::drops_forwarded);
+            // Made because of a rule that rejects, and flushed since; that rule is not looked for again.
+            let is_lost = admit.as_ref().is_some_and(|chain| chain.uses <= 2);
+            if !drops && !is_lost {
                 continue;
             }
             let mut network = self.state.network(&rules.network)?;
             let recorded = network.as_ref().is_some_and(|network| network.admitted.contains(&number));
+            if !drops && !recorded {
+                continue;
+            }
             // Two rules for a network, and the jump to them.
             if recorded && admit.as_ref().is_some_and(|chain| chain.uses > 2) {
                 continue;
@@ -50,6 +56,36 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Lets a network whose rules have just been written through the FORWARD chains of iptables-nft that accept by
+    /// their policy and reject by a rule, as the default ruleset of Red Hat's `iptables-services` does. Gives the
+    /// families (`NFPROTO_*`) of which that was needed.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked, or iptables refuses.
+    pub fn admit_past_rules(&mut self, rules: &NetworkRules) -> Result<Vec<u8>, ApplyError> {
+        let outcome = self.admit_where_rules_reject(rules);
+        outcome
+            .map_err(|cause| ApplyError::new(format!("the exception for network {}", rules.network), cause))
+    }
+
+    fn admit_where_rules_reject(&mut self, rules: &NetworkRules) -> Result<Vec<u8>, Cause> {
+        let mut admitted = Vec::new();
+        if rules.internal || rules.bridge.is_empty() {
+            return Ok(admitted);
+        }
+        let chains = self.look_at_chains(&[])?;
+        for ((family, number), (forward, _)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
+            let Some(forward) = forward.as_ref().filter(|forward| has_rules_and_accepts(forward)) else {
+                continue;
+            };
+            if self.rejects_forwarded(forward, &rules.bridge)? {
+                Self::admit_by_iptables(family, Variant::Nft, rules)?;
+                admitted.push(number);
+            }
+        }
+        Ok(admitted)
     }
 
     /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
@@ -76,13 +112,15 @@ impl Kernel {
         if wanted.networks.is_empty() {
             return Ok(drifts);
         }
-        let chains = self.look_at_chains()?;
+        let chains = self.look_at_chains(&[])?;
         for ((family, number), (forward, _)) in NF_FAMILIES.into_iter().zip(&chains.forward) {
-            if !forward.as_ref().is_some_and(nft::Chain::drops_forwarded) {
+            let Some(forward) = forward.as_ref().filter(|f| f.drops_forwarded() || has_rules_and_accepts(f))
+            else {
                 continue;
-            }
+            };
             let is_admitted = |rules: &&NetworkRules| {
                 networks.iter().any(|n| n.name == rules.network && n.admitted.contains(&number))
+                    || wanted.firewalls.iter().any(|step| step.admit && step.network.network == rules.network)
             };
             // Nothing enters or leaves an internal network.
             let bridges = wanted.networks.iter().filter(|rules| !rules.internal && !rules.bridge.is_empty());
@@ -91,11 +129,18 @@ impl Kernel {
             // Networks and parts that share an interface share its exception.
             admitted.sort_by(|a, b| a.bridge.cmp(&b.bridge));
             admitted.dedup_by(|a, b| a.bridge == b.bridge);
-            if admitted.is_empty() || self.has_exceptions(number, admitted.len())? {
+            if admitted.is_empty()
+                || forward.drops_forwarded() && self.has_exceptions(number, admitted.len())?
+            {
                 continue;
             }
             for rules in &admitted {
-                Self::mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
+                if forward.drops_forwarded() || self.rejects_forwarded(forward, &rules.bridge)? {
+                    Self::mend_admission(family, Variant::Nft, rules, repair, &mut drifts)?;
+                    if repair {
+                        self.remember_admission(&rules.network, number)?;
+                    }
+                }
             }
         }
         for family in Family::BOTH {
@@ -113,6 +158,18 @@ impl Kernel {
             }
         }
         Ok(drifts)
+    }
+
+    /// Writes down that a network has its exception, so that an ADD need not look for it.
+    fn remember_admission(&self, network: &str, family: u8) -> Result<(), Cause> {
+        if let Some(mut network) = self.state.network(network)?
+            && !network.bridge.is_empty()
+            && !network.admitted.contains(&family)
+        {
+            network.admitted.push(family);
+            self.state.put_network(&network)?;
+        }
+        Ok(())
     }
 
     fn mend_admission(
@@ -157,7 +214,9 @@ impl Kernel {
         for (family, number) in NF_FAMILIES {
             let forward =
                 self.ask_chain(number, "FORWARD")?.and_then(|reply| nft::parse_chain(number, &reply));
-            if forward.is_some_and(|chain| chain.drops_forwarded()) {
+            let Some(forward) = forward else { continue };
+            let rejects = has_rules_and_accepts(&forward) && self.rejects_forwarded(&forward, interface)?;
+            if forward.drops_forwarded() || rejects {
                 Self::admit_by_iptables(family, Variant::Nft, &rules)?;
             }
         }
@@ -195,6 +254,11 @@ impl Kernel {
     }
 }
 
+/// Whether a chain lets pass what none of its rules stops, and has some that may.
+fn has_rules_and_accepts(forward: &nft::Chain) -> bool {
+    forward.uses > 0 && forward.sees_forwarded() && !forward.drops_forwarded()
+}
+
 /// A part of the face `firewall` names no address: its network's are of either family.
 fn has_family(step: &Firewall, family: Family) -> bool {
     let addresses = &step.attachment.addresses;
@@ -230,8 +294,15 @@ fn legacy_exception(step: &Firewall, family: Family) -> Option<NetworkRules> {
 /// Whether the FORWARD chain of legacy iptables drops what this bridge forwards.
 pub(super) fn legacy_drops(family: Family, bridge: &str) -> Result<bool, Cause> {
     let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
-    let filter = LegacyFilter::new(family, &table.entries, table.forward_policy);
+    let filter = LegacyFilter::new(family, &table.entries, (table.forward_start, table.forward_policy));
     Ok(filter.drops_forwarded() && !filter.admits(bridge))
+}
+
+/// Whether it does so by a rule for every packet, whatever its policy.
+pub(super) fn legacy_rejects(family: Family) -> Result<bool, Cause> {
+    let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
+    let forward = (table.forward_start, table.forward_policy);
+    Ok(LegacyFilter::new(family, &table.entries, forward).rejects_forwarded())
 }
 
 fn uses_filter(file: &str) -> bool {

@@ -3,26 +3,29 @@
 
 use nix::errno::Errno;
 
-use crate::firewall::nft;
+use crate::firewall::{NetworkRules, nft};
 use crate::sys::nfnetlink::NftError;
 
 use super::admission::{ADMIT, NF_FAMILIES};
-use super::firewall::refused;
+use super::firewall::{INET, refused};
 use super::{Cause, Kernel};
 
 /// What the kernel told of chains.
 #[derive(Debug)]
 pub(super) struct Chains {
-    /// Our base chains that are missing or have lost rules.
+    /// Our base chains, and those of the networks that were asked for, that are missing or have lost rules.
     pub(super) short: Vec<String>,
     /// For each family of [`NF_FAMILIES`]: the FORWARD chain of iptables-nft, and the chain of our exceptions.
     pub(super) forward: Vec<(Option<nft::Chain>, Option<nft::Chain>)>,
 }
 
 impl Kernel {
-    /// Looks at our base chains and at those of iptables-nft.
-    pub(super) fn look_at_chains(&mut self) -> Result<Chains, Cause> {
+    /// Looks at our base chains, at the chains of these networks, and at those of iptables-nft.
+    pub(super) fn look_at_chains(&mut self, networks: &[&NetworkRules]) -> Result<Chains, Cause> {
         let mut questions = nft::base_chains();
+        let base = questions.len();
+        let told: Vec<_> = networks.iter().flat_map(|rules| nft::network_uses(rules)).collect();
+        questions.extend(told.iter().map(|(chain, _)| nft::chain_policy(INET, nft::TABLE, chain)));
         let own = questions.len();
         for (_, family) in NF_FAMILIES {
             questions.extend(["FORWARD", ADMIT].map(|chain| nft::chain_policy(family, "filter", chain)));
@@ -35,7 +38,14 @@ impl Kernel {
         let forward = theirs.chunks(2).zip(NF_FAMILIES).map(|(pair, (_, family))| {
             (parse(family, &pair[0]), pair.get(1).and_then(|reply| parse(family, reply)))
         });
-        Ok(Chains { forward: forward.collect(), short: nft::short_chains(ours) })
+        let (ours, of_networks) = ours.split_at(base);
+        let mut short = nft::short_chains(ours);
+        for ((chain, wanted), reply) in told.into_iter().zip(of_networks) {
+            if parse(INET, reply).map_or(0, |chain| chain.uses) < wanted {
+                short.push(chain);
+            }
+        }
+        Ok(Chains { forward: forward.collect(), short })
     }
 
     /// Writes what our table lacks, and what it has lost; nothing where it is whole.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::cni::CniError;
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::Leases;
-use crate::sys::command;
 use crate::sys::process::{self, Run};
 
 use super::Cause;
@@ -39,7 +38,8 @@ impl Delegation<'_> {
     /// # Errors
     /// [`Cause::Delegated`] where it is not found, cannot be run, or failed: then with its own error.
     pub fn run(&self, verb: &str) -> Result<Vec<u8>, Cause> {
-        let failed = |code, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), code, reason };
+        let failed =
+            |error, reason: String| Cause::Delegated { plugin: self.plugin.to_owned(), error, reason };
         let program = self.program()?;
         let environment = self.environment(verb);
         let outcome = process::run(&Run {
@@ -55,7 +55,8 @@ impl Delegation<'_> {
         }
         Err(match CniError::from_json(&outcome.output) {
             Some(error) => {
-                failed(Some(error.code), format!("{}: {} (code {})", error.msg, error.details, error.code))
+                let reason = error.to_string();
+                failed(Some(error), reason)
             }
             None => failed(None, format!("it ended with {} and printed no error", outcome.status)),
         })
@@ -68,9 +69,9 @@ impl Delegation<'_> {
     pub fn program(&self) -> Result<PathBuf, Cause> {
         let directories: Vec<PathBuf> =
             self.path.split(':').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
-        command::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
+        process::find(self.plugin, &directories).ok_or_else(|| Cause::Delegated {
             plugin: self.plugin.to_owned(),
-            code: None,
+            error: None,
             reason: format!(
                 "failed to find plugin {:?} in path [{}]",
                 self.plugin,
@@ -90,10 +91,7 @@ impl Delegation<'_> {
             ("CNI_ARGS", self.args.to_owned()),
             ("CNI_PATH", self.path.to_owned()),
         ];
-        let inherited = std::env::vars_os().filter(|(name, _)| !ours.iter().any(|(own, _)| name == own));
-        inherited
-            .chain(ours.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
-            .collect()
+        process::environment_with(&ours)
     }
 }
 

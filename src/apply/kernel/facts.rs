@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::firewall::nft;
 use crate::model::names;
 use crate::sys::SysError;
 use crate::sys::netlink::Socket;
@@ -75,6 +76,22 @@ impl Kernel {
     pub fn traffic(&mut self) -> Result<HashMap<String, Traffic>, Cause> {
         let links = rtnl::all_links(self.host()?)?.into_iter();
         Ok(links.filter_map(|link| link.traffic.map(|traffic| (link.name, traffic))).collect())
+    }
+
+    /// What has gone through published ports, as far as the agent has them counted.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn counted_ports(&mut self) -> Result<HashMap<nft::Tallied, nft::Counted>, Cause> {
+        let mut counted = HashMap::new();
+        // Without nf_tables there is nothing that counts.
+        let Ok(socket) = self.nft() else { return Ok(counted) };
+        for (set, question) in nft::tally_dumps().iter().enumerate() {
+            for answer in socket.dump(question)? {
+                counted.extend(nft::tally_parse(set, &answer));
+            }
+        }
+        Ok(counted)
     }
 
     /// Whether an interface of the host has an address.

@@ -30,7 +30,7 @@ impl Kernel {
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
                 self.add_elements(&elements)?;
-                let chains = self.look_at_chains()?;
+                let chains = self.look_at_chains(&[&step.network])?;
                 if !chains.short.is_empty() {
                     self.rebuild_nftables()?;
                 }
@@ -281,7 +281,7 @@ impl Kernel {
         let current =
             recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
         let current = current.as_ref().unwrap_or(&step.network);
-        for short in self.look_at_chains()?.short {
+        for short in self.look_at_chains(&[])?.short {
             let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
             drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
         }

@@ -1,5 +1,6 @@
 //! Whose rules drop what containers send and what goes to published ports: for STATUS, which has the time to look.
 
+use crate::firewall::NAMES_PORT;
 use crate::firewall::iptables::Family;
 use crate::firewall::nft::{self, Chain, Packet, Stopped};
 use crate::sys::nfnetlink::NftSocket;
@@ -10,13 +11,15 @@ use super::{Cause, Kernel, admission};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
 /// No bridge of anybody's: what stops this one too is not aimed at ours.
 const NOBODY: &str = "lks-.";
 
 /// Set where packets between ports of a bridge go through the chains of IP (module `br_netfilter`).
 const BRIDGED: &str = "net/bridge/bridge-nf-call-iptables";
 
-/// What a network forwards: the first packet of a connection.
+/// What a network needs to pass: the first packet of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trip {
     /// From a container to the world.
@@ -25,9 +28,14 @@ pub enum Trip {
     Published,
     /// From a container to another on the same bridge.
     Within,
+    /// From a container to the name service at its gateway.
+    Names {
+        /// Whether that is asked by IPv6.
+        ipv6: bool,
+    },
 }
 
-/// A foreign chain that drops what is forwarded.
+/// A foreign chain that drops what a network needs to pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignDrop {
     /// The base chain, `inet firewalld filter_FORWARD`.
@@ -44,19 +52,38 @@ pub struct ForeignDrop {
     pub surely: bool,
     /// Whether it drops for this bridge and not for others: somebody wants it so.
     pub aimed: bool,
-    /// Whether it is the FORWARD chain of iptables.
+    /// Whether it is the FORWARD chain of iptables, or its INPUT chain.
     pub is_iptables: bool,
 }
 
 impl Kernel {
-    /// Foreign chains that drop what the network of `bridge` forwards; a bridge that is not known is none in
-    /// particular.
+    /// Foreign chains that drop what the network of `bridge` forwards, and its containers' questions; a bridge that
+    /// is not known is none in particular.
     ///
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn foreign_drops(&mut self, bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
         let uplink = self.uplink()?.map(|link| link.name);
         foreign_drops(self.nft()?, uplink.as_deref(), bridge)
+    }
+
+    /// Whether a FORWARD chain of iptables-nft stops what a bridge forwards by one of its rules, as it would stop
+    /// anybody's.
+    pub(super) fn rejects_forwarded(&mut self, forward: &Chain, bridge: &str) -> Result<bool, Cause> {
+        let uplink = self.uplink()?.map(|link| link.name);
+        let mut table = Asked::new(self.nft()?, forward.family, &forward.table);
+        for (trip, packet) in packets(forward.family, Some(bridge), uplink.as_deref()) {
+            if !matches!(trip, Trip::Outgoing | Trip::Published) {
+                continue;
+            }
+            let stops = |stopped: Option<nft::Stopped>| stopped.is_some_and(|stopped| stopped.surely);
+            if stops(nft::passage(&mut table, forward, &packet)?)
+                && stops(nft::passage(&mut table, forward, &of_nobody(&packet, bridge))?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -74,10 +101,15 @@ pub fn foreign_drops(
     let mut drops = legacy_drops(bridge)?;
     for family in nft::ROUTED_FAMILIES {
         let replies = nft.dump(&nft::dump_chains(family))?;
-        for chain in nft::parse_chains(family, &replies).iter().filter(|chain| chain.sees_forwarded()) {
+        for chain in &nft::parse_chains(family, &replies) {
+            let passes = |trip: Trip| match trip {
+                Trip::Names { .. } => chain.sees_received(),
+                Trip::Within => bridged && chain.sees_forwarded(),
+                Trip::Outgoing | Trip::Published => chain.sees_forwarded(),
+            };
             let mut table = Asked::new(nft, chain.family, &chain.table);
             for (trip, packet) in packets(family, bridge, uplink) {
-                if trip == Trip::Within && !bridged {
+                if !passes(trip) {
                     continue;
                 }
                 let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
@@ -93,16 +125,17 @@ pub fn foreign_drops(
     Ok(drops)
 }
 
-/// The FORWARD chains of legacy iptables whose policy drops; a bridge that is not known is let through by none.
+/// The FORWARD chains of legacy iptables that drop; a bridge that is not known is let through by none.
 fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
     let mut drops = Vec::new();
     for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
         if admission::legacy_drops(family, bridge.unwrap_or_default())? {
+            let by_rule = admission::legacy_rejects(family)?;
             drops.push(ForeignDrop {
                 base: format!("{tool} filter FORWARD"),
                 table: "filter".to_owned(),
-                place: "by its policy".to_owned(),
-                by_policy: true,
+                place: if by_rule { "by a rule for everything" } else { "by its policy" }.to_owned(),
+                by_policy: !by_rule,
                 trips: vec![Trip::Outgoing, Trip::Published],
                 surely: true,
                 aimed: false,
@@ -128,6 +161,14 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
             (Trip::Outgoing, packet(family, bridge, uplink, false)),
             (Trip::Published, packet(family, uplink, bridge, true)),
             (Trip::Within, packet(family, bridge, bridge, false)),
+            (
+                Trip::Names { ipv6: family == FAMILIES[1] },
+                Packet {
+                    protocol: Some(UDP),
+                    destination_port: Some(NAMES_PORT),
+                    ..packet(family, bridge, None, false)
+                },
+            ),
         ]
     })
     .collect()
@@ -171,6 +212,6 @@ fn note(drops: &mut Vec<ForeignDrop>, chain: &Chain, stopped: &Stopped, trip: Tr
         trips: vec![trip],
         surely: stopped.surely,
         aimed,
-        is_iptables: chain.is_iptables_forward(),
+        is_iptables: chain.is_of_iptables(),
     });
 }

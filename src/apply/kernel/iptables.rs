@@ -10,7 +10,6 @@ use crate::firewall::{AttachmentRules, NetworkRules, nft};
 use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::Firewall;
 use crate::store::Deadline;
-use crate::sys::command;
 use crate::sys::process::{self, Run};
 
 use super::ruleset::Ruleset;
@@ -44,7 +43,7 @@ fn names(family: Family, variant: Variant, suffix: &str) -> Vec<String> {
 fn find(family: Family, variant: Variant, suffix: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
-    names(family, variant, suffix).iter().find_map(|name| command::find(name, &directories))
+    names(family, variant, suffix).iter().find_map(|name| process::find(name, &directories))
 }
 
 /// Whether a host has a variant at all.
@@ -267,24 +266,20 @@ impl Kernel {
         rules: &NetworkRules,
     ) -> Result<bool, Cause> {
         let saved = save(family, variant)?;
-        Ok(saved.drops_forwarded() && iptables::admission(&saved, rules).is_some())
+        Ok(iptables::admission(&saved, rules).is_some())
     }
 
-    /// Lets a network through a FORWARD chain of iptables that drops by its policy. `false` where there was nothing
-    /// to do.
+    /// Lets a network through a FORWARD chain of iptables that drops, where it is not let through yet.
     pub(super) fn admit_by_iptables(
         family: Family,
         variant: Variant,
         network: &NetworkRules,
-    ) -> Result<bool, Cause> {
+    ) -> Result<(), Cause> {
         let saved = save(family, variant)?;
-        if !saved.drops_forwarded() {
-            return Ok(false);
-        }
         if let Some(text) = iptables::admission(&saved, network) {
             restore(family, variant, &text)?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

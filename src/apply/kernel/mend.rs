@@ -73,6 +73,8 @@ impl Kernel {
         mending.take("the iptables ruleset", outcome);
         let outcome = self.mend_admissions(networks, &ruleset, repair);
         mending.take("the exceptions in FORWARD", outcome);
+        let outcome = self.mend_zones(attached.iter().map(|(_, plan)| plan), repair);
+        mending.take("firewalld's zones", outcome);
         self.mend_host(attached, repair, &mut mending);
         self.mend_bridges(attached, repair, &mut mending);
         self.mend_attachments(attached, repair, &mut mending);
@@ -110,7 +112,9 @@ impl Kernel {
             Err(cause) => return mending.failures.push(ApplyError::new("the interfaces", cause)),
         };
         let links: HashMap<&str, &rtnl::Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
-        for (key, plan) in attached {
+        // What parts were added to comes before them: it may have to be made again.
+        let (own, parts): (Vec<_>, Vec<_>) = attached.iter().partition(|(_, plan)| plan.link().is_some());
+        for (key, plan) in own.into_iter().chain(parts) {
             self.mend_attachment(key, plan, &links, repair, mending);
         }
     }
@@ -205,7 +209,12 @@ impl Kernel {
                 _ => continue,
             };
             // An interface that is gone is for the plugin that made it to bring back.
-            if on_host.is_some_and(|name| !links.contains_key(name.as_str())) {
+            let is_gone = match on_host.filter(|name| !links.contains_key(name.as_str())) {
+                // The walk may have made it meanwhile.
+                Some(name) => self.index_on_host(name).is_err(),
+                None => false,
+            };
+            if is_gone {
                 mending.left.push(Drift::missing(format!(
                     "interface {} of {key}",
                     on_host.unwrap_or(&key.interface)

@@ -24,6 +24,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod reference;
+mod reference_ports;
 mod routed;
 mod ruleset;
 mod sandbox;
@@ -32,6 +33,7 @@ mod shape;
 mod shapers;
 mod sources;
 mod upon;
+mod zones;
 
 use std::rc::Rc;
 
@@ -60,6 +62,7 @@ pub struct Kernel {
     host: Option<Socket>,
     nft: Option<NftSocket>,
     conntrack: Option<Socket>,
+    bus: zones::ToBus,
     sandboxes: Vec<OpenSandbox>,
     /// Bridges that were looked up by this call.
     bridges: Vec<rtnl::Link>,
@@ -68,7 +71,15 @@ pub struct Kernel {
 impl Kernel {
     /// A host whose addresses and ports are kept in `state`.
     pub fn new(state: Rc<State>) -> Self {
-        Self { state, host: None, nft: None, conntrack: None, sandboxes: Vec::new(), bridges: Vec::new() }
+        Self {
+            state,
+            host: None,
+            nft: None,
+            conntrack: None,
+            bus: zones::ToBus::default(),
+            sandboxes: Vec::new(),
+            bridges: Vec::new(),
+        }
     }
 
     /// The routing socket of the host's namespace.
@@ -97,6 +108,7 @@ impl Kernel {
             Step::Interface(step) => self.ensure_interface(step),
             Step::Port(step) => self.ensure_port(step),
             Step::Shape(step) => self.ensure_shape(step),
+            Step::Zone(step) => self.join_zone(step),
             Step::Firewall(step) => self.ensure_firewall(step),
             Step::Settings(step) => self.ensure_settings(step),
             Step::Sources(step) => self.ensure_sources(step),

@@ -34,6 +34,7 @@ impl Kernel {
             Step::Interface(step) => self.probe_interface(step, drifts),
             Step::Port(step) => self.probe_port(step, drifts),
             Step::Shape(step) => self.probe_shape(step, drifts),
+            Step::Zone(step) => self.probe_zone(step, drifts),
             Step::Firewall(step) => self.probe_firewall(step, drifts),
             Step::Settings(step) => self.probe_settings(step, drifts),
             Step::Sources(step) => self.probe_sources(step, drifts),

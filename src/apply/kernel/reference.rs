@@ -20,7 +20,7 @@ use super::iptables::{Variant, is_installed, restore, save};
 use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
+pub(super) const FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
 impl Kernel {
     /// Takes away what theirs left of an attachment in chains of one kind, on either backend.
@@ -83,7 +83,7 @@ impl Kernel {
         let mut messages = Vec::new();
         for chain in theirs::GUARD.chains {
             let replies = self.nft()?.dump(&nft::dump_rules(family, name, chain))?;
-            let rules = replies.iter().filter_map(|reply| theirs::parse_rule(reply));
+            let rules = replies.iter().filter_map(|reply| theirs::parse_rule(theirs::GUARD, reply));
             let jumps: Vec<theirs::Rule> = rules.filter(|rule| rule.comment == comment).collect();
             messages.extend(theirs::remove_rules(theirs::GUARD, chain, &jumps));
         }
@@ -115,10 +115,9 @@ impl Kernel {
         let is_valid = |id: &str| valid.iter().any(|key| key.container_id == id);
         let outcome = self
             .change_their_iptables("nat", &[], |saved| {
-                let owners = theirs::owners(saved, kind, network);
-                let stale: Vec<&str> =
-                    owners.iter().filter(|(_, id)| !is_valid(id)).map(|(chain, _)| chain.as_str()).collect();
-                theirs::remove_chains(saved, &stale)
+                let owners = theirs::owners(saved, kind);
+                let stale = owners.iter().filter(|owner| owner.network == network && !is_valid(&owner.id));
+                theirs::remove_chains(saved, &stale.map(|owner| owner.name.as_str()).collect::<Vec<_>>())
             })
             .and_then(|()| match kind {
                 Kind::Masquerade => {
@@ -135,44 +134,6 @@ impl Kernel {
         outcome.map_err(|cause| {
             ApplyError::new(format!("what the reference plugins left of network {network}"), cause)
         })
-    }
-
-    /// Compares the published ports that theirs wrote for an attachment with those that are wanted; `None` where
-    /// there is nothing of theirs.
-    ///
-    /// # Errors
-    /// As [`Kernel::remove_theirs`].
-    pub fn probe_their_ports(
-        &mut self,
-        network: &str,
-        key: &AttachmentKey,
-        wanted: &[Publication],
-    ) -> Result<Option<Vec<Drift>>, ApplyError> {
-        let names = Names::of(network, key);
-        let found =
-            self.their_ports(&names).map_err(|cause| ApplyError::new("the published ports", cause))?;
-        let Some(found) = found else { return Ok(None) };
-        let missing = wanted.iter().filter(|publication| !found.is_there(publication));
-        Ok(Some(missing.map(|publication| Drift::missing(format!("published port {publication}"))).collect()))
-    }
-
-    fn their_ports(&mut self, names: &Names) -> Result<Option<TheirPorts>, Cause> {
-        let mut ports = TheirPorts::default();
-        let mut any = false;
-        self.change_their_iptables("nat", &[&names.published], |saved| {
-            any |= theirs::chain_in_use(saved, &names.published);
-            ports.listed.extend(theirs::published(saved, &names.published));
-            None
-        })?;
-        for (table, chain) in theirs::chains_of(true) {
-            let rules = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
-            let of_us = |rule: &theirs::Rule| rule.comment == names.published_comment;
-            let count = rules.iter().filter_map(|rule| theirs::parse_rule(rule)).filter(of_us).count();
-            any |= count > 0;
-            // Their rules are not read back: theirs counts them too.
-            ports.counted |= count > 0;
-        }
-        Ok(any.then_some(ports))
     }
 
     /// The addresses that their `firewall` does not let through; `None` where it never ran here.
@@ -213,7 +174,7 @@ impl Kernel {
 
     /// Changes their rules of one table, in each family and variant of iptables that has any of `chains` (none named:
     /// that has the table): one process to read, and one to write where `text` has something to write.
-    fn change_their_iptables(
+    pub(super) fn change_their_iptables(
         &mut self,
         table: &'static str,
         chains: &[&str],
@@ -272,7 +233,7 @@ impl Kernel {
                 continue;
             };
             let rules: Vec<theirs::Rule> =
-                replies.iter().filter_map(|reply| theirs::parse_rule(reply)).collect();
+                replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)).collect();
             let stale: Vec<theirs::Rule> = rules.into_iter().filter(|rule| is_stale(&rule.comment)).collect();
             messages.extend(theirs::remove_rules(table, chain, &stale));
         }
@@ -280,20 +241,5 @@ impl Kernel {
             return Ok(());
         }
         self.nft()?.commit(&messages).map_err(|error| refused("delete the reference plugin's rules", &error))
-    }
-}
-
-/// What theirs wrote of published ports.
-#[derive(Debug, Default)]
-struct TheirPorts {
-    /// As iptables has them.
-    listed: Vec<Publication>,
-    /// Whether nf_tables has some, which are not read one by one.
-    counted: bool,
-}
-
-impl TheirPorts {
-    fn is_there(&self, publication: &Publication) -> bool {
-        self.counted || self.listed.contains(publication)
     }
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use crate::model::{Rate, names};
 use crate::plan::Shape;
 use crate::sys::SysError;
-use crate::sys::rtnl::{self, ShapedRate};
+use crate::sys::rtnl::{self, LinkChange, LinkTarget, ShapedRate};
 
 use super::{Cause, Drift, Kernel};
 
@@ -21,14 +21,35 @@ impl Kernel {
         let group = step.ifb_name.starts_with(names::LINK_PREFIX).then_some(names::LINK_GROUP);
         let create = rtnl::create_ifb(&step.ifb_name, group, step.mtu, step.ifb_mac);
         self.host()?.transact(&[create.tolerating(Errno::EEXIST)])?;
-        let ifb = self.index_on_host(&step.ifb_name)?;
-        let redirected = rtnl::redirects(self.host()?, host)?.iter().any(|found| found.to == ifb);
+        let Some(device) = rtnl::link_by_name(self.host()?, &step.ifb_name)? else {
+            return Err(SysError::refused("find the interface", &step.ifb_name, Errno::ENODEV).into());
+        };
+        let ifb = device.index;
+        let redirects = rtnl::redirects(self.host()?, host)?;
+        let redirected = redirects.iter().any(|found| found.to == ifb);
         let mut messages = vec![rtnl::set_tbf(ifb, in_bytes(rate))];
+        if !device.is_up() {
+            let up = LinkChange { up: Some(true), ..LinkChange::default() };
+            messages.push(rtnl::set_link(LinkTarget::Index(ifb), &up));
+        }
         if !redirected {
+            // What is redirected to a device that somebody deleted is lost, whatever redirects it after that.
+            if self.any_gone(&redirects)? {
+                messages.push(rtnl::delete_ingress(host));
+            }
             messages.push(rtnl::add_ingress(host).tolerating(Errno::EEXIST));
             messages.push(rtnl::redirect_ingress(host, ifb));
         }
         Ok(self.host()?.transact(&messages)?)
+    }
+
+    fn any_gone(&mut self, redirects: &[rtnl::Redirect]) -> Result<bool, Cause> {
+        for redirect in redirects {
+            if redirect.to == 0 || rtnl::link_by_index(self.host()?, redirect.to)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn index_on_host(&mut self, name: &str) -> Result<u32, Cause> {
@@ -49,6 +70,9 @@ impl Kernel {
             drifts.push(Drift::missing(format!("shaping device {}", step.ifb_name)));
             return Ok(());
         };
+        if !ifb.is_up() {
+            drifts.push(Drift::new(format!("shaping device {}", step.ifb_name), "up", "down"));
+        }
         self.probe_rate(ifb.index, &step.ifb_name, rate, drifts)?;
         if !rtnl::redirects(self.host()?, host.index)?.iter().any(|found| found.to == ifb.index) {
             let object = format!("redirection of what {} receives to {}", step.host_name, step.ifb_name);

@@ -14,9 +14,7 @@ pub(super) fn read(fields: &Fields<'_>, defaults: &Defaults) -> Result<FirewallK
     if let Some(chain) = fields.parsed("iptablesAdminChainName", chain_name)? {
         keys.admin_chain = chain;
     }
-    if let Some(zone) = fields.text("firewalldZone")? {
-        zone.clone_into(&mut keys.firewalld_zone);
-    }
+    keys.firewalld_zone = zone(fields, defaults)?;
     let ingress = fields.parsed("ingressPolicy", |word| match word {
         "open" => Ok(IngressPolicy::Open),
         "same-bridge" => Ok(IngressPolicy::SameBridge),
@@ -25,6 +23,26 @@ pub(super) fn read(fields: &Fields<'_>, defaults: &Defaults) -> Result<FirewallK
     })?;
     keys.ingress = ingress.unwrap_or(keys.ingress);
     Ok(keys)
+}
+
+/// The zone that is written. The reference `firewall` takes `trusted` for none, and asks firewalld alone where no
+/// other backend is written.
+fn zone(fields: &Fields<'_>, defaults: &Defaults) -> Result<Option<String>, Error> {
+    let written = fields.parsed("firewalldZone", zone_name)?;
+    if defaults.is_own() {
+        return Ok(written);
+    }
+    let by_firewalld = !matches!(fields.text("backend")?, Some("iptables" | "nftables"));
+    Ok(by_firewalld.then(|| written.unwrap_or_else(|| "trusted".to_owned())))
+}
+
+/// A name as firewalld takes it for a zone; how long it may be is firewalld's to say.
+fn zone_name(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'));
+    if text.is_empty() || !plain {
+        return Err("must be the name of a zone: letters, digits, '_', '-' and '/'".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A name that both iptables and nf_tables take for a chain.

@@ -90,8 +90,8 @@ impl NetworkConfig {
         let raw = parse_object(bytes, "network configuration")?;
         let mut judge = Judge { strictness, warnings: Vec::new() };
         let fields = Fields::root(&raw);
-        let cni_version = read_version(&fields, environment.command, defaults.since)?;
         let name = read_name(&fields)?;
+        let cni_version = read_version(&fields, environment.command, defaults.since)?;
         let reads = defaults.reads;
         let arguments = if reads.arguments {
             judge.or_default(Arguments::parse(&environment.args))?
@@ -181,6 +181,13 @@ impl NetworkConfig {
             return Err(Error::Conflict {
                 keys: "dns.enabled = true without a gateway".to_owned(),
                 reason: "names are served on the gateway's address; set isGateway, and an ipam that gives addresses"
+                    .to_owned(),
+            });
+        }
+        if !addresses && self.link == LinkKeys::Ptp {
+            return Err(Error::Missing {
+                key: "ipam".to_owned(),
+                reason: "an interface without a network around it is reached by its addresses alone"
                     .to_owned(),
             });
         }

@@ -33,6 +33,7 @@ pub(super) fn read(
     keys.conditions_v4 = read_conditions(fields, "conditionsV4")?;
     keys.conditions_v6 = read_conditions(fields, "conditionsV6")?;
     keys.proxy = fields.boolean("userlandProxy")?.unwrap_or(keys.proxy);
+    keys.count = fields.boolean("countPorts")?.unwrap_or(keys.count);
     keys.hold = fields.boolean("holdPorts")?.unwrap_or(keys.hold);
     if let Some(capabilities) = &runtime.capabilities {
         keys.mappings = read_mappings(capabilities, defaults)?;

@@ -14,7 +14,7 @@ const DOCKER_USER: &str = "DOCKER-USER";
 ///
 /// The rules are in a chain of their own, which `DOCKER-USER` jumps to where it exists, else `FORWARD`. `None` where
 /// they are there. For both families alike; `saved` is of the family that the text is for. To be asked for where
-/// [`Saved::drops_forwarded`] says so; the iptables backend has what it needs in its own chains.
+/// that chain drops; the iptables backend has what it needs in its own chains.
 ///
 /// Where the network lets in more than that, from interfaces that it trusts or at its containers' own addresses, what
 /// goes to the bridge passes here too: the network's wall is what stops the rest.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use crate::firewall::nft::owner_comment;
 use crate::firewall::{AttachmentRules, NetworkRules, opened};
-use crate::model::{AttachmentKey, Publication, names};
+use crate::model::{AttachmentKey, IngressPolicy, Publication, names};
 
 use super::rule::{Family, Rule, Text};
-use super::shared::{POST, PUBLISH, entries, network_chain, open_chain};
+use super::shared::{FORWARD, FROM, POST, PUBLISH, TO, WALL, entries, network_chain, open_chain};
 
 /// Texts for `iptables-restore --noflush` and `ip6tables-restore --noflush`; `None` where a family has nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub(crate) fn rules(
             shared.push(Rule::new("nat", POST, &text).owned(&owner));
         }
     }
+    shared.extend(around_interface(network, attachment).into_iter().map(|rule| rule.owned(&owner)));
     for run in opened(network, attachment).iter().filter(|run| of_family(run.address)) {
         let ports = ports(run.first, run.last);
         let (address, protocol) = (whole(run.address), run.protocol);
@@ -60,6 +61,29 @@ pub(crate) fn rules(
         shared.push(Rule::new("filter", open_chain(&network.network), &text).owned(&owner));
     }
     (shared, own)
+}
+
+/// What networks without a bridge have for each attachment's interface, and others for their bridge.
+fn around_interface(network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Rule> {
+    let interface = &attachment.host_interface;
+    let mut rules = Vec::new();
+    if !network.bridge.is_empty() || interface.is_empty() {
+        return rules;
+    }
+    if attachment.walls && network.ingress != IngressPolicy::Open {
+        rules.extend([
+            Rule::new("filter", FROM, &format!("-i {interface} -j DROP")),
+            Rule::new("filter", TO, &format!("-o {interface} -j DROP")),
+            Rule::new("filter", WALL, &format!("-o {interface} -j DROP")),
+            Rule::new("filter", FORWARD, &format!("-i {interface} -j {WALL}")),
+        ]);
+    }
+    // Where an administrator's chain sets the mark, his rules masquerade by it.
+    if attachment.masqueraded && network.mark_chain.is_none() {
+        let text = format!("-o {interface} -m conntrack --ctstate DNAT -j MASQUERADE");
+        rules.push(Rule::new("nat", POST, &text));
+    }
+    rules
 }
 
 /// One published port: whom the administrator's chain marks, then where it leads.

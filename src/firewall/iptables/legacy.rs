@@ -34,18 +34,41 @@ impl Layout {
 pub struct LegacyFilter<'a> {
     layout: Layout,
     entries: &'a [u8],
+    forward_start: usize,
     forward_policy: usize,
 }
 
 impl<'a> LegacyFilter<'a> {
-    /// `entries` are the kernel's, `forward_policy` is where in them the policy of FORWARD is.
-    pub fn new(family: Family, entries: &'a [u8], forward_policy: usize) -> Self {
-        Self { layout: Layout::of(family), entries, forward_policy }
+    /// `entries` are the kernel's, `forward` is where in them the first rule of FORWARD and its policy are.
+    pub fn new(family: Family, entries: &'a [u8], forward: (usize, usize)) -> Self {
+        let layout = Layout::of(family);
+        Self { layout, entries, forward_start: forward.0, forward_policy: forward.1 }
     }
 
-    /// Whether what is forwarded is dropped unless a rule says otherwise.
+    /// Whether what is forwarded is dropped unless a rule says otherwise: by the policy, or by a rule for every packet.
     pub fn drops_forwarded(&self) -> bool {
-        self.verdict(self.forward_policy) == Some(DROP)
+        self.verdict(self.forward_policy) == Some(DROP) || self.rejects_forwarded()
+    }
+
+    /// Whether a rule of FORWARD without any condition rejects or drops.
+    pub fn rejects_forwarded(&self) -> bool {
+        let rules = self.offsets().skip_while(|at| *at < self.forward_start);
+        rules
+            .take_while(|at| *at < self.forward_policy)
+            .any(|at| self.is_unconditional(at) && self.refuses(at))
+    }
+
+    /// Whether an entry is for every packet: nothing is asked of its header, and there is no match.
+    fn is_unconditional(&self, at: usize) -> bool {
+        // Between the header's conditions and the target's place are four bytes of the kernel's own.
+        let header = self.entries.get(at..at + self.layout.target - 4);
+        header.is_some_and(|header| header.iter().all(|byte| *byte == 0))
+            && self.half(at + self.layout.target) == Some(self.layout.size)
+    }
+
+    fn refuses(&self, at: usize) -> bool {
+        let name = || self.text(at + self.half(at + self.layout.target)? + 2, 29);
+        self.verdict(at) == Some(DROP) || name() == Some("REJECT")
     }
 
     /// Whether a bridge's packets are let through all the same: by our exceptions, jumped to and with rules for this

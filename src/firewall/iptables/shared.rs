@@ -1,6 +1,6 @@
 //! The rules of the chains that all networks share, and those that a network has.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::firewall::NetworkRules;
 use crate::model::{IngressPolicy, Isolation, names};
@@ -8,6 +8,8 @@ use crate::model::{IngressPolicy, Isolation, names};
 use super::rule::{Family, Rule};
 
 pub(crate) const PUBLISH: &str = "LINKSPAN-PUBLISH";
+/// What no published port takes: the name service at networks' gateways.
+pub(crate) const NAMES: &str = "LINKSPAN-NAMES";
 pub(crate) const POST: &str = "LINKSPAN-POST";
 pub(crate) const FORWARD: &str = "LINKSPAN-FORWARD";
 pub(crate) const WALL: &str = "LINKSPAN-WALL";
@@ -28,7 +30,7 @@ pub(crate) const ADMIT: &str = "LINKSPAN-ADMIT";
 
 /// The chains that all networks share, with their tables.
 pub(crate) fn chains(family: Family) -> Vec<(&'static str, &'static str)> {
-    let mut chains = vec![("nat", PUBLISH), ("nat", POST)];
+    let mut chains = vec![("nat", PUBLISH), ("nat", NAMES), ("nat", POST)];
     chains.extend([FORWARD, WALL, WITHIN, APART, SEALED, FROM, TO, INTO].map(|chain| ("filter", chain)));
     if family == Family::V4 {
         chains.insert(0, ("raw", LOCALNET));
@@ -63,6 +65,7 @@ pub(crate) fn first(family: Family, admin_chains: &[&str]) -> Vec<Rule> {
         // The kernel cannot route a packet from ::1 off the host: leave [::1] to whoever listens there.
         Family::V6 => rules.push(Rule::new("nat", PUBLISH, "-d ::1/128 -j RETURN")),
     }
+    rules.push(Rule::new("nat", PUBLISH, &format!("-j {NAMES}")));
     rules.extend(admin_chains.iter().map(|admin| Rule::new("filter", FORWARD, &format!("-j {admin}"))));
     let forward = |text: &str| Rule::new("filter", FORWARD, text);
     let apart = |text: &str| Rule::new("filter", APART, text);
@@ -134,6 +137,11 @@ pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     // Without a bridge nothing tells the network's published ports from another's.
     if rules.masquerade_all && own_masquerade && !bridge.is_empty() {
         all.push(Rule::new("nat", POST, &published).owned(&owner));
+    }
+    let of_family = |at: &SocketAddr| at.is_ipv4() == (family == Family::V4);
+    for (protocol, at) in rules.name_service().filter(|(_, at)| of_family(at)) {
+        let text = format!("-d {} -p {protocol} --dport {} -j ACCEPT", at.ip(), at.port());
+        all.push(Rule::new("nat", NAMES, &text).owned(&owner));
     }
     if bridge.is_empty() {
         return all;

@@ -50,7 +50,12 @@ pub(crate) enum Header {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Conntrack {
     State = 0,
+    Direction = 1,
     Status = 2,
+    Protocol = 10,
+    DestinationPort = 12,
+    Source4 = 19,
+    Source6 = 21,
 }
 
 /// `NFT_CMP_*`.
@@ -92,6 +97,13 @@ impl Verdict {
             }
         });
     }
+}
+
+/// `counter`, as what each element of a set does.
+pub(crate) fn counter_of_elements(set: &mut Attributes, kind: u16) {
+    set.nest(kind, |expression| {
+        expression.put_str(1, "counter").nest(2, |_| {});
+    });
 }
 
 fn expression(list: &mut Attributes, name: &str, fill: impl FnOnce(&mut Attributes)) {
@@ -148,6 +160,16 @@ pub(crate) fn limit(list: &mut Attributes, rate: u64, burst: u32) {
     expression(list, "limit", |e| {
         // NFTA_LIMIT_RATE, _UNIT (seconds), _BURST, _TYPE (packets).
         e.put_be64(1, rate).put_be64(2, 1).put_be32(3, burst).put_be32(4, 0);
+    });
+}
+
+/// `ct load KEY => reg TO`, of one direction's addresses where one is given.
+pub(crate) fn conntrack_to(list: &mut Attributes, key: Conntrack, direction: Option<u8>, to: Register) {
+    expression(list, "ct", |e| {
+        e.put_be32(2, key as u32).put_be32(1, to.0);
+        if let Some(direction) = direction {
+            e.put(3, &[direction]);
+        }
     });
 }
 

@@ -115,6 +115,7 @@ fn word(field: Field, bytes: &[u8]) -> Option<String> {
                 .find(|p| p.number() == number)
                 .map_or_else(|| number.to_string(), |p| p.to_string())
         }
+        Field::Direction => if *bytes.first()? == 0 { "original" } else { "reply" }.to_owned(),
         Field::Port => u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?).to_string(),
         Field::Ipv4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(..4)?).ok()?).to_string(),
         Field::Ipv6 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(..16)?).ok()?).to_string(),

@@ -13,6 +13,7 @@ mod base;
 mod described;
 mod element;
 mod expression;
+mod foreign_port;
 mod guard;
 mod keeper;
 mod key;
@@ -23,6 +24,7 @@ mod reply;
 mod set;
 mod shift;
 mod statement;
+mod tally;
 mod trace;
 mod uapi;
 mod wall;
@@ -36,12 +38,14 @@ pub use base::{
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
 pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, parse_foreign_elements};
 pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
-    attachment_elements, network, network_elements, network_replacing, network_rule_counts, remove_network,
+    attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
+    remove_network,
 };
 pub use passage::{
     Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,
@@ -50,6 +54,10 @@ pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elem
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
 pub(in crate::firewall) use set::interface_key;
+pub use tally::{
+    Counted, TALLY, Tallied, tallied, tally_add, tally_adopted, tally_dumps, tally_made, tally_parse,
+    tally_remove, tally_removed,
+};
 pub use trace::{TRACE, Traced, probe_trace, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};

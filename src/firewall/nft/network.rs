@@ -45,11 +45,24 @@ pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
 /// something is not there.
 pub fn remove_network(rules: &NetworkRules) -> Vec<NftMessage> {
     let mut messages = super::remove(&network_elements(rules));
-    for (chain, _) in chains(rules) {
-        messages.push(flush_chain(INET, &chain));
-        messages.push(about_chain(INET, TABLE, &chain, msg::DELCHAIN, 0));
-    }
+    let chains = chains(rules);
+    // One leads to another.
+    messages.extend(chains.iter().map(|(chain, _)| flush_chain(INET, chain)));
+    messages.extend(chains.iter().map(|(chain, _)| about_chain(INET, TABLE, chain, msg::DELCHAIN, 0)));
     messages
+}
+
+/// What the kernel counts at least of chains of the network that nobody has emptied: rules, and what leads to it. Of the chain that elements of attachments lead to that says nothing: the one at its end tells instead.
+pub fn network_uses(rules: &NetworkRules) -> Vec<(String, u32)> {
+    let mut uses = Vec::new();
+    if !chain_rules(rules).is_empty() {
+        uses.push((names::chain_end(&rules.network), 1));
+    }
+    if rules.isolation.is_walled() && !rules.bridge.is_empty() {
+        // The element of the bridge leads to it, and its last rule is there whatever else a network on the bridge wants.
+        uses.push((wall::chain(&rules.bridge), 2));
+    }
+    uses
 }
 
 /// The network's chains, and how many rules each has when nobody has touched it.
@@ -58,7 +71,16 @@ pub fn network_rule_counts(rules: &NetworkRules) -> Vec<(String, usize)> {
 }
 
 pub(super) fn chains(rules: &NetworkRules) -> Vec<(String, Vec<Statements>)> {
-    let mut chains = vec![(names::chain(&rules.network), chain_rules(rules))];
+    let mut own = chain_rules(rules);
+    let mut chains = Vec::with_capacity(3);
+    if !own.is_empty() {
+        // A chain without rules that the last rule leads to: how much leads there tells of the rules, in one answer of
+        // the kernel's, what the count of their own chain does not, which every element of an attachment adds to.
+        let end = names::chain_end(&rules.network);
+        own.push(Statements::new().then(&Verdict::Goto(end.clone())));
+        chains.push((end, Vec::new()));
+    }
+    chains.push((names::chain(&rules.network), own));
     if rules.isolation.is_walled() {
         chains.push((wall::chain(&rules.bridge), wall::rules(rules)));
     }
@@ -108,7 +130,14 @@ pub fn network_elements(rules: &NetworkRules) -> Vec<Element> {
     if rules.bridge.is_empty() {
         return Vec::new();
     }
-    interface_elements(rules, &rules.bridge, &format!("network {}", rules.network))
+    let owner = format!("network {}", rules.network);
+    let mut elements = interface_elements(rules, &rules.bridge, &owner);
+    // Translated to where it goes anyway, which is looked up before a port that is published on all addresses.
+    elements.extend(rules.name_service().map(|(protocol, at)| {
+        let (set, key) = key::published(&Publication { protocol, host: at, target: at, count: 1 });
+        Element::new(set, key, Leads::To(key::target(at)), &owner)
+    }));
+    elements
 }
 
 /// The elements of a bridge, or of the host interface of one attachment.

@@ -40,9 +40,18 @@ pub struct BaseChain {
 impl Chain {
     /// Whether it is somebody else's and sees what is forwarded. No verdict of our own chains can save a packet from it.
     pub fn sees_forwarded(&self) -> bool {
+        self.is_foreign_at(hook::FORWARD)
+    }
+
+    /// Whether it is somebody else's and sees what is for the host itself.
+    pub fn sees_received(&self) -> bool {
+        self.is_foreign_at(hook::INPUT)
+    }
+
+    fn is_foreign_at(&self, hook: u32) -> bool {
         self.table != TABLE
             && super::ROUTED_FAMILIES.contains(&self.family)
-            && self.base.as_ref().is_some_and(|base| base.hook == hook::FORWARD)
+            && self.base.as_ref().is_some_and(|base| base.hook == hook)
     }
 
     /// Whether it does so, and drops unless one of its rules says otherwise.
@@ -50,9 +59,11 @@ impl Chain {
         self.sees_forwarded() && self.base.as_ref().is_some_and(|base| base.drops)
     }
 
-    /// Whether it is the FORWARD chain of iptables over nf_tables.
-    pub fn is_iptables_forward(&self) -> bool {
-        matches!(self.family, IPV4 | IPV6) && self.table == "filter" && self.name == "FORWARD"
+    /// Whether it is the FORWARD chain of iptables over nf_tables, or its INPUT chain.
+    pub fn is_of_iptables(&self) -> bool {
+        matches!(self.family, IPV4 | IPV6)
+            && self.table == "filter"
+            && matches!(self.name.as_str(), "FORWARD" | "INPUT")
     }
 
     /// Its family, as `nft` names it.

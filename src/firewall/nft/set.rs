@@ -71,14 +71,15 @@ pub(crate) enum Field {
     Ether = 9,
     Protocol = 12,
     Port = 13,
+    Direction = 27,
     Interface = 41,
 }
 
 impl Field {
     /// Bytes of a value, without what a register fills up with.
-    const fn bytes(self) -> u32 {
+    pub(super) const fn bytes(self) -> u32 {
         match self {
-            Self::Protocol => 1,
+            Self::Protocol | Self::Direction => 1,
             Self::Port => 2,
             Self::Ipv4 => 4,
             Self::Ether => 6,
@@ -89,7 +90,7 @@ impl Field {
     /// Bytes in a register: a multiple of four.
     pub(crate) const fn width(self) -> usize {
         match self {
-            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+            Self::Ipv4 | Self::Protocol | Self::Port | Self::Direction => 4,
             Self::Ether => 8,
             Self::Ipv6 | Self::Interface => 16,
         }
@@ -301,11 +302,11 @@ impl Set {
 }
 
 /// A concatenation's type: six bits a field (`TYPE_BITS` of `nft`'s `datatype.h`).
-fn type_number(fields: &[Field]) -> u32 {
+pub(super) fn type_number(fields: &[Field]) -> u32 {
     fields.iter().fold(0, |number, field| number << 6 | *field as u32)
 }
 
-fn width(fields: &[Field]) -> u32 {
+pub(super) fn width(fields: &[Field]) -> u32 {
     fields.iter().map(|field| u32::try_from(field.width()).unwrap_or(0)).sum()
 }
 

@@ -82,6 +82,8 @@ pub(crate) mod set {
     pub(crate) const DESCRIPTION: u16 = 9;
     pub(crate) const ID: u16 = 10;
     pub(crate) const USERDATA: u16 = 13;
+    /// `NFTA_SET_EXPR`: what each element does when it is found.
+    pub(crate) const EXPRESSION: u16 = 17;
     /// `NFTA_SET_DESC_CONCAT`.
     pub(crate) const CONCATENATION: u16 = 2;
     /// `NFTA_SET_FIELD_LEN`.
@@ -104,6 +106,8 @@ pub(crate) mod element {
     pub(crate) const KEY: u16 = 1;
     pub(crate) const DATA: u16 = 2;
     pub(crate) const USERDATA: u16 = 6;
+    /// `NFTA_SET_ELEM_EXPR`.
+    pub(crate) const EXPRESSION: u16 = 7;
     pub(crate) const KEY_END: u16 = 10;
     /// `NFTNL_UDATA_SET_ELEM_COMMENT` and `NFTNL_UDATA_RULE_COMMENT` of libnftnl: the type of the run that `nft`
     /// prints as a comment.

@@ -8,6 +8,9 @@ use crate::model::{Protocol, Publication};
 /// The chain of `firewall`, in table filter.
 pub const ADMITTED: &str = "CNI-FORWARD";
 
+/// The chain of table nat from which each container's published ports are jumped to.
+pub const PUBLISHED: &str = "CNI-HOSTPORT-DNAT";
+
 /// Whose rules tell their network and container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -21,7 +24,7 @@ impl Kind {
     fn holds(self, rule: &SavedRule<'_>) -> bool {
         match self {
             Self::Masquerade => rule.chain() == "POSTROUTING",
-            Self::Published => matches!(rule.chain(), "CNI-HOSTPORT-DNAT" | "CNI-HOSTPORT-SNAT"),
+            Self::Published => matches!(rule.chain(), PUBLISHED | "CNI-HOSTPORT-SNAT"),
         }
     }
 }
@@ -43,6 +46,16 @@ pub fn remove_chains(saved: &Saved, chains: &[&str]) -> Option<String> {
 /// Whether a chain of table nat is there.
 pub fn chain_in_use(saved: &Saved, chain: &str) -> bool {
     saved.policy("nat", chain).is_some()
+}
+
+/// Whether what an address sends is led to a chain of `ipMasq`, and masqueraded there.
+pub fn masquerades(saved: &Saved, chain: &str, address: IpAddr) -> bool {
+    let whole = whole(address);
+    let mut rules = saved.rules().filter(|rule| rule.table == "nat");
+    let leads = |rule: &SavedRule<'_>| rule.chain() == "POSTROUTING" && rule.target() == Some(chain);
+    let led = rules.any(|rule| leads(&rule) && rule.after("-s") == Some(&whole));
+    let mut own = saved.rules().filter(|rule| rule.table == "nat" && rule.chain() == chain);
+    led && own.any(|rule| rule.target() == Some("MASQUERADE"))
 }
 
 /// The rules of `firewall` that let a container's address through, of which each address has two.
@@ -89,14 +102,25 @@ fn publication(rule: &SavedRule<'_>) -> Option<Publication> {
     Some(Publication { protocol, host: SocketAddr::new(host, port), target, count: 1 })
 }
 
-/// Which containers of a network have chains: each chain with its container's ID, as the jumps to it tell.
-pub fn owners(saved: &Saved, kind: Kind, network: &str) -> Vec<(String, String)> {
+/// A container's chain, as the jumps to it tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedChain {
+    /// Its name.
+    pub name: String,
+    /// The network.
+    pub network: String,
+    /// The container's ID.
+    pub id: String,
+}
+
+/// The containers that have chains, each once.
+pub fn owners(saved: &Saved, kind: Kind) -> Vec<OwnedChain> {
     let mut owners = Vec::new();
     for rule in saved.rules().filter(|rule| rule.table == "nat" && kind.holds(rule)) {
-        let Some((name, id)) = rule.comment().and_then(name_and_id) else { continue };
+        let Some((network, id)) = rule.comment().and_then(name_and_id) else { continue };
         let Some(chain) = rule.target().filter(|chain| chain.starts_with("CNI-")) else { continue };
-        let owner = (chain.to_owned(), id.to_owned());
-        if name == network && !owners.contains(&owner) {
+        let owner = OwnedChain { name: chain.to_owned(), network: network.to_owned(), id: id.to_owned() };
+        if !owners.contains(&owner) {
             owners.push(owner);
         }
     }

@@ -11,11 +11,12 @@ use sha2::{Digest, Sha512};
 use crate::model::AttachmentKey;
 
 pub use iptables::{
-    ADMITTED, Kind, admitted, chain_in_use, owners, published, remove_admitted, remove_chains,
+    ADMITTED, Kind, OwnedChain, PUBLISHED, admitted, chain_in_use, masquerades, owners, published,
+    remove_admitted, remove_chains,
 };
 pub use nft::{
-    GUARD, Rule, TABLES, Table, chains_of, guard_chains, guard_comment, parse_rule, remove_guard,
-    remove_rules,
+    GUARD, PORTS_CHAIN, PORTS_TABLE, Rule, TABLES, Table, chains_of, guard_chains, guard_comment, parse_rule,
+    remove_guard, remove_rules,
 };
 
 /// The names that an attachment's things have.

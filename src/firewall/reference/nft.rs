@@ -1,10 +1,11 @@
 //! Their tables of nf_tables: rules that tell their owner by their comment alone.
 
 use crate::firewall::nft::{
-    BRIDGE, INET, IPV4, IPV6, comment_of_rule, flush_chain_of, handle_of_rule, remove_chain, remove_rule,
+    BRIDGE, INET, IPV4, IPV6, comment_of_rule, flush_chain_of, handle_of_rule, parse_published, remove_chain,
+    remove_rule,
 };
-use crate::model::AttachmentKey;
 use crate::model::nft::NftMessage;
+use crate::model::{AttachmentKey, Publication};
 
 /// A table of theirs and what its comments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +20,17 @@ pub struct Table {
     pub publishes: bool,
 }
 
-const HOSTPORT_CHAINS: &[&str] = &["hostports", "hostip_hostports", "masquerading"];
+/// Their table of published ports, in each family.
+pub const PORTS_TABLE: &str = "cni_hostport";
+/// Its chain of the rules that publish one.
+pub const PORTS_CHAIN: &str = "hostports";
+
+const HOSTPORT_CHAINS: &[&str] = &[PORTS_CHAIN, "hostip_hostports", "masquerading"];
 
 /// All of their tables.
 pub const TABLES: [Table; 3] = [
-    Table { family: IPV4, name: "cni_hostport", chains: HOSTPORT_CHAINS, publishes: true },
-    Table { family: IPV6, name: "cni_hostport", chains: HOSTPORT_CHAINS, publishes: true },
+    Table { family: IPV4, name: PORTS_TABLE, chains: HOSTPORT_CHAINS, publishes: true },
+    Table { family: IPV6, name: PORTS_TABLE, chains: HOSTPORT_CHAINS, publishes: true },
     Table { family: INET, name: "cni_plugins_masquerade", chains: &["masq_checks"], publishes: false },
 ];
 
@@ -41,11 +47,14 @@ pub struct Rule {
     pub handle: u64,
     /// Its comment.
     pub comment: String,
+    /// The port that it publishes, where it does.
+    pub published: Option<Publication>,
 }
 
-/// Reads one reply to a dump of a chain's rules; `None` for a rule without a comment.
-pub fn parse_rule(reply: &[u8]) -> Option<Rule> {
-    Some(Rule { handle: handle_of_rule(reply)?, comment: comment_of_rule(reply)? })
+/// Reads one reply to a dump of the rules of a chain of a table; `None` for a rule without a comment.
+pub fn parse_rule(table: Table, reply: &[u8]) -> Option<Rule> {
+    let published = if table.publishes { parse_published(table.family, reply) } else { None };
+    Some(Rule { handle: handle_of_rule(reply)?, comment: comment_of_rule(reply)?, published })
 }
 
 /// Takes rules of a chain away.

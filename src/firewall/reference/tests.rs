@@ -65,8 +65,9 @@ fn ports_and_owners_are_read() {
     let published: Vec<String> =
         published(&saved, &names().published).iter().map(ToString::to_string).collect();
     assert_eq!(published, ["tcp 0.0.0.0:8081", "udp 192.0.2.1:8081"]);
-    let all = owners(&saved, Kind::Published, "web");
+    let all = owners(&saved, Kind::Published);
     assert_eq!(all.len(), 2);
-    assert_eq!(all[0], ("CNI-DN-8258b412696a053f12fb2".to_owned(), "c1".to_owned()));
-    assert!(owners(&saved, Kind::Masquerade, "other").is_empty());
+    let [name, network, id] = ["CNI-DN-8258b412696a053f12fb2", "web", "c1"].map(str::to_owned);
+    assert_eq!(all[0], OwnedChain { name, network, id });
+    assert_eq!(owners(&saved, Kind::Masquerade).len(), 2);
 }

@@ -42,6 +42,15 @@ impl Monitor {
         Ok(Self { socket })
     }
 
+    /// Joins a further group.
+    ///
+    /// # Errors
+    /// Where the kernel lacks it.
+    pub fn join(&self, group: u32) -> Result<(), SysError> {
+        let refused = |errno| SysError::refused("listen to", "the kernel's notifications", errno);
+        self.socket.join(group).map_err(refused)
+    }
+
     /// Reads one datagram of notifications; `EWOULDBLOCK` where there is none.
     ///
     /// # Errors

@@ -69,3 +69,41 @@ fn an_environment_that_is_too_long_is_an_error() {
     let program = Run { environment: Some(&environment), ..shell(&[], b"", LONG) };
     assert_eq!(run(&program).unwrap_err().errno(), Some(Errno::E2BIG));
 }
+
+#[test]
+fn a_program_that_is_being_written_is_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("true");
+    std::fs::copy("/bin/true", &path).unwrap();
+    let writer = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let held = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(400));
+        drop(writer);
+    });
+    let program = Run { program: &path, ..shell(&[], b"", LONG) };
+    assert!(run(&program).unwrap().status.success());
+    held.join().unwrap();
+}
+
+#[test]
+fn variables_that_are_set_replace_ours() {
+    let all = environment_with(&[("PATH", "/only".to_owned()), ("CNI_ARGS", String::new())]);
+    let of =
+        |name: &str| all.iter().filter(|(key, _)| key == name).map(|(_, v)| v.clone()).collect::<Vec<_>>();
+    assert_eq!(of("PATH"), ["/only"]);
+    assert_eq!(of("CNI_ARGS"), [""]);
+    assert_eq!(
+        all.len(),
+        std::env::vars_os().filter(|(key, _)| key != "PATH" && key != "CNI_ARGS").count() + 2
+    );
+}
+
+#[test]
+fn the_first_directory_wins_and_directories_are_no_programs() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(one.path().join("bridge")).unwrap();
+    std::fs::write(two.path().join("bridge"), "").unwrap();
+    let directories = [one.path().to_owned(), two.path().to_owned()];
+    assert_eq!(find("bridge", &directories), Some(two.path().join("bridge")));
+    assert_eq!(find("portmap", &directories), None);
+}

@@ -35,7 +35,7 @@ pub use link::{
 pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
 pub use netconf::forwards;
-pub use notice::{Notice, monitor, notice};
+pub use notice::{Notice, hear_routes, monitor, notice};
 pub use route::{
     FoundRoute, RouteFilter, RouteMode, RouteQuery, RouteSpec, add_route, delete_route, route_lookup,
     route_packet, routes,

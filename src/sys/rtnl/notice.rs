@@ -9,6 +9,8 @@ use crate::sys::netlink::{Monitor, Protocol};
 
 /// `RTNLGRP_LINK`, `_TC`, `_IPV4_IFADDR`, `_IPV6_IFADDR`, `_IPV4_NETCONF`, `_IPV6_NETCONF` (`linux/rtnetlink.h`).
 const GROUPS: [u32; 6] = [1, 4, 5, 9, 24, 25];
+/// `RTNLGRP_IPV4_ROUTE` and `_IPV6_ROUTE`.
+const ROUTES: [u32; 2] = [7, 11];
 /// `RTM_NEWNETCONF`.
 const RTM_NEWNETCONF: u16 = 80;
 /// `NETCONFA_IFINDEX`, `NETCONFA_FORWARDING` (`linux/netconf.h`).
@@ -30,6 +32,11 @@ pub enum Notice {
     NoPort(Link),
     /// An address is gone.
     NoAddress(Address),
+    /// A route is gone. Told to those who have asked for it ([`hear_routes`]).
+    NoRoute {
+        /// The index of the link that it led over.
+        index: u32,
+    },
     /// Whether the host forwards packets of a family (`AF_INET`, `AF_INET6`), as it is now.
     Forwarding {
         /// `AF_INET` or `AF_INET6`.
@@ -52,6 +59,14 @@ pub fn monitor() -> Result<Monitor, SysError> {
     Monitor::open(Protocol::Route, &GROUPS)
 }
 
+/// Listens to changes of routes as well. A router has many, which are none of the host's containers.
+///
+/// # Errors
+/// As [`Monitor::join`].
+pub fn hear_routes(monitor: &Monitor) -> Result<(), SysError> {
+    ROUTES.iter().try_for_each(|group| monitor.join(*group))
+}
+
 /// Reads a notification; `None` where it is of no interest here.
 pub fn notice(kind: u16, body: &[u8]) -> Option<Notice> {
     let of_bridge = body.first() == Some(&AF_BRIDGE);
@@ -60,6 +75,10 @@ pub fn notice(kind: u16, body: &[u8]) -> Option<Notice> {
         RTM_DELLINK if of_bridge => link::parse(body).map(Notice::NoPort),
         RTM_DELLINK => link::parse(body).map(Notice::NoLink),
         RTM_DELADDR => address::parse(body).map(Notice::NoAddress),
+        RTM_DELROUTE => {
+            // RTA_OIF, after `struct rtmsg`.
+            find(body.get(12..)?, 4).and_then(u32_of).map(|index| Notice::NoRoute { index })
+        }
         RTM_DELQDISC => u32_in(body, 4).map(|index| Notice::NoQdisc { index }),
         RTM_NEWNETCONF => {
             let attributes = body.get(4..)?;

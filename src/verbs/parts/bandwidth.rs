@@ -1,7 +1,7 @@
 //! Rate limits of an interface that another plugin made.
 
 use crate::apply::{ApplyError, HostEnd};
-use crate::cni::{CniResult, Interface, LogLevel};
+use crate::cni::{CniResult, Code, Interface, LogLevel};
 use crate::model::{AttachmentKey, MacAddress, Part, names};
 use crate::plan::{Plan, Sandbox, Shape, Step};
 use crate::store::Listed;
@@ -96,16 +96,17 @@ fn host_end(
 ) -> Result<HostEnd, VerbError> {
     let name = &key.interface;
     if previous.interfaces.is_empty() {
-        return Err(VerbError::Config(
-            "no interfaces provided: prevResult names none, and bandwidth limits the host end of one"
-                .to_owned(),
-        ));
+        let why = "prevResult names none, and bandwidth limits the host end of one";
+        return Err(VerbError::known(Code::InvalidConfig, "no interfaces provided", why));
     }
     let failed = |cause| ApplyError::new(format!("interface {name}"), cause);
     let found = cx.kernel.host_end(sandbox, name).map_err(failed)?.ok_or_else(|| {
-        VerbError::Config(format!(
-            "container interface {name} has no veth peer: only an interface with an end on the host can be limited"
-        ))
+        let words = format!("container interface {name} has no veth peer");
+        VerbError::known(
+            Code::InvalidConfig,
+            words,
+            "only an interface with an end on the host can be limited",
+        )
     })?;
     if previous
         .interfaces
@@ -114,10 +115,8 @@ fn host_end(
     {
         return Ok(found);
     }
-    Err(VerbError::Config(format!(
-        "no veth peer of container interface found in host ns: {} is not among the interfaces of prevResult",
-        found.name
-    )))
+    let why = format!("{} is not among the interfaces of prevResult", found.name);
+    Err(VerbError::known(Code::InvalidConfig, "no veth peer of container interface found in host ns", why))
 }
 
 /// The name of the device that limits what the container sends: the reference's where it is free, which follows from

@@ -38,10 +38,9 @@ pub(super) fn build(
         only_ips: Vec::new(),
     };
     let backend = provided.network.backend;
-    let firewall = Firewall { backend, network, attachment, admit: true };
-    let steps = vec![
-        Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() }),
-        Step::Firewall(Box::new(firewall)),
-    ];
+    let firewall = Firewall { backend, network, attachment, admit: true, counted: false };
+    let mut steps = vec![Step::Upon(Upon { sandbox: sandbox.clone(), name: key.interface.clone() })];
+    steps.extend(crate::plan::zone(call.config, &addresses));
+    steps.push(Step::Firewall(Box::new(firewall)));
     Ok((Plan { steps }, previous))
 }

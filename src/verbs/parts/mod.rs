@@ -14,7 +14,7 @@ mod way;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::Host;
-use crate::cni::{CniResult, LogLevel};
+use crate::cni::{CniResult, Code, Command, LogLevel};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
@@ -31,7 +31,7 @@ use super::{
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbError> {
     let key = call.key().of_part(part);
-    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(part))?;
+    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(part, Command::Add))?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     let state = cx.state.clone();
@@ -119,10 +119,10 @@ fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Resu
 
 /// What CHECK may expect where the reference plugin of that name added the part; `None` where its own traces say more.
 fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option<Plan>, VerbError> {
+    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(key.part, Command::Check))?;
     if matches!(key.part, Part::Portmap | Part::Firewall | Part::Dnsname | Part::Interface) {
         return Ok(None);
     }
-    let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(key.part))?;
     let path = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(path, call.environment.netns_override)?;
     Ok(match key.part {
@@ -134,16 +134,16 @@ fn expected(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Option
 }
 
 /// Refuses a part without an interface, in the words that callers know from the plugin of that name.
-fn no_previous(part: Part) -> VerbError {
-    let words = match part {
-        Part::Firewall => "missing prevResult from earlier plugin",
-        Part::Tuning => "Required prevResult missing",
+fn no_previous(part: Part, command: Command) -> VerbError {
+    let words = match (part, command) {
+        (Part::Firewall, _) => "missing prevResult from earlier plugin",
+        (Part::Tuning, _) | (Part::Portmap, Command::Check) => "Required prevResult missing",
+        (Part::Bandwidth, Command::Check) => "must be called as a chained plugin",
+        (Part::Sbr, _) => "This plugin must be called as chained plugin",
         _ => "must be called as chained plugin",
     };
-    VerbError::Config(format!(
-        "{words}: {} adds to what an earlier plugin of the list made (prevResult)",
-        part.word()
-    ))
+    let why = format!("{} adds to what an earlier plugin of the list made (prevResult)", part.word());
+    VerbError::known(Code::InvalidConfig, words, why)
 }
 
 /// The container lacks the interface that a part is about.

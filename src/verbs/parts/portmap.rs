@@ -61,6 +61,7 @@ pub(super) fn build(
         steps.push(Step::Localnet(Localnet { interface: way.interface().to_owned() }));
     }
     let backend = provided.network.backend;
-    steps.push(Step::Firewall(Box::new(Firewall { backend, network, attachment, admit: true })));
+    let counted = keys.count;
+    steps.push(Step::Firewall(Box::new(Firewall { backend, network, attachment, admit: true, counted })));
     Ok((Plan { steps }, previous))
 }

@@ -1,7 +1,7 @@
 //! Routing by source address, for an interface that another plugin made.
 
 use crate::apply::ApplyError;
-use crate::cni::CniResult;
+use crate::cni::{CniResult, Code};
 use crate::model::AttachmentKey;
 use crate::plan::{self, Plan, Sandbox, SourceTable, Sources, Step};
 
@@ -18,9 +18,12 @@ pub(super) fn build(
 ) -> Result<(Plan, CniResult), VerbError> {
     let name = &key.interface;
     if previous.ips.is_empty() {
-        return Err(VerbError::Config(format!(
-            "No IP addresses supplied on interface: {name}; sbr routes by address, and prevResult has none"
-        )));
+        let words = format!("No IP addresses supplied on interface: {name}");
+        return Err(VerbError::known(
+            Code::InvalidConfig,
+            words,
+            "sbr routes by address, and prevResult has none",
+        ));
     }
     let addresses = leases_on(&previous, name);
     if addresses.is_empty() {

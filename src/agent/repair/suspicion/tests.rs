@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::MacAddress;
+use crate::model::{MacAddress, names};
 use crate::plan::{Forwarding, Link as LinkStep, Sandbox};
 use crate::sys::rtnl::Address;
 
@@ -101,6 +101,24 @@ fn forwarding_counts_where_it_is_wanted() {
     assert!(!all.any());
     all.hear(&Notice::Forwarding { family: 2, on: false });
     assert!(all.any());
+}
+
+/// firewalld's table counts where it holds sources of ours, and not otherwise.
+#[test]
+fn a_reload_of_firewalld_counts_where_it_has_our_addresses() {
+    let told = FirewallNotice::Changed { family: 1, table: "firewalld".into(), chain: None };
+    for zoned in [false, true] {
+        let mut record = record("a");
+        if zoned {
+            let sources = vec!["10.1.0.2".parse().unwrap()];
+            record.plan.steps.push(Step::Zone(crate::plan::Zone { zone: "trusted".into(), sources }));
+        }
+        let mut all = Suspicions::default();
+        all.attached(&record);
+        all.hear_firewall(&told, |_| false);
+        all.hear_firewall(&FirewallNotice::Committed { by: "firewalld".into() }, |_| false);
+        assert_eq!(all.any(), zoned);
+    }
 }
 
 #[test]

@@ -111,14 +111,16 @@ fn keys_of_the_firewall_and_the_log() {
     .unwrap();
     assert_eq!(config.firewall.ingress, IngressPolicy::SameBridge);
     assert_eq!(
-        (config.firewall.admin_chain.as_str(), config.firewall.firewalld_zone.as_str()),
-        ("MINE", "work")
+        (config.firewall.admin_chain.as_str(), config.firewall.firewalld_zone.as_deref()),
+        ("MINE", Some("work"))
     );
     assert_eq!((config.log_level, config.log_file.as_deref()), (LogLevel::Debug, Some("/x")));
     refuse(&[
         (json!({"ingressPolicy": "closed"}), 7, "open, same-bridge or isolated"),
         (json!({"iptablesAdminChainName": "-j ACCEPT"}), 7, "name of a chain"),
         (json!({"iptablesAdminChainName": "a".repeat(29)}), 7, "name of a chain"),
+        (json!({"firewalldZone": "my zone"}), 7, "name of a zone"),
+        (json!({"firewalldZone": 1}), 7, "firewalldZone"),
         (json!({"logLevel": "loud"}), 7, "error, warning, info or debug"),
     ]);
 }

@@ -34,7 +34,7 @@ fn a_policy_and_an_exception_are_seen() {
         [(-1, true, true, true), (-1, false, true, false), (-2, true, false, true)]
     {
         let (entries, at) = table(policy, jumped);
-        let filter = LegacyFilter::new(Family::V4, &entries, at);
+        let filter = LegacyFilter::new(Family::V4, &entries, (0, at));
         assert_eq!((filter.drops_forwarded(), filter.admits("br")), (drops, admits));
         assert!(!filter.admits("another"));
     }
@@ -61,6 +61,25 @@ fn a_packet_goes_through_a_table() {
     assert_eq!(followed.end, End::Drops(Place { chain: "FORWARD".to_owned(), rule: None }));
 }
 
+/// A last rule for everybody, and ones that are for some only.
+#[test]
+fn a_rule_that_rejects_everything_is_seen() {
+    let accept = entry("", "", &(-2i32).to_ne_bytes());
+    let drop = entry("", "", &(-1i32).to_ne_bytes());
+    for (rule, rejects) in [
+        (entry("", "REJECT", &[0; 4]), true),
+        (drop.clone(), true),
+        (entry("eth9", "REJECT", &[0; 4]), false),
+        (entry("", "LOG", &[0; 4]), false),
+        (accept.clone(), false),
+    ] {
+        // INPUT with a rule of its own that drops, then FORWARD: the rule and the policy.
+        let entries = [drop.clone(), rule.clone(), accept.clone()].concat();
+        let filter = LegacyFilter::new(Family::V4, &entries, (drop.len(), drop.len() + rule.len()));
+        assert_eq!(filter.drops_forwarded(), rejects, "{rule:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_to_some_end(
@@ -68,7 +87,7 @@ proptest! {
         at in 0usize..1000,
     ) {
         for family in Family::BOTH {
-            let filter = LegacyFilter::new(family, &bytes, at);
+            let filter = LegacyFilter::new(family, &bytes, (at / 2, at));
             let _ = (filter.drops_forwarded(), filter.admits("br"));
             let mut packet = crate::firewall::nft::Packet::default();
             let _ = LegacyTable::new(family, &bytes).follow("FORWARD", at % 8, at, &mut packet);

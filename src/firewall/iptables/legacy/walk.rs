@@ -38,7 +38,10 @@ pub struct LegacyTable<'a> {
 impl<'a> LegacyTable<'a> {
     /// `entries` are the kernel's.
     pub fn new(family: Family, entries: &'a [u8]) -> Self {
-        Self { family, own: LegacyFilter { layout: Layout::of(family), entries, forward_policy: 0 } }
+        Self {
+            family,
+            own: LegacyFilter { layout: Layout::of(family), entries, forward_start: 0, forward_policy: 0 },
+        }
     }
 
     /// Follows a packet from where a hook's chain starts; `policy` is where its policy is, and `name` its name. A place's
