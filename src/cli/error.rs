@@ -13,7 +13,7 @@ use crate::view::ViewError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line cannot be understood; exit code 2.
-    #[error("{0}\nTry 'linkspan --help'.")]
+    #[error("{0}")]
     Usage(String),
     /// The agent could not start, or had to end.
     #[error(transparent)]
@@ -213,7 +213,7 @@ pub enum Error {
         asked: usize,
     },
     /// There is no agent to follow.
-    #[error("no agent can be asked ({source}): start one with 'linkspan agent'")]
+    #[error("no agent can be asked{}: start one with 'linkspan agent'", because(source))]
     NoAgent {
         /// The system's reason.
         source: io::Error,
@@ -297,6 +297,11 @@ impl Error {
             _ => Err(Self::Several(errors)),
         }
     }
+}
+
+/// That there is no socket says no more than that there is no agent.
+fn because(source: &io::Error) -> String {
+    if source.kind() == io::ErrorKind::NotFound { String::new() } else { format!(" ({source})") }
 }
 
 fn lines(errors: &[Error]) -> String {

@@ -16,6 +16,7 @@ mod conflist;
 mod doctor;
 mod draw;
 mod error;
+mod events;
 mod exec;
 mod generate;
 mod inject;
@@ -75,6 +76,7 @@ pub fn run_at(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> i32 {
+    let help = commands::help_for(args.first().map(OsString::as_os_str));
     let mut session = Session { place: Place::new(env), env, terminal, stdout, stderr };
     let outcome = commands::dispatch(&mut session, args).and_then(|()| Ok(session.stdout.flush()?));
     match outcome {
@@ -85,6 +87,9 @@ pub fn run_at(
         Err(error) => {
             // There is nobody left to tell.
             let _ = writeln!(session.stderr, "linkspan: {error}");
+            if matches!(error, Error::Usage(_)) {
+                let _ = writeln!(session.stderr, "Try '{help}'.");
+            }
             error.exit_code()
         }
     }

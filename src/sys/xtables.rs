@@ -49,9 +49,9 @@ pub struct Table {
 pub struct FilterTable {
     /// All entries, one after the other: `struct ipt_entry` or `struct ip6t_entry`.
     pub entries: Vec<u8>,
-    /// Where in them the first rule of FORWARD starts.
+    /// Where in them the chain FORWARD starts.
     pub forward_start: usize,
-    /// Where in them the entry with the policy of FORWARD starts.
+    /// Where in them the entry with its policy starts.
     pub forward_policy: usize,
 }
 

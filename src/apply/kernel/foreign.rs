@@ -9,10 +9,10 @@ use crate::sys::sysctl;
 use super::asked::Asked;
 use super::{Cause, Kernel, admission};
 
-/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-const FAMILIES: [u8; 2] = [2, 10];
 /// `IPPROTO_UDP`.
 const UDP: u8 = 17;
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const FAMILIES: [u8; 2] = [2, 10];
 /// No bridge of anybody's: what stops this one too is not aimed at ours.
 const NOBODY: &str = "lks-.";
 
@@ -161,17 +161,15 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
             (Trip::Outgoing, packet(family, bridge, uplink, false)),
             (Trip::Published, packet(family, uplink, bridge, true)),
             (Trip::Within, packet(family, bridge, bridge, false)),
-            (
-                Trip::Names { ipv6: family == FAMILIES[1] },
-                Packet {
-                    protocol: Some(UDP),
-                    destination_port: Some(NAMES_PORT),
-                    ..packet(family, bridge, None, false)
-                },
-            ),
+            (Trip::Names { ipv6: family == FAMILIES[1] }, question(packet(family, bridge, None, false))),
         ]
     })
     .collect()
+}
+
+/// The packet as a question to a name server on the host.
+fn question(packet: Packet) -> Packet {
+    Packet { protocol: Some(UDP), destination_port: Some(NAMES_PORT), ..packet }
 }
 
 fn of_nobody(packet: &Packet, bridge: &str) -> Packet {

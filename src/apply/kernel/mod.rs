@@ -48,6 +48,7 @@ use super::{ApplyError, Cause, Drift, Host};
 pub use asked::{Asked, Known};
 pub use delegate::{Delegation, is_own_program};
 pub use foreign::{ForeignDrop, Trip, foreign_drops};
+pub use iptables::FoundRule;
 pub use mend::{Look, Mending};
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;

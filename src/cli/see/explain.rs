@@ -24,12 +24,13 @@ const PACKET: u64 = 30;
 
 pub(in crate::cli) fn describe() -> Command {
     Command::new("explain")
-        .about("the way of a packet, hop by hop: where it ends, whose rule that is, what would mend it")
+        .about("the way of a packet, hop by hop: where it ends, by whose rule, what would mend it")
         .arg(Arg::new("FROM").required(true).help("who sends: a container, an address, 'host' or 'outside'"))
         .arg(
-            Arg::new("TO").required(true).value_name("TO[:PORT][/PROTOCOL]").help(
-                "to whom, and by tcp, udp or icmp: a port alone is tcp, none is an echo request (ping)",
-            ),
+            Arg::new("TO")
+                .required(true)
+                .value_name("TO[:PORT][/PROTOCOL]")
+                .help("to whom: a port alone is tcp, none is an echo request (icmp)"),
         )
         .arg(
             Arg::new("ipv6")
@@ -60,7 +61,7 @@ pub(in crate::cli) fn describe() -> Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("for programs: docs/json.md"))
         .after_help(
-            "Without --live nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, \
+            "Without --live nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not,\n\
              4 it may not, 5 --live saw otherwise, 1 it cannot be told.\n\nExamples:\n  linkspan explain shop store:5432\n  \
              linkspan explain outside shop:80\n  linkspan explain shop 192.0.2.1:53/udp --live",
         )

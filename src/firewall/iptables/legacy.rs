@@ -41,8 +41,7 @@ pub struct LegacyFilter<'a> {
 impl<'a> LegacyFilter<'a> {
     /// `entries` are the kernel's, `forward` is where in them the first rule of FORWARD and its policy are.
     pub fn new(family: Family, entries: &'a [u8], forward: (usize, usize)) -> Self {
-        let layout = Layout::of(family);
-        Self { layout, entries, forward_start: forward.0, forward_policy: forward.1 }
+        Self { layout: Layout::of(family), entries, forward_start: forward.0, forward_policy: forward.1 }
     }
 
     /// Whether what is forwarded is dropped unless a rule says otherwise: by the policy, or by a rule for every packet.

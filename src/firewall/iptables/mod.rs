@@ -32,7 +32,9 @@ pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
-pub use whole::{base_checks, checks, detach_from, missing, rebuild, remove_all};
+pub use whole::{
+    attachment_checks, base_checks, checks, detach_from, missing, network_checks, rebuild, remove_all,
+};
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

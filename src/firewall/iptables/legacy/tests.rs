@@ -40,6 +40,25 @@ fn a_policy_and_an_exception_are_seen() {
     }
 }
 
+/// A last rule for everybody, and ones that are for some only.
+#[test]
+fn a_rule_that_rejects_everything_is_seen() {
+    let accept = entry("", "", &(-2i32).to_ne_bytes());
+    let drop = entry("", "", &(-1i32).to_ne_bytes());
+    for (rule, rejects) in [
+        (entry("", "REJECT", &[0; 4]), true),
+        (drop.clone(), true),
+        (entry("eth9", "REJECT", &[0; 4]), false),
+        (entry("", "LOG", &[0; 4]), false),
+        (accept.clone(), false),
+    ] {
+        // INPUT with a rule of its own that drops, then FORWARD: the rule and the policy.
+        let entries = [drop.clone(), rule.clone(), accept.clone()].concat();
+        let filter = LegacyFilter::new(Family::V4, &entries, (drop.len(), drop.len() + rule.len()));
+        assert_eq!(filter.drops_forwarded(), rejects, "{rule:?}");
+    }
+}
+
 /// A rule with an interface, a jump, a return and a policy, as the kernel walks them.
 #[test]
 fn a_packet_goes_through_a_table() {
@@ -59,25 +78,6 @@ fn a_packet_goes_through_a_table() {
     // The entry that jumps nowhere jumps to the table's start, and is walked to some end.
     let followed = own.follow("FORWARD", policy, policy, &mut packet);
     assert_eq!(followed.end, End::Drops(Place { chain: "FORWARD".to_owned(), rule: None }));
-}
-
-/// A last rule for everybody, and ones that are for some only.
-#[test]
-fn a_rule_that_rejects_everything_is_seen() {
-    let accept = entry("", "", &(-2i32).to_ne_bytes());
-    let drop = entry("", "", &(-1i32).to_ne_bytes());
-    for (rule, rejects) in [
-        (entry("", "REJECT", &[0; 4]), true),
-        (drop.clone(), true),
-        (entry("eth9", "REJECT", &[0; 4]), false),
-        (entry("", "LOG", &[0; 4]), false),
-        (accept.clone(), false),
-    ] {
-        // INPUT with a rule of its own that drops, then FORWARD: the rule and the policy.
-        let entries = [drop.clone(), rule.clone(), accept.clone()].concat();
-        let filter = LegacyFilter::new(Family::V4, &entries, (drop.len(), drop.len() + rule.len()));
-        assert_eq!(filter.drops_forwarded(), rejects, "{rule:?}");
-    }
 }
 
 proptest! {
