@@ -251,6 +251,9 @@ pub enum Error {
     /// A way could not be told.
     #[error(transparent)]
     Explain(#[from] crate::explain::ExplainError),
+    /// No probe could be observed.
+    #[error(transparent)]
+    Live(#[from] crate::explain::live::LiveError),
     /// The answer has been given, and this exit code goes with it.
     #[error("the answer has been given")]
     Told(i32),

@@ -6,6 +6,7 @@ mod host;
 mod refusal;
 mod socket;
 mod start;
+mod swallowed;
 mod verdict;
 
 use std::net::IpAddr;
@@ -81,6 +82,8 @@ pub fn explain(
             _ => None,
         },
         entered: None,
+        widths: swallowed::Widths::default(),
+        from_anywhere: question.from == Party::Outside,
     };
     let stop = match walk.round(&begun) {
         Ok(()) => None,
@@ -131,6 +134,10 @@ struct Walk<'a> {
     wanted: Option<&'a Attachment>,
     /// Whose port the packet came in by, where it came over a bridge.
     entered: Option<&'a Attachment>,
+    /// What packets of full size must fit through.
+    widths: swallowed::Widths,
+    /// Whether anybody outside may be the sender.
+    from_anywhere: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -142,7 +149,9 @@ impl<'a> Walk<'a> {
         if let Some(finding) = &begun.refused {
             return Err(self.ends("question", finding.clone()));
         }
+        self.has_it_alone()?;
         let reached = self.send(&begun.from)?;
+        self.fits()?;
         self.leg = Leg::Back;
         let there = self.packet.clone();
         self.packet = Packet {
@@ -163,7 +172,8 @@ impl<'a> Walk<'a> {
             ..there
         };
         self.send(&reached)?;
-        self.answered()
+        self.answered()?;
+        self.fits()
     }
 
     /// From where it is to where it is taken.

@@ -71,7 +71,7 @@ pub fn host(keys: Value) -> Option<Host> {
 pub fn host_on(backend: &'static str, keys: Value) -> Option<Host> {
     let town = town(backend)?;
     let (one, two) = (town.network(1, keys), town.network(2, json!({"isolation": "none"})));
-    let shop = town.attach(&one, "shop", &["8080:80", "127.0.0.1:8081:80"]);
+    let shop = town.attach(&one, "shop", &["8080:80", "127.0.0.1:8081:80", "5353:53/udp"]);
     let (store, back) = (town.attach(&one, "store", &[]), town.attach(&two, "back", &[]));
     town.bridged_packets_are_seen("0");
     Some(Host { shop, store, back, town })
@@ -83,6 +83,11 @@ pub fn open() -> Value {
 }
 
 impl Host {
+    /// A line of shell on the host, which must succeed.
+    pub fn sh(&self, line: &str) {
+        self.kernel().must(&["sh", "-c", line]);
+    }
+
     /// The host's namespace.
     pub fn kernel(&self) -> &Space {
         &self.town.lab.host

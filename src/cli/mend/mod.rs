@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
 use crate::cni::{CniResult, Version};
+use crate::explain::live;
 use crate::model::AttachmentKey;
 use crate::verbs;
 use crate::view::{self, Attachment, Condition, Reading, Wants};
@@ -234,6 +235,10 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let network = session.place.network(name)?;
     let _ticker = Ticker::new("collecting", session.terminal.stderr);
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
+    for left in live::leftovers(!is_dry)? {
+        let verb = if is_dry { "would delete" } else { "deleted" };
+        writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
+    }
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
     let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {

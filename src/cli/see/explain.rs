@@ -1,17 +1,26 @@
 //! `linkspan explain`: the way of a packet, and where it ends.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::time::Duration;
 
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::explain::live::{self, Order};
 use crate::explain::{self, Certainty, Explanation, Fate, Leg, Named, Party, Question, Target};
-use crate::view::{self, Attachment, Wants};
+use crate::view::{self, Attachment, Reading, Wants};
 
 use super::super::error::Error;
 use super::super::{Session, suggest};
+use super::probe::{self, Probed};
 use super::{Options, document, find, read};
 
 /// The exit codes for a packet that does not arrive, and for one that may not.
 const DIES: i32 = 3;
 const MAY_DIE: i32 = 4;
+/// That for a probe which went another way than was said.
+const OTHERWISE: i32 = 5;
+/// How long an answer is waited for, and a packet from outside, in seconds.
+const ANSWER: u64 = 2;
+const PACKET: u64 = 30;
 
 pub(in crate::cli) fn describe() -> Command {
     Command::new("explain")
@@ -36,11 +45,25 @@ pub(in crate::cli) fn describe() -> Command {
                 .value_name("INTERFACE")
                 .help("where a packet from outside comes in, if not by the way that leads there"),
         )
+        .arg(
+            Arg::new("live")
+                .long("live")
+                .action(ArgAction::SetTrue)
+                .help("send such a packet too (from outside: wait for one), and tell what the kernel did with it"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .value_name("SECONDS")
+                .requires("live")
+                .value_parser(value_parser!(u64).range(1..=600))
+                .help("how long to wait for the answer (2), or for a packet from outside (30)"),
+        )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("for programs: docs/json.md"))
         .after_help(
-            "Nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not, 4 it may not,\n\
-             1 it cannot be told.\n\nExamples:\n  linkspan explain shop store:5432\n  \
-             linkspan explain outside shop:80\n  linkspan explain shop 192.0.2.1:53/udp --json",
+            "Without --live nothing is sent and nothing is changed. Exit codes: 0 it arrives, 3 it does not,\n\
+             4 it may not, 5 --live saw otherwise, 1 it cannot be told.\n\nExamples:\n  linkspan explain shop store:5432\n  \
+             linkspan explain outside shop:80\n  linkspan explain shop 192.0.2.1:53/udp --live",
         )
 }
 
@@ -59,14 +82,55 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
     };
     let explanation = explain::explain(&reading, &attachments, &question)?;
     let look = session.look(&Options::of(matches));
-    let page = if look.json { document("explain", &explanation)? } else { text(&explanation, look.colour) };
+    let probed = match matches.get_flag("live") {
+        true => Some(observed(session, matches, (&reading, &attachments), &question, &explanation)?),
+        false => None,
+    };
+    let page = if look.json {
+        document("explain", &probe::Whole { explanation: &explanation, probed: probed.as_ref() })?
+    } else {
+        let mut page = text(&explanation, look.colour);
+        if let Some(probed) = &probed {
+            page.push_str(&probe::text(probed, look.colour));
+        }
+        page
+    };
     session.stdout.write_all(page.as_bytes())?;
     session.stdout.flush()?;
+    if probed.is_some_and(|probed| probed.agreement.agrees == Some(false)) {
+        return Err(Error::Told(OTHERWISE));
+    }
     match explanation.verdict {
         Fate::Arrives => Ok(()),
         Fate::Dies => Err(Error::Told(DIES)),
         Fate::MayDie => Err(Error::Told(MAY_DIE)),
     }
+}
+
+/// Sends the packet, or waits for it.
+fn observed(
+    session: &mut Session<'_>,
+    matches: &ArgMatches,
+    (reading, attachments): (&Reading, &[Attachment]),
+    question: &Question,
+    explanation: &Explanation,
+) -> Result<Probed, Error> {
+    let asked = matches.get_one::<u64>("wait").copied();
+    let wait = |usual: u64| Duration::from_secs(asked.unwrap_or(usual));
+    let Some(mut order) = Order::of(reading, attachments, question, explanation, wait(ANSWER)) else {
+        return Ok(Probed::nothing());
+    };
+    if order.awaited {
+        order.wait = wait(PACKET);
+        let who = order.awaited_from.map_or_else(|| "outside".to_owned(), |from| from.to_string());
+        let (kind, to, seconds) = (question.transport, order.to, order.wait.as_secs());
+        let goal = if to.port() == 0 { to.ip().to_string() } else { to.to_string() };
+        let words = format!("waiting up to {seconds} seconds for a packet from {who}: {kind} {goal}");
+        writeln!(session.stderr, "linkspan: {words}")?;
+    }
+    let seen = live::observe(&order)?;
+    let agreement = live::compare(explanation, &order, &seen);
+    Ok(Probed { live: Some(seen), agreement })
 }
 
 /// Who is meant.

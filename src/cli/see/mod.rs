@@ -8,6 +8,7 @@ pub(super) mod ipam;
 pub(super) mod ls;
 pub(super) mod options;
 pub(super) mod ports;
+mod probe;
 pub(super) mod ps;
 pub(super) mod top;
 

@@ -22,6 +22,7 @@ impl<'a> Walk<'a> {
         route: &FoundRoute,
     ) -> Way<Spot<'a>> {
         let veth = self.port(attachment)?;
+        self.fits_link(&veth, None);
         let Some(bridge) = self.bridge_of(attachment) else {
             self.hop(&veth.name, format!("host end of {}", attachment.container));
             return self.host_receives(veth.index);
@@ -112,6 +113,7 @@ impl<'a> Walk<'a> {
         bridge: &Link,
     ) -> Way<Spot<'a>> {
         let output = self.port(to)?;
+        self.fits_link(&output, None);
         let isolated = |link: &Link| link.port.is_some_and(|port| port.isolated);
         if isolated(input) && isolated(&output) {
             let what = format!(
@@ -188,6 +190,9 @@ impl<'a> Walk<'a> {
             other.bridge.as_deref() == Some(&bridge.name)
                 && other.addresses.iter().any(|own| own.ip() == next)
         };
+        if Some(next) != self.original.destination {
+            self.has_it_alone()?;
+        }
         let Some(to) = self.attachments.iter().find(has) else {
             let what = format!(
                 "nobody on bridge {} has {next}: no container is attached with that address",
@@ -196,6 +201,7 @@ impl<'a> Walk<'a> {
             return Err(self.ends(&bridge.name, surely(Fault::NoRoute, what, None)));
         };
         let output = self.port(to)?;
+        self.fits_link(&output, None);
         self.packet.bridge = Some(bridge.name.clone());
         self.packet.input = Some(String::new());
         self.packet.input_index = Some(0);

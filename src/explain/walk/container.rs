@@ -62,6 +62,7 @@ impl<'a> Walk<'a> {
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         let to = matched(&site.routes(self.packet.is_ipv4())?, &route, self.destination());
         self.hop(&who, format!("route {to}{via} dev {}, source {source}", link.name));
+        self.sends_by(&who, &link);
         if !link.is_up() {
             let what = format!("{} of container {} is down", link.name, attachment.container);
             let mend = inside_command(attachment, &format!("ip link set {} up", link.name));
@@ -156,6 +157,7 @@ impl<'a> Walk<'a> {
             let mend = inside_command(attachment, &format!("ip link set {} up", link.name));
             return Err(self.ends(who, surely(Fault::LinkDown, what, mend)));
         }
+        self.fits_link(&link, Some(attachment));
         self.packet.bridge = None;
         self.packet.input = Some(link.name.clone());
         self.packet.input_index = Some(link.index);
@@ -244,6 +246,7 @@ impl<'a> Walk<'a> {
         if let Some(finding) = ends::listener(site.netns.as_ref(), protocol, at, whose)?.into_iter().next() {
             return Err(self.ends(place, finding));
         }
+        self.follows_the_rules(at)?;
         self.hop(place, format!("a process of {whose} takes {protocol} at {at}"));
         Ok(())
     }

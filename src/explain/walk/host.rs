@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
+use super::super::Fault;
 use super::super::hooks::{self, Hook};
 use super::super::way::Leg;
-use super::super::{Fault, ends};
 use super::container::LOCAL;
 use super::{Spot, Walk, Way, perhaps, surely};
 
@@ -52,9 +52,7 @@ impl<'a> Walk<'a> {
             let mend = format!("ip link set {} up", link.name);
             return Err(self.ends(&link.name, surely(Fault::LinkDown, what, Some(mend))));
         }
-        if let Some(finding) = ends::conntrack_table().into_iter().next() {
-            self.doubts.push(finding);
-        }
+        self.is_tracked()?;
         self.packet.bridge = None;
         self.set_input(&link);
         self.packet.output = Some(String::new());
@@ -96,6 +94,7 @@ impl<'a> Walk<'a> {
         let next = route.gateway.unwrap_or(self.destination());
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));
+        self.fits_route(&output, route);
         self.set_input(input);
         self.set_output(&output);
         self.through("host", Hook::Forward)?;

@@ -29,6 +29,7 @@ impl<'a> Walk<'a> {
         let at = SocketAddr::new(self.destination(), port);
         let finding = ends::listener(None, protocol, at, "the host")?.into_iter().next();
         let Some(finding) = finding else {
+            self.follows_the_rules(at)?;
             self.hop("host", format!("a process of the host takes {protocol} at {at}"));
             if self.wanted.is_some() {
                 let own = self.wanted.map(|own| AttachmentKey::new(&own.container, &own.interface));
@@ -111,6 +112,7 @@ impl<'a> Walk<'a> {
         }
         self.hop("host", format!("sends from {} to {} by {}", self.sender(), self.goal(), output.name));
         self.set_output(&output);
+        self.is_tracked()?;
         let before = self.packet.destination;
         self.through("host", Hook::Output)?;
         if self.packet.destination != before {
@@ -131,6 +133,7 @@ impl<'a> Walk<'a> {
             self.hop("host", format!("route to {} dev {}", self.destination(), output.name));
             self.set_output(&output);
         }
+        self.sends_by("the host", &output);
         if route.kind == LOCAL {
             return self.within_host(&output);
         }

@@ -25,6 +25,7 @@ mod set;
 mod shift;
 mod statement;
 mod tally;
+mod trace;
 mod uapi;
 mod wall;
 mod whole;
@@ -57,6 +58,7 @@ pub use tally::{
     Counted, TALLY, Tallied, tallied, tally_add, tally_adopted, tally_dumps, tally_made, tally_parse,
     tally_remove, tally_removed,
 };
+pub use trace::{TRACE, Traced, probe_trace, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
 pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};
 

@@ -15,6 +15,8 @@ pub enum Tracking {
     New,
     /// Of a connection that has been answered.
     Established,
+    /// An ICMP error about a known connection: that its packet does not fit.
+    Related,
     /// A rule took the packet out of it.
     Untracked,
 }
@@ -149,6 +151,9 @@ impl Packet {
     fn transport_header(&self) -> Bytes {
         let mut header = vec![None; 20];
         match self.protocol {
+            // Fragmentation needed (RFC 792), packet too big (RFC 4443).
+            Some(ICMP) if self.tracking == Tracking::Related => put(&mut header, 0, &[3, 4]),
+            Some(ICMPV6) if self.tracking == Tracking::Related => put(&mut header, 0, &[2, 0]),
             Some(ICMP | ICMPV6) => {
                 let request = if self.protocol == Some(ICMP) { 8 } else { 128 };
                 let answer = if self.protocol == Some(ICMP) { 0 } else { 129 };
@@ -197,6 +202,7 @@ impl Packet {
             Tracking::Before => 1,
             Tracking::New => 1 << 3,
             Tracking::Established => 1 << 1,
+            Tracking::Related => 1 << 2,
             Tracking::Untracked => 1 << 6,
         }
     }
