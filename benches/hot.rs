@@ -135,6 +135,8 @@ fn step(verb: &str, number: u32, netns: &str) -> BTreeSet<u64> {
             if libc::WEXITSTATUS(status) != 0 {
                 die(&format!("{verb} failed"));
             }
+            // Reaped above: this is the standard library's own book-keeping.
+            let _ = child.wait();
             return seen;
         }
         if !libc::WIFSTOPPED(status) {
