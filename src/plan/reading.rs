@@ -14,24 +14,6 @@ use super::step::Step;
 /// The key that says which step it is.
 const TAG: &str = "step";
 
-const KINDS: &[&str] = &[
-    "upon",
-    "leases",
-    "claims",
-    "forwarding",
-    "localnet",
-    "bridge",
-    "link",
-    "routed",
-    "macvlan",
-    "interface",
-    "port",
-    "shape",
-    "firewall",
-    "settings",
-    "sources",
-];
-
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_map(Tagged)
@@ -69,26 +51,46 @@ impl<'de> Visitor<'de> for Tagged {
     }
 }
 
-/// The step of a kind.
-fn of<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Step, D::Error> {
-    Ok(match kind {
-        "upon" => Step::Upon(Deserialize::deserialize(rest)?),
-        "leases" => Step::Leases(Deserialize::deserialize(rest)?),
-        "claims" => Step::Claims(Deserialize::deserialize(rest)?),
-        "forwarding" => Step::Forwarding(Deserialize::deserialize(rest)?),
-        "localnet" => Step::Localnet(Deserialize::deserialize(rest)?),
-        "bridge" => Step::Bridge(Deserialize::deserialize(rest)?),
-        "link" => Step::Link(Deserialize::deserialize(rest)?),
-        "routed" => Step::Routed(Deserialize::deserialize(rest)?),
-        "macvlan" => Step::Macvlan(Deserialize::deserialize(rest)?),
-        "interface" => Step::Interface(Deserialize::deserialize(rest)?),
-        "port" => Step::Port(Deserialize::deserialize(rest)?),
-        "shape" => Step::Shape(Deserialize::deserialize(rest)?),
-        "firewall" => Step::Firewall(Deserialize::deserialize(rest)?),
-        "settings" => Step::Settings(Deserialize::deserialize(rest)?),
-        "sources" => Step::Sources(Deserialize::deserialize(rest)?),
-        other => return Err(D::Error::unknown_variant(other, KINDS)),
-    })
+/// The kinds by their words, each once. A step that is missing here does not compile: see `word`.
+macro_rules! kinds {
+    ($($word:literal => $variant:ident,)*) => {
+        const KINDS: &[&str] = &[$($word),*];
+
+        /// The step of a kind.
+        fn of<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Step, D::Error> {
+            Ok(match kind {
+                $($word => Step::$variant(Deserialize::deserialize(rest)?),)*
+                other => return Err(D::Error::unknown_variant(other, KINDS)),
+            })
+        }
+
+        /// The word of a step; there so that the list is whole.
+        #[allow(dead_code, reason = "the compiler reads it")]
+        const fn word(step: &Step) -> &'static str {
+            match step {
+                $(Step::$variant(_) => $word,)*
+            }
+        }
+    };
+}
+
+kinds! {
+    "upon" => Upon,
+    "leases" => Leases,
+    "claims" => Claims,
+    "forwarding" => Forwarding,
+    "localnet" => Localnet,
+    "bridge" => Bridge,
+    "link" => Link,
+    "routed" => Routed,
+    "macvlan" => Macvlan,
+    "interface" => Interface,
+    "port" => Port,
+    "shape" => Shape,
+    "zone" => Zone,
+    "firewall" => Firewall,
+    "settings" => Settings,
+    "sources" => Sources,
 }
 
 #[cfg(test)]
