@@ -214,6 +214,43 @@ fn conditions_and_a_chain_of_the_administrators() {
     run.join().unwrap();
 }
 
+/// Lists of Calico and kubeadm name a bit of the mark: ports work, what is to be masqueraded is, and no packet's mark is
+/// changed or asked for.
+#[test]
+fn a_mark_bit_is_left_to_others() {
+    for (backend, own) in [("nftables", false), ("iptables", false), ("nftables", true), ("iptables", true)] {
+        let keys = json!({"backend": backend, "markMasqBit": 5});
+        let Some(mut town) = Town::new(bridge(), keys.clone(), false) else { return };
+        if own {
+            let one = json!({"type": "linkspan", "capabilities": {"portMappings": true}, "ipam": ipam()});
+            town.chain.list["plugins"] = json!([one]);
+            lab::plugin::merge(&mut town.chain.list["plugins"][0], keys);
+        }
+        let host = &town.lab.host;
+        let witness = "table inet witness {
+            chain before { type filter hook prerouting priority -310; iifname != \"lo\" meta mark set 0x20; }
+            chain after { type filter hook postrouting priority 400; meta l4proto != tcp return;
+                iif != 0 meta mark 0x20 counter comment \"kept\"
+                iif != 0 meta mark != 0x20 counter comment \"lost\"
+                meta skuid 0 meta mark != 0 counter comment \"set\"; }; }";
+        host.feed(&["nft", "-f", "-"], witness);
+        let a = town.lab.container("a");
+        let result = town.chain.publish(&["8080:80"]).add(&a).ok();
+        let _servers = town.serve(&a, "a");
+        let peer = |from: &lab::Space, at: &str| tcp(from, at).peer.ip().to_canonical().to_string();
+        assert_eq!(
+            peer(&town.outside, "192.0.2.1:8080"),
+            "192.0.2.2",
+            "it carries the bit, and keeps its address"
+        );
+        assert_eq!(peer(&a, "192.0.2.1:8080"), gateway(&result, 4), "{backend}: masqueraded");
+        assert_eq!(peer(host, "127.0.0.1:8080"), gateway(&result, 4), "{backend}: masqueraded");
+        let seen = host.must(&["nft", "list", "chain", "inet", "witness", "after"]);
+        let none = |word: &str| seen.contains(&format!("counter packets 0 bytes 0 comment \"{word}\""));
+        assert_eq!((none("kept"), none("lost"), none("set")), (false, true, true), "{backend}: {seen}");
+    }
+}
+
 #[test]
 fn a_killed_add_leaves_nothing() {
     let Some(town) = Town::new(bridge(), json!({}), false) else { return };

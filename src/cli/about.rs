@@ -32,7 +32,7 @@ Examples:
 /// What counts for every command: the environment, and the exit codes.
 pub(super) const GROUND: &str = "\
 Environment: NETCONFPATH, CNI_PATH, LINKSPAN_STATE_DIR, LINKSPAN_CACHE_DIR, NO_COLOR (docs/cli.md).
-Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong; doctor, explain: 3, 4.";
+Exit codes: 0 done, 1 failed or found wrong, 2 wrong command line; doctor, explain: 3, 4, 5.";
 
 /// The help of the program: every command in a line.
 pub(super) fn overview() -> String {

@@ -240,9 +240,7 @@ pub struct PortmapKeys {
     pub snat: bool,
     /// `masqAll` (false).
     pub masq_all: bool,
-    /// `markMasqBit` (13), 0 to 31.
-    pub mark_masq_bit: u8,
-    /// `externalSetMarkChain`, excludes `markMasqBit`.
+    /// `externalSetMarkChain`, excludes `markMasqBit`, which is checked and not kept: no rule needs a mark.
     pub external_set_mark_chain: Option<String>,
     /// `conditionsV4`.
     pub conditions_v4: Vec<String>,

@@ -4,9 +4,6 @@ use super::config::{BridgeKeys, FirewallKeys, IsolationKeys, PortmapKeys};
 use super::version::Version;
 use crate::model::{IngressPolicy, Isolation, Mode};
 
-/// The bit of the packet mark that published ports use where no other is named (reference `portmap`).
-const MARK_MASQ_BIT: u8 = 13;
-
 /// Where the reference `host-local` keeps its leases.
 const REFERENCE_DATA_DIR: &str = "/var/lib/cni/networks";
 
@@ -199,7 +196,6 @@ impl Defaults {
             count: false,
             snat: true,
             masq_all: false,
-            mark_masq_bit: MARK_MASQ_BIT,
             external_set_mark_chain: None,
             conditions_v4: Vec::new(),
             conditions_v6: Vec::new(),

@@ -57,10 +57,7 @@ pub struct NetworkRules {
     pub outbound6: Option<Ipv6Addr>,
     /// The administrator's chain, consulted first, made once and never flushed (`iptablesAdminChainName`).
     pub admin_chain: String,
-    /// The packet mark bit that the reference uses between its chains (`markMasqBit`), 0 to 31. No rule needs it: what
-    /// is masqueraded follows from the connection's state.
-    pub mark_bit: u8,
-    /// A chain of the administrator's that sets the mark instead (`externalSetMarkChain`), iptables only.
+    /// A chain of the administrator's that is sent what would be masqueraded (`externalSetMarkChain`), iptables only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark_chain: Option<String>,
     /// Extra matches on published IPv4 ports, as iptables arguments (`conditionsV4`), iptables only.
@@ -91,7 +88,6 @@ impl NetworkRules {
             outbound4: None,
             outbound6: None,
             admin_chain: admin_chain.to_owned(),
-            mark_bit: 0,
             mark_chain: None,
             conditions_v4: Vec::new(),
             conditions_v6: Vec::new(),
@@ -216,7 +212,6 @@ pub(crate) mod samples {
             outbound4: None,
             outbound6: None,
             admin_chain: "CNI-ADMIN".to_owned(),
-            mark_bit: 13,
             mark_chain: None,
             conditions_v4: Vec::new(),
             conditions_v6: Vec::new(),

@@ -82,7 +82,6 @@ pub fn rules(config: &NetworkConfig, network: &Network) -> NetworkRules {
     if reads.portmap {
         rules.hairpin = config.portmap.snat && (addressed || !reads.ipam);
         rules.masquerade_all = config.portmap.masq_all;
-        rules.mark_bit = config.portmap.mark_masq_bit;
         rules.mark_chain.clone_from(&config.portmap.external_set_mark_chain);
         rules.conditions_v4.clone_from(&config.portmap.conditions_v4);
         rules.conditions_v6.clone_from(&config.portmap.conditions_v6);

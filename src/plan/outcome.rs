@@ -6,36 +6,46 @@ use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route};
 use super::routes::with_next_hops;
 use super::step::{self, Leases, Plan, Sandbox, Step};
 
+/// What a result says of a bridge besides its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SeenBridge {
+    /// Its hardware address.
+    pub mac: Option<MacAddress>,
+    /// Its MTU, in bytes.
+    pub mtu: Option<u32>,
+}
+
 /// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end.
 ///
-/// `bridge_mac` is the one thing that a plan cannot know: an existing bridge keeps its address.
+/// `bridge` is the one thing that a plan cannot know: an existing bridge keeps its address and its MTU. The MTU is told
+/// under our own name alone: no plugin of the reference tells it, not even its `tuning`, which changes it.
 pub fn outcome(
     config: &NetworkConfig,
     plan: &Plan,
-    bridge_mac: Option<MacAddress>,
+    bridge: SeenBridge,
     routes: &[Route],
     dns: Dns,
     previous: Option<CniResult>,
 ) -> CniResult {
     let mut result = previous.unwrap_or_default();
     let Some(inner) = plan.interface() else { return result };
-    let mtu = config.bridge.mtu.filter(|_| config.defaults.is_own());
-    let mut interface = |name: &str, mac: Option<MacAddress>, sandbox: Option<&str>| {
+    let tells_mtu = config.defaults.is_own();
+    let mut interface = |name: &str, mac: Option<MacAddress>, mtu: Option<u32>, sandbox: Option<&str>| {
         result.interfaces.push(Interface {
             name: name.to_owned(),
             mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
-            mtu,
+            mtu: mtu.filter(|_| tells_mtu),
             sandbox: sandbox.map(str::to_owned).unwrap_or_default(),
             ..Interface::default()
         });
     };
     if let Some(link) = plan.link() {
-        if let Some(bridge) = &link.bridge {
-            interface(bridge, bridge_mac, None);
+        if let Some(name) = &link.bridge {
+            interface(name, bridge.mac, bridge.mtu, None);
         }
-        interface(&link.host_name, Some(link.host_mac), None);
+        interface(&link.host_name, Some(link.host_mac), link.mtu, None);
     }
-    interface(&inner.name, Some(inner.mac), Some(&inner.sandbox.path));
+    interface(&inner.name, Some(inner.mac), inner.mtu, Some(&inner.sandbox.path));
     let container = result.interfaces.len() - 1;
     let leases: &[Lease] = plan.leases().map_or(&[], |step| &step.leases);
     result.ips.extend(leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, Some(container))));
@@ -64,12 +74,14 @@ pub fn tolerating(mut plan: Plan, last: &CniResult) -> Plan {
                 link.mac = mac.unwrap_or(link.mac);
             }
             Step::Interface(interface) => {
-                // Another MAC shows that a later plugin has tuned the interface. Not all of them say to which MTU.
+                // Another MAC shows that a later plugin has tuned the interface. Not all of them say to which MTU, and
+                // leave what we said.
+                let told = seen.mtu.filter(|mtu| interface.mtu != Some(*mtu));
                 if mac.is_some_and(|mac| mac != interface.mac) {
                     interface.mtu = None;
                 }
                 interface.mac = mac.unwrap_or(interface.mac);
-                interface.mtu = seen.mtu.or(interface.mtu);
+                interface.mtu = told.or(interface.mtu);
                 let kept = |address: &ipnetwork::IpNetwork| {
                     last.ips
                         .iter()

@@ -229,6 +229,16 @@ fn outcome(
     chosen: Chosen,
     previous: Option<CniResult>,
 ) -> CniResult {
-    let bridge_mac = plan.link().and_then(|link| cx.kernel.bridge_mac(link.bridge.as_deref()?));
-    plan::outcome(call.config, plan, bridge_mac, &chosen.addressing.routes, chosen.dns, previous)
+    let bridge = plan.link().and_then(|link| {
+        let told = link.mtu.filter(|_| call.config.defaults.is_own());
+        cx.kernel.seen_bridge(link.bridge.as_deref()?, told)
+    });
+    plan::outcome(
+        call.config,
+        plan,
+        bridge.unwrap_or_default(),
+        &chosen.addressing.routes,
+        chosen.dns,
+        previous,
+    )
 }

@@ -23,6 +23,9 @@ pub const FACES: [&str; 11] = [
     "sbr",
 ];
 
+/// The names of the binary under test that Debian's plugins do not have.
+const OWN: [&str; 2] = ["dnsname", "linkspan"];
+
 /// A directory of plugins: `/opt/cni/bin` of a host.
 #[derive(Clone)]
 pub struct Bin {
@@ -33,7 +36,8 @@ impl Bin {
     /// Links to the binary under test, under all names.
     pub fn ours(lab: &Lab) -> Self {
         let this = Self::empty(lab);
-        this.install(&binary().canonicalize().unwrap(), &FACES);
+        this.install_ours(&FACES);
+        this.install_ours(&OWN);
         this
     }
 

@@ -3,17 +3,25 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::{MacAddress, names};
-use crate::plan::Bridge;
+use crate::model::names;
+use crate::plan::{Bridge, SeenBridge};
 use crate::sys::rtnl::{self, AddressSpec, BridgeVlan, Devconf, LinkChange, LinkTarget, VlanFlags};
 use crate::sys::{SysError, sysctl};
 
 use super::{Cause, Drift, Kernel};
 
 impl Kernel {
-    /// The hardware address of a bridge that this call has looked up.
-    pub fn bridge_mac(&self, name: &str) -> Option<MacAddress> {
-        self.bridges.iter().find(|link| link.name == name)?.mac
+    /// A bridge that this call has looked up, now that a port of this MTU has joined it.
+    pub fn seen_bridge(&mut self, name: &str, port: Option<u32>) -> Option<SeenBridge> {
+        let known = self.bridges.iter().find(|link| link.name == name)?;
+        let (mac, mut mtu) = (known.mac, known.mtu);
+        // The kernel gives a bridge the smallest MTU of its ports, unless somebody has set one: only where the port's
+        // was the bridge's already, that is no news.
+        if port.is_some_and(|port| port != mtu) {
+            let host = self.host().ok()?;
+            mtu = rtnl::link_by_name(host, name).ok().flatten().map_or(mtu, |link| link.mtu);
+        }
+        Some(SeenBridge { mac, mtu: port.and(Some(mtu)) })
     }
 
     /// The bridge of a name: `None` where there is no such interface.

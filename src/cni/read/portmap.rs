@@ -21,6 +21,7 @@ pub(super) fn read(
     let mut keys = defaults.portmap_keys();
     keys.snat = fields.boolean("snat")?.unwrap_or(keys.snat);
     keys.masq_all = fields.boolean("masqAll")?.unwrap_or(keys.masq_all);
+    // Any bit is honoured: rules of ours neither set nor ask for marks, so none of them can be in another's way.
     let bit = fields.number::<u8>("markMasqBit", 0..=31)?;
     keys.external_set_mark_chain = fields.parsed("externalSetMarkChain", chain_name)?;
     if bit.is_some() && keys.external_set_mark_chain.is_some() {
@@ -29,7 +30,6 @@ pub(super) fn read(
             reason: "the chain decides the mark; remove one of the two".to_owned(),
         });
     }
-    keys.mark_masq_bit = bit.unwrap_or(keys.mark_masq_bit);
     keys.conditions_v4 = read_conditions(fields, "conditionsV4")?;
     keys.conditions_v6 = read_conditions(fields, "conditionsV6")?;
     keys.proxy = fields.boolean("userlandProxy")?.unwrap_or(keys.proxy);

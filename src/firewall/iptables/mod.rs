@@ -15,7 +15,7 @@
 //! ports of a routed network, in filter: what fails there is made whole by the next line of the table above. An ADD's
 //! text asks (`-C`) for the jumps out of the built-in chains, so that it fails where somebody has removed one.
 //!
-//! What is masqueraded follows from `--ctstate DNAT`, so no mark is set and `markMasqBit` has no effect; with
+//! What is masqueraded follows from `--ctstate DNAT`, so no mark is set, whatever `markMasqBit` says; with
 //! `externalSetMarkChain` what would be masqueraded is sent through that chain instead, which must exist.
 
 mod admission;
@@ -32,9 +32,13 @@ pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
+<<<<<<< HEAD
 pub use whole::{
     attachment_checks, base_checks, checks, detach_from, missing, network_checks, rebuild, remove_all,
 };
+=======
+pub use whole::{checks, detach_from, missing, rebuild};
+>>>>>>> gaps
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

@@ -163,19 +163,6 @@ pub fn detach_from(saved: &Saved, owner: &AttachmentKey) -> Option<String> {
     text.render()
 }
 
-/// Takes everything of ours away, for uninstalling or a change of backend; administrators' chains stay. `None` where
-/// nothing of ours is there.
-pub fn remove_all(saved: &Saved) -> Option<String> {
-    let mut text = Text::default();
-    for rule in saved.rules().filter(|rule| !rule.is_ours() && rule.target().is_some_and(is_ours)) {
-        text.line(rule.table, rule.deletion());
-    }
-    for (table, name) in saved.chains().filter(|(_, name)| is_ours(name)) {
-        text.remove(table, name);
-    }
-    text.render()
-}
-
 /// The argument vectors that ask `iptables -C` for each rule that an attachment needs: the jumps out of the built-in
 /// chains, the shared rules, its network's, its own. Each is an exit status 0, or drift.
 pub fn checks(family: Family, network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Vec<String>> {
@@ -189,6 +176,7 @@ pub fn network_checks(family: Family, network: &NetworkRules) -> Vec<Vec<String>
     all.extend(shared::network(family, network));
     all.iter().map(Rule::check).collect()
 }
+<<<<<<< HEAD
 
 /// The part of [`checks`] that is an attachment's own.
 pub fn attachment_checks(
@@ -204,3 +192,5 @@ pub fn attachment_checks(
 pub fn base_checks(family: Family) -> Vec<Vec<String>> {
     shared::entries(family).iter().map(|(rule, _)| rule.check()).collect()
 }
+=======
+>>>>>>> gaps

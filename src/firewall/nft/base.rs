@@ -240,16 +240,6 @@ pub fn probe_guard_table() -> NftMessage {
     about_table(BRIDGE, msg::GETTABLE, 0)
 }
 
-/// Takes the table `inet linkspan` away with everything in it, administrators' rules included: only for uninstalling.
-pub fn remove_table() -> NftMessage {
-    about_table(INET, msg::DELTABLE, 0)
-}
-
-/// Takes the table `bridge linkspan` away.
-pub fn remove_guard_table() -> NftMessage {
-    about_table(BRIDGE, msg::DELTABLE, 0)
-}
-
 /// Asks for one chain; [`super::parse_chain`] reads the reply. `ENOENT` where it is not there.
 pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
     about_chain(family, table, name, msg::GETCHAIN, 0)

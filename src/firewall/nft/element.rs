@@ -206,11 +206,6 @@ pub fn remove(elements: &[Element]) -> Vec<NftMessage> {
     pack(elements, msg::DELSETELEM, 0, false)
 }
 
-/// Deletes elements by key, missing ones too. Linux 6.3 and later; `EINVAL` before.
-pub fn destroy(elements: &[Element]) -> Vec<NftMessage> {
-    pack(elements, msg::DESTROYSETELEM, 0, false)
-}
-
 /// Asks for one element by its key: one reply, or `ENOENT` (also where the table or the set is missing).
 pub fn get(element: &Element) -> NftMessage {
     let mut list = Attributes::new();

@@ -31,13 +31,18 @@ mod wall;
 mod whole;
 
 pub use base::{
+<<<<<<< HEAD
     ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
     dump_chains, dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table,
     remove_guard_table, remove_table, shift_base, short_chains,
+=======
+    ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_chains, base_mended, chain_policy, dump_chains,
+    dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, shift_base, short_chains,
+>>>>>>> gaps
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
-pub use element::{Element, Leads, add, add_new, destroy, dump, dump_foreign, get, owner_comment, remove};
+pub use element::{Element, Leads, add, add_new, dump, dump_foreign, get, owner_comment, remove};
 pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
@@ -45,7 +50,6 @@ pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, par
 pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
-    remove_network,
 };
 pub use passage::{
     Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,

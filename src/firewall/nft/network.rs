@@ -8,14 +8,14 @@ use std::net::IpAddr;
 
 use crate::model::{IngressPolicy, Isolation, Publication, names};
 
-use super::base::{about_chain, flush_chain, plain_chain};
+use super::base::{flush_chain, plain_chain};
 use super::element::{Element, Leads, owner_comment};
 use super::expression::Verdict;
 use super::set::{Set, interface_key};
 use super::shift::{Window, windows};
 use super::statement::Statements;
-use super::uapi::{CREATE, EXCL, INET, msg};
-use super::{TABLE, key, wall};
+use super::uapi::{CREATE, EXCL, INET};
+use super::{key, wall};
 
 /// A network's chains: what it sends is masqueraded as the first says, and what comes in passes as the second says.
 ///
@@ -38,17 +38,6 @@ pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
         messages.extend([plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)]);
         messages.extend(statements.into_iter().map(|statements| statements.append(INET, &chain)));
     }
-    messages
-}
-
-/// Takes a network's elements and chains away. `EBUSY` while an attachment's element leads to one, `ENOENT` where
-/// something is not there.
-pub fn remove_network(rules: &NetworkRules) -> Vec<NftMessage> {
-    let mut messages = super::remove(&network_elements(rules));
-    let chains = chains(rules);
-    // One leads to another.
-    messages.extend(chains.iter().map(|(chain, _)| flush_chain(INET, chain)));
-    messages.extend(chains.iter().map(|(chain, _)| about_chain(INET, TABLE, chain, msg::DELCHAIN, 0)));
     messages
 }
 

@@ -36,8 +36,6 @@ pub(crate) mod msg {
     pub(crate) const NEWSETELEM: u8 = 12;
     pub(crate) const GETSETELEM: u8 = 13;
     pub(crate) const DELSETELEM: u8 = 14;
-    /// Since Linux 6.3.
-    pub(crate) const DESTROYSETELEM: u8 = 30;
 }
 
 /// `NFTA_LIST_ELEM`.

@@ -140,3 +140,6 @@ fn parse_vlans(attributes: &[u8]) -> Vec<BridgeVlan> {
     }
     vlans
 }
+
+#[cfg(test)]
+mod tests;

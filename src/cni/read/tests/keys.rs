@@ -11,7 +11,7 @@ fn the_defaults_are_those_of_the_face() {
     assert!(ours.bridge.is_default_gateway && ours.bridge.ip_masq && ours.bridge.hairpin);
     assert!(matches!(&ours.ipam, Ipam::HostLocal(keys) if keys.range_sets.is_empty()));
     assert_eq!((ours.backend, ours.log_level), (Backend::Auto, LogLevel::Warning));
-    assert_eq!((ours.portmap.snat, ours.portmap.mark_masq_bit), (true, 13));
+    assert!(ours.portmap.snat);
     assert_eq!(ours.firewall.admin_chain, "CNI-ADMIN");
 
     let environment = environment(Command::Add, "");

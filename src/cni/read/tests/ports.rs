@@ -88,7 +88,7 @@ fn keys_of_the_port_map() {
     let keys =
         strict(&json!({"snat": false, "masqAll": true, "markMasqBit": 31, "conditionsV4": ["-i", "x"]}));
     let keys = keys.unwrap().portmap;
-    assert_eq!((keys.snat, keys.masq_all, keys.mark_masq_bit), (false, true, 31));
+    assert_eq!((keys.snat, keys.masq_all), (false, true));
     refuse(&[
         (json!({"markMasqBit": 32}), 7, "from 0 to 31"),
         (json!({"markMasqBit": 3, "externalSetMarkChain": "X"}), 7, "markMasqBit and externalSetMarkChain"),
