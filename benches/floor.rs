@@ -13,9 +13,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 #![allow(clippy::expect_used, reason = "what is expected here is fixed by the lines around it")]
 
+#[path = "floor/files.rs"]
+mod files;
+
 use std::ffi::CString;
-use std::io::Read;
 use std::{env, fs, mem, process, ptr};
+
+use files::{lock, open, read_stdin, unlink, write};
 
 const BRIDGE: &str = "floor0";
 const TABLE: &str = "floor";
@@ -367,45 +371,4 @@ fn transmit(fd: i32, bytes: &[u8]) {
 fn receive(fd: i32, buffer: &mut [u8]) -> usize {
     let length = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
     usize::try_from(length).unwrap_or_else(|_| die("receive"))
-}
-
-// ---------------------------------------------------------------- files
-
-fn read_stdin() -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(4096);
-    if std::io::stdin().lock().read_to_end(&mut bytes).is_err() {
-        die("stdin");
-    }
-    bytes
-}
-
-fn open(path: &str, flags: i32) -> i32 {
-    let path = CString::new(path).expect("no NUL in a path");
-    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) };
-    if fd < 0 {
-        die("open");
-    }
-    fd
-}
-
-/// An exclusive lock; the descriptor is never closed, so it is held until exit.
-fn lock(path: &str) {
-    let fd = open(path, libc::O_RDWR | libc::O_CREAT);
-    if unsafe { libc::flock(fd, libc::LOCK_EX) } != 0 {
-        die("flock");
-    }
-}
-
-fn write(path: &str, bytes: &[u8], flags: i32) {
-    let fd = open(path, libc::O_WRONLY | libc::O_CREAT | flags);
-    if unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } != bytes.len() as isize {
-        die("write");
-    }
-    unsafe { libc::close(fd) };
-}
-
-fn unlink(path: &str) {
-    if fs::remove_file(path).is_err() {
-        die("unlink");
-    }
 }

@@ -62,6 +62,16 @@ fn ls_counts_and_judges_networks() {
 
     let found = document("ls --json --network back", "ls");
     assert_eq!(found["networks"].as_array().unwrap().len(), 1);
+    for (filter, name) in
+        [("--container shop-0", "web"), ("--label TIER=front", "web"), ("-c container-st", "back")]
+    {
+        let found = document(&format!("ls --json {filter}"), "ls");
+        let names: Vec<&str> =
+            found["networks"].as_array().unwrap().iter().map(|n| n["name"].as_str().unwrap()).collect();
+        assert_eq!(names, [name], "{filter}");
+    }
+    linkspan("ls --container nobody").failed(1, "there is no container 'nobody'");
+    let found = document("ls --json --network back", "ls");
     assert_eq!(found["networks"][0]["free"], 252);
 
     town.lab.ip(&format!("link set {} down", town.bridge()));
@@ -178,12 +188,21 @@ fn inspect_puts_record_and_kernel_side_by_side() {
         text.stdout
     );
     linkspan("inspect wbe").failed(1, "did you mean 'web'?");
+    let labelled = document("inspect --label TIER=front --json", "inspectContainer");
+    assert_eq!(labelled["containers"].as_array().unwrap().len(), 1);
+    assert_eq!(labelled["containers"][0]["attachment"]["container"], town.shop.id.as_str());
+    let two = document("inspect --network web --json", "inspectContainer");
+    assert_eq!(two["containers"].as_array().unwrap().len(), 2);
+    let one = document("inspect web --container shop-0 --json", "inspectNetwork");
+    assert_eq!(one["network"]["attachments"].as_array().unwrap().len(), 1);
     assert!(linkspan(&format!("inspect {}", town.dead.id)).ok().contains("dead"));
 }
 
 #[test]
 fn top_counts_what_passes() {
     let Some(town) = Town::new() else { return };
+    assert!(linkspan("top").ok().contains("bytes of ports are not counted"));
+    town.lab.host.set_sysctl("net.netfilter.nf_conntrack_acct", "1");
     let _server = tcp_server(&town.shop, "[::]:80", "shop");
     let before = document("top --json --container shop-0", "top");
     for _ in 0..3 {
@@ -197,6 +216,16 @@ fn top_counts_what_passes() {
     let ports = after["traffic"][0]["ports"].as_array().unwrap();
     let port = ports.iter().find(|port| port["host"] == "0.0.0.0:8080").unwrap();
     assert_eq!(port["connections"], 3, "{port}");
+    let part = |key: &str| port[key].as_u64().unwrap_or_else(|| panic!("{key} of {port}"));
+    assert!(part("receivedBytes") > 0 && part("sentBytes") > 0, "{port}");
+    assert_eq!(part("bytes"), part("receivedBytes") + part("sentBytes"));
+    assert!(part("packets") >= 3 * 6, "three connections begun, answered and ended: {port}");
+    let silent = ports.iter().find(|port| port["host"] == "127.0.0.1:8053").unwrap();
+    assert_eq!((&silent["packets"], &silent["connections"]), (&json!(0), &json!(0)));
+    let table = linkspan("top --container shop-0");
+    assert!(!table.ok().contains("not counted"), "{}", table.stdout);
+    let row = table.stdout.lines().find(|line| line.trim_start().starts_with("0.0.0.0:8080")).unwrap();
+    assert_eq!(row.split_whitespace().count(), 5, "port, received, sent, packets, connections: {row}");
     assert_eq!(count(&after, "connections"), 3);
     let rows = linkspan("top --watch=0.1 --count 2 --network web");
     assert_eq!(rows.ok().matches("CONTAINER").count(), 2);

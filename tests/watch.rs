@@ -17,6 +17,8 @@ use lab::{Lab, eventually};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// Debian's own, which has Debian's modules.
+const PYTHON: &str = "/usr/bin/python3";
 const SOCKET: &str = "/run/linkspan/metrics.sock";
 
 /// One request, and the whole answer.
@@ -143,7 +145,7 @@ fn the_page_is_read_by_a_parser_of_prometheus() {
     let parser = "import sys, prometheus_client.parser as p\n\
                   for f in p.text_string_to_metric_families(sys.stdin.read()):\n \
                   print(f.name, f.type, len(f.samples), len({(s.name, tuple(sorted(s.labels.items()))) for s in f.samples}), bool(f.documentation))";
-    if !lab.host.exec(&["python3", "-c", "import prometheus_client.parser"]).ok {
+    if !lab.host.exec(&[PYTHON, "-c", "import prometheus_client.parser"]).ok {
         lab::skip!("python3-prometheus-client is not here");
     }
     let (a, b) = (lab.container("a"), lab.container("b"));
@@ -154,7 +156,7 @@ fn the_page_is_read_by_a_parser_of_prometheus() {
     assert!(eventually(LIMIT, || page().contains("port=\"8100-8109\"")), "{}", page());
     let path = lab.work.path().join("page");
     std::fs::write(&path, page()).unwrap();
-    let read = lab.host.must(&["sh", "-c", &format!("python3 -c '{parser}' < {}", path.display())]);
+    let read = lab.host.must(&["sh", "-c", &format!("{PYTHON} -c '{parser}' < {}", path.display())]);
     let families: Vec<Vec<&str>> = read.lines().map(|line| line.split(' ').collect()).collect();
     assert!(families.len() > 20, "{read}");
     for family in &families {

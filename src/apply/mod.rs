@@ -21,8 +21,8 @@ pub use crate::sys::rtnl::Traffic;
 pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{
-    Delegation, ForeignDrop, Holder, HostEnd, HostSide, Kernel, Look, Mending, PortSurvey, SandboxError,
-    Trip, foreign_drops, is_own_program,
+    Asked, Delegation, ForeignDrop, FoundRule, Holder, HostEnd, HostSide, Kernel, Known, Look, Mending,
+    PortSurvey, SandboxError, Trip, foreign_drops, is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

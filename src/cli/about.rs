@@ -25,26 +25,27 @@ const EXAMPLES: &str = "
 Examples:
   linkspan ps --network web            containers of one network
   linkspan inspect 4f1c                one container, record and kernel side by side
-  linkspan graph --format svg > n.svg  a picture
-  linkspan check --all                 is everything still as it was made?
 
 'linkspan COMMAND --help' says more. Most take --json (docs/json.md) and --watch.
 ";
 
 /// What counts for every command: the environment, and the exit codes.
 pub(super) const GROUND: &str = "\
-Environment: NETCONFPATH (/etc/cni/net.d), CNI_PATH (/opt/cni/bin), LINKSPAN_STATE_DIR (/run/linkspan),
-  LINKSPAN_CACHE_DIR (/var/lib/cni), NO_COLOR; for 'add': CNI_IFNAME, CNI_CONTAINERID, CNI_ARGS, CAP_ARGS.
-Exit codes: 0 done, 1 failed or something found wrong, 2 the command line is wrong; 3, 4 what 'doctor' found.";
+Environment: NETCONFPATH, CNI_PATH, LINKSPAN_STATE_DIR, LINKSPAN_CACHE_DIR, NO_COLOR (docs/cli.md).
+Exit codes: 0 done, 1 failed or found wrong, 2 wrong command line; doctor, explain: 3, 4, 5.";
 
 /// The help of the program: every command in a line.
 pub(super) fn overview() -> String {
-    let mut text = "linkspan: container networks on this host: seen, checked, mended.\n\nUsage: linkspan COMMAND [OPTIONS]\n"
+    let mut text = "linkspan: container networks on this host: seen, checked, mended.\nUsage: linkspan COMMAND [OPTIONS]\n"
         .to_owned();
     for group in Group::ALL {
         let _ = write!(text, "\n{}:\n", group.title());
         for subcommand in SUBCOMMANDS.iter().filter(|subcommand| subcommand.group == group) {
             let command = (subcommand.describe)();
+            // Whoever reads this has found them.
+            if ["help", "version"].contains(&command.get_name()) {
+                continue;
+            }
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             let _ = writeln!(text, "  {:<12} {about}", command.get_name());
         }

@@ -15,7 +15,7 @@ pub(super) fn describe() -> Command {
             Arg::new("on-demand")
                 .long("on-demand")
                 .action(ArgAction::SetTrue)
-                .help("return once it is ready, and end when it has no more work: as ADD starts it"),
+                .help("as ADD starts it: return when ready, end without work"),
         )
         .arg(Arg::new("replace").long("replace").action(ArgAction::SetTrue).help(
             "take the place of the agent that runs: its sockets, names and connections go over without a gap",
@@ -25,7 +25,7 @@ pub(super) fn describe() -> Command {
                 .long("metrics")
                 .value_name("ADDRESS:PORT")
                 .value_parser(loopback)
-                .help("serve numbers there too, besides /run/linkspan/metrics.sock; a loopback address"),
+                .help("serve numbers at this loopback address too"),
         )
         .after_help(
             "Examples:\n  systemctl enable --now linkspan-agent.socket\n  linkspan agent --metrics 127.0.0.1:9464\n  linkspan agent --replace",

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::cache::Entry;
 use super::conflist::{self, Network};
 use super::error::Error;
 use super::exec::Attachment;
@@ -53,7 +54,7 @@ pub(super) fn describe_status() -> Command {
         // cnitool wants a namespace, so one is let pass.
         .arg(Arg::new("NETNS").hide(true))
         .after_help(
-            "Without a network: networks, addresses, containers, what the agent does, and which plugin names are \
+            "Without a network: networks, addresses, containers, what the agent does, and which plugin names\nare \
              linkspan's.\n\nExample:\n  linkspan status web && echo ready",
         )
 }
@@ -127,12 +128,20 @@ pub(super) fn del(session: &mut Session<'_>, target: &Target) -> Result<(), Erro
 /// DEL through every plugin of the list that libcni remembers an attachment to be made from; nothing where it
 /// remembers none.
 pub(super) fn del_remembered(session: &mut Session<'_>, key: &AttachmentKey) -> Result<(), Error> {
+    let Some((network, entry)) = remembered(session, key)? else { return Ok(()) };
+    session.place.chain(&network).del(&entry.attachment(), Some(&entry))
+}
+
+/// The list of plugins that libcni remembers an attachment to be made from, with what it remembers.
+pub(super) fn remembered(
+    session: &Session<'_>,
+    key: &AttachmentKey,
+) -> Result<Option<(Network, Entry)>, Error> {
     let known = session.place.cache.all()?.unwrap_or_default();
-    let same = |e: &&super::cache::Entry| e.container_id == key.container_id && e.if_name == key.interface;
-    let Some(entry) = known.entries.iter().find(same) else { return Ok(()) };
+    let same = |e: &Entry| e.container_id == key.container_id && e.if_name == key.interface;
+    let Some(entry) = known.entries.into_iter().find(same) else { return Ok(None) };
     let path = session.place.cache.path(&entry.network_name, &entry.container_id, &entry.if_name);
-    let network = conflist::list(&entry.config, &path)?;
-    session.place.chain(&network).del(&entry.attachment(), Some(entry))
+    Ok(Some((conflist::list(&entry.config, &path)?, entry)))
 }
 
 /// A capability that no plugin declares reaches nobody, which is easily taken for a fault of the plugin.

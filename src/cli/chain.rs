@@ -79,6 +79,10 @@ impl Chain<'_> {
     /// from `prevResult` cleans up nothing without it.
     fn take_back(&self, attachment: &Attachment, result: Option<&Value>, error: Error) -> Error {
         let left = self.del_plugins(attachment, result);
+        if result.is_none() && left.is_empty() {
+            // The first plugin takes back itself what it made; there is nothing else to tell of.
+            return error;
+        }
         Error::RolledBack { source: Box::new(error), left }
     }
 

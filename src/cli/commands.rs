@@ -3,13 +3,13 @@
 //! To add a command, write a file with `describe` (its words, as [`clap`] has them) and `run`, and add one line to
 //! [`SUBCOMMANDS`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{ArgMatches, Command};
 
 use super::error::Error;
 use super::install::arguments as install;
-use super::{Session, about, agent, by_hand, doctor, generate, mend, reconcile, see, survey, usage};
+use super::{Session, about, agent, by_hand, doctor, events, generate, mend, reconcile, see, usage};
 
 /// One command.
 pub(super) struct Subcommand {
@@ -56,7 +56,8 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { group: Group::See, describe: see::ipam::describe, run: see::ipam::run },
     Subcommand { group: Group::See, describe: see::top::describe, run: see::top::run },
     Subcommand { group: Group::See, describe: see::graph::describe, run: see::graph::run },
-    Subcommand { group: Group::See, describe: survey::describe_events, run: survey::events },
+    Subcommand { group: Group::See, describe: see::explain::describe, run: see::explain::run },
+    Subcommand { group: Group::See, describe: events::describe, run: events::run },
     Subcommand { group: Group::Mend, describe: doctor::describe, run: doctor::run },
     Subcommand { group: Group::Mend, describe: mend::describe_check, run: mend::check },
     Subcommand { group: Group::Mend, describe: mend::describe_del, run: mend::del },
@@ -92,6 +93,15 @@ pub(super) fn tree() -> Command {
     SUBCOMMANDS.iter().fold(root, |root, subcommand| {
         root.subcommand((subcommand.describe)().help_template(TEMPLATE).disable_help_subcommand(true))
     })
+}
+
+/// The command that helps whoever typed this first word.
+pub(super) fn help_for(first: Option<&OsStr>) -> String {
+    let known = |word: &&OsStr| SUBCOMMANDS.iter().any(|s| *word == (s.describe)().get_name());
+    match first.filter(known) {
+        Some(word) => format!("linkspan {} --help", word.to_string_lossy()),
+        None => "linkspan --help".to_owned(),
+    }
 }
 
 /// Does what the words after the program's name ask for.

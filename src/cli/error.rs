@@ -13,7 +13,7 @@ use crate::view::ViewError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line cannot be understood; exit code 2.
-    #[error("{0}\nTry 'linkspan --help'.")]
+    #[error("{0}")]
     Usage(String),
     /// The agent could not start, or had to end.
     #[error(transparent)]
@@ -213,7 +213,7 @@ pub enum Error {
         asked: usize,
     },
     /// There is no agent to follow.
-    #[error("no agent can be asked ({source}): start one with 'linkspan agent'")]
+    #[error("no agent can be asked{}: start one with 'linkspan agent'", because(source))]
     NoAgent {
         /// The system's reason.
         source: io::Error,
@@ -248,6 +248,15 @@ pub enum Error {
     /// What was looked at is not as it should be; each finding has been told.
     #[error("{0}")]
     Found(String),
+    /// A way could not be told.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
+    /// No probe could be observed.
+    #[error(transparent)]
+    Live(#[from] crate::explain::live::LiveError),
+    /// The answer has been given, and this exit code goes with it.
+    #[error("the answer has been given")]
+    Told(i32),
     /// What `doctor` found; each finding has been told.
     #[error("{words}")]
     Unwell {
@@ -271,11 +280,11 @@ impl From<VerbError> for Error {
 }
 
 impl Error {
-    /// The process's exit code: 2 where the command line is at fault, those of `doctor` for what it found, else 1.
+    /// The process's exit code: 2 where the command line is at fault, those of `doctor` and `explain` for what they found, else 1.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Usage(_) => 2,
-            Self::Unwell { code, .. } => *code,
+            Self::Told(code) | Self::Unwell { code, .. } => *code,
             _ => 1,
         }
     }
@@ -288,6 +297,11 @@ impl Error {
             _ => Err(Self::Several(errors)),
         }
     }
+}
+
+/// That there is no socket says no more than that there is no agent.
+fn because(source: &io::Error) -> String {
+    if source.kind() == io::ErrorKind::NotFound { String::new() } else { format!(" ({source})") }
 }
 
 fn lines(errors: &[Error]) -> String {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use crate::plugins::BY_HAND;
 use crate::sys::process::{self, Run};
 
 /// Where plugins are when `CNI_PATH` is not set.
@@ -129,6 +130,7 @@ pub(super) fn call(
         ("CNI_IFNAME", of(|a| a.interface.clone())),
         ("CNI_ARGS", of(|a| pairs(&a.args))),
         ("CNI_PATH", path.joined(":")),
+        (BY_HAND, "1".to_owned()),
     ];
     let environment = process::environment_with(&environment);
     let outcome = process::run(&Run {

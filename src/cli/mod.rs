@@ -1,7 +1,8 @@
 //! What a person types.
 //!
-//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `doctor|check|del|gc|reconcile`
-//! mend it, and `add|status` walk a whole network configuration through its plugins, ours and others', as a runtime does:
+//! `linkspan ls|ps|ports|inspect|ipam|top|graph` show what there is ([`crate::view`]), `explain` tells the way of a
+//! packet ([`crate::explain`]), `doctor|check|del|gc|reconcile` mend it, and `add|status` walk a whole network
+//! configuration through its plugins, ours and others', as a runtime does:
 //! they read what `cnitool` reads and keep what libcni keeps. `agent` stays ([`crate::agent`]), and `events` follows
 //! what it sees. `commands.rs` is the table of all of them.
 
@@ -15,6 +16,7 @@ mod conflist;
 mod doctor;
 mod draw;
 mod error;
+mod events;
 mod exec;
 mod generate;
 mod inject;
@@ -74,15 +76,20 @@ pub fn run_at(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> i32 {
+    let help = commands::help_for(args.first().map(OsString::as_os_str));
     let mut session = Session { place: Place::new(env), env, terminal, stdout, stderr };
     let outcome = commands::dispatch(&mut session, args).and_then(|()| Ok(session.stdout.flush()?));
     match outcome {
         Ok(()) => 0,
         // A reader who closed the pipe has seen enough.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(error @ Error::Told(_)) => error.exit_code(),
         Err(error) => {
             // There is nobody left to tell.
             let _ = writeln!(session.stderr, "linkspan: {error}");
+            if matches!(error, Error::Usage(_)) {
+                let _ = writeln!(session.stderr, "Try '{help}'.");
+            }
             error.exit_code()
         }
     }

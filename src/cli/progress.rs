@@ -1,6 +1,10 @@
 //! What is told while something takes longer than a second.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd as _;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long nothing is said, and how long between two words.
@@ -41,9 +45,69 @@ impl Drop for Progress<'_> {
     }
 }
 
+/// How long something already takes of which nobody knows how much is left, told by a thread until it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    /// What ends the thread when it is dropped, and the thread.
+    running: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Ticker {
+    /// A ticker on standard error, where that is a terminal.
+    pub(super) fn new(what: &'static str, is_terminal: bool) -> Self {
+        // A file of its own: the rest of the program holds the lock of standard error.
+        let own = is_terminal.then(|| std::io::stderr().as_fd().try_clone_to_owned().ok()).flatten();
+        Self { running: own.map(|fd| Self::start(what, File::from(fd), PATIENCE)) }
+    }
+
+    fn start(what: &'static str, mut line: File, patience: Duration) -> (Sender<()>, JoinHandle<()>) {
+        let (end, ended) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let begun = Instant::now();
+            let mut wait = patience;
+            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                // The cursor goes back, so that what is printed meanwhile stands in the place of this.
+                let _ = write!(line, "\r\x1b[K{what}: {} s\r", begun.elapsed().as_secs());
+                wait = INTERVAL;
+            }
+            if wait == INTERVAL {
+                let _ = write!(line, "\r\x1b[K");
+            }
+        });
+        (end, thread)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.running.take() {
+            drop(end);
+            // It has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
+
+    #[test]
+    fn a_ticker_ticks_until_it_is_dropped() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(write));
+        let ticker = Ticker { running: Some(Ticker::start("deleting", file, Duration::ZERO)) };
+        let mut said = vec![0; 64];
+        let length = read.read(&mut said).unwrap();
+        assert!(said[..length].starts_with(b"\r\x1b[Kdeleting: 0 s\r"), "{said:?}");
+        drop(ticker);
+        let mut rest = String::new();
+        read.read_to_string(&mut rest).unwrap();
+        assert!(rest.ends_with("\r\x1b[K"), "{rest:?}");
+        assert!(Ticker::new("nothing", false).running.is_none(), "nobody looks");
+    }
 
     #[test]
     fn it_speaks_after_a_second_at_a_terminal_only() {

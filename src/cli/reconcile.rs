@@ -11,6 +11,7 @@ use crate::verbs::{self, Collect, Context, Journal, VerbError};
 
 use super::Session;
 use super::error::Error;
+use super::progress::Ticker;
 
 pub(super) fn describe() -> Command {
     let flag = |name| Arg::new(name).long(name).action(ArgAction::SetTrue);
@@ -36,7 +37,10 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
     let mut cx = Context { state, kernel, journal: Journal::new(LogLevel::Warning) };
     let dry_run = matches.get_flag("dry-run");
     let collect = if matches.get_flag("collect") { Collect::All } else { Collect::None };
-    let found = verbs::reconcile(&mut cx, !dry_run, collect)?;
+    let ticker = Ticker::new("comparing", session.terminal.stderr);
+    let found = verbs::reconcile(&mut cx, !dry_run, collect);
+    drop(ticker);
+    let found = found?;
     let word = if dry_run { "differs" } else { "put back" };
     for drift in &found.drifts {
         writeln!(stdout, "{word}: {drift}")?;

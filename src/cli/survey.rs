@@ -1,13 +1,10 @@
-//! `linkspan status` of the whole host, and `linkspan events`.
+//! `linkspan status` of the whole host.
 
 use std::io::{self, Write};
 use std::rc::Rc;
 
 use serde_json::Value;
 
-use clap::{ArgMatches, Command};
-
-use super::Session;
 use super::error::Error;
 use crate::agent::client::{self, Contact};
 use crate::apply::Kernel;
@@ -120,30 +117,6 @@ fn size(bytes: u64) -> String {
         unit = Some(name);
     }
     unit.map_or_else(|| format!("{bytes} B"), |unit| format!("{rest}.{tenths} {unit}"))
-}
-
-pub(super) fn describe_events() -> Command {
-    Command::new("events")
-        .about("follow what happens, one JSON object a line; needs the agent")
-        .after_help("Example:\n  linkspan events | jq .")
-}
-
-/// Prints what happens until one of the two sides ends.
-///
-/// # Errors
-/// Where there is no agent.
-pub(super) fn events(session: &mut Session<'_>, _: &ArgMatches) -> Result<(), Error> {
-    let out = &mut *session.stdout;
-    let mut printed = Ok(());
-    let followed = client::follow(&State::default_root(), |line| {
-        printed = writeln!(out, "{line}").and_then(|()| out.flush());
-        match &printed {
-            Ok(()) => Ok(()),
-            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
-        }
-    });
-    printed?;
-    followed.map_err(|source| Error::NoAgent { source })
 }
 
 #[cfg(test)]

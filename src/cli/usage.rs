@@ -41,7 +41,8 @@ fn mistake(error: &clap::Error, command: &str) -> Error {
         ErrorKind::InvalidValue => {
             let allowed = named(ContextKind::ValidValue).unwrap_or_default();
             let hint = suggest::hint(&value, allowed.split(' '), "");
-            format!("'{value}' is none of {argument}: {allowed}{hint}")
+            let option = argument.split(' ').next().unwrap_or_default();
+            format!("'{value}' is none that {option} knows, which are {}{hint}", allowed.replace(' ', ", "))
         }
         ErrorKind::ValueValidation => {
             let reason = std::error::Error::source(error).map(|source| format!(": {source}"));
@@ -58,11 +59,19 @@ fn mistake(error: &clap::Error, command: &str) -> Error {
 }
 
 fn unknown_argument(command: &str, argument: &str) -> String {
-    if !argument.starts_with('-') {
-        return format!("'{command}' has no use for '{argument}'");
-    }
     let tree = commands::tree();
     let of = tree.find_subcommand(command).unwrap_or(&tree);
+    if !argument.starts_with('-') {
+        let has = |name: &str| of.get_arguments().any(|arg| arg.get_long() == Some(name));
+        let hint = if has("watch") && argument.parse::<f64>().is_ok() {
+            format!(": seconds are given as --watch={argument}")
+        } else if has("container") {
+            format!(": --network {argument} or --container {argument} says what is meant")
+        } else {
+            String::new()
+        };
+        return format!("'{command}' has no use for '{argument}'{hint}");
+    }
     let mut known: Vec<String> =
         of.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
     known.push("help".to_owned());

@@ -304,7 +304,7 @@ mod tests {
         match tried {
             Ok(outcome) => {
                 let words = outcome.unwrap_err();
-                assert!(words.starts_with("the chain net-try is refused: "), "{words}");
+                assert!(words.starts_with("the chain end-try is refused: "), "{words}");
             }
             Err(error) => println!("skipped: {error}"),
         }

@@ -71,7 +71,7 @@ pub struct Finding {
     pub certainty: Certainty,
     /// A sentence: what ends the packet, and whose it is.
     pub what: String,
-    /// The command that would mend it, where one does.
+    /// The command that would mend it; where none does, what to do in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mend: Option<String>,
 }

@@ -7,6 +7,7 @@ mod endpoint;
 mod network;
 mod outcome;
 mod parts;
+mod reading;
 mod routes;
 mod sources;
 mod step;

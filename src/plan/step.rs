@@ -34,8 +34,8 @@ pub struct Sandbox {
     pub inode: u64,
 }
 
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One step. Its record is read by `reading.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "step")]
 pub enum Step {
     /// The interface that a part is added to is there. Another plugin's: `absent` leaves it.

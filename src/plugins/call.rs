@@ -9,7 +9,7 @@ use crate::cni::{
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
 
-use super::{Face, Lookup, Reply, agent, log, words};
+use super::{BY_HAND, Face, Lookup, Reply, agent, log, words};
 
 /// Serves one call as `face`: `input` is what came on standard input.
 ///
@@ -40,7 +40,10 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     if let Err(error) = &outcome {
         journal.note(LogLevel::Error, || error.to_string());
     }
-    let stderr = log::flush(&journal, config.log_file.as_deref(), &environment);
+    let stderr = match &config.log_file {
+        None if lookup(BY_HAND).is_some() => log::without_errors(&journal, &environment),
+        file => log::flush(&journal, file.as_deref(), &environment),
+    };
     match outcome {
         Ok(stdout) => Reply { stdout, stderr, status: 0 },
         Err(error) => refusal(asked, error, Some(config.cni_version.as_str()), stderr),
@@ -49,7 +52,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
 
 /// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
 /// binary: then it is run in this process.
-fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
+pub fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
     if config.defaults.is_own() || config.defaults.is_ipam {
         return config;
     }

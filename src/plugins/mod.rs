@@ -8,8 +8,12 @@ mod words;
 
 use std::ffi::OsString;
 
-pub use call::run;
+pub use call::{delegated, run};
 pub use face::Face;
+
+/// Set where a person's command has called the plugin: that prints the error, so it is not told a second time on standard
+/// error.
+pub const BY_HAND: &str = "LINKSPAN_BY_HAND";
 
 /// What a call printed, and how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

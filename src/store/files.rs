@@ -85,9 +85,16 @@ impl Dir {
     /// The content of an open file.
     pub(super) fn read_all(&self, name: &str, file: &File) -> Result<Vec<u8>> {
         let mut content = Vec::with_capacity(4096);
-        // Through `take`, which does not ask for the size first: two system calls less.
-        file.take(u64::MAX).read_to_end(&mut content).map_err(|e| self.error("read", name, errno(&e)))?;
+        self.read_into(name, file, &mut content)?;
         Ok(content)
+    }
+
+    /// The same, in the place of what a buffer held: for many files in turn.
+    pub(super) fn read_into(&self, name: &str, file: &File, content: &mut Vec<u8>) -> Result<()> {
+        content.clear();
+        // Through `take`, which does not ask for the size first: two system calls less.
+        file.take(u64::MAX).read_to_end(content).map_err(|e| self.error("read", name, errno(&e)))?;
+        Ok(())
     }
 
     /// Makes a file with its content, without a name. `beside` is the name it will have first.

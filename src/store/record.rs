@@ -101,6 +101,14 @@ impl<P> Default for Listed<P> {
     }
 }
 
+impl<P> Listed<P> {
+    /// Takes up others.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.found.extend(others.found);
+        self.broken.extend(others.broken);
+    }
+}
+
 impl Stage {
     /// The directory of this stage.
     pub(super) fn directory(self) -> &'static str {

@@ -15,6 +15,9 @@ use super::state::{State, key_name};
 use super::{Result, StoreError};
 use crate::model::AttachmentKey;
 
+/// So many records are worth a second thread.
+const MANY: usize = 64;
+
 /// A record in `pending`, held by its writer: while this lives, the record counts as alive. Dropping it without
 /// [`Pending::ready`] leaves a dead pending record, which is to be undone.
 #[derive(Debug)]
@@ -123,9 +126,31 @@ impl State {
     pub fn all<P: DeserializeOwned>(&self) -> Result<Listed<P>> {
         let mut all = Listed::default();
         for stage in [Stage::Pending { alive: false }, Stage::Ready, Stage::Doomed] {
-            let Listed { found, broken } = self.list(stage)?;
-            all.found.extend(found);
-            all.broken.extend(broken);
+            all.extend(self.list(stage)?);
+        }
+        Ok(all)
+    }
+
+    /// The same, read by two threads where there are many: for listings, whose time is mostly this.
+    ///
+    /// # Errors
+    /// As [`State::all`].
+    pub fn all_by_two<P: DeserializeOwned + Send>(&self) -> Result<Listed<P>> {
+        let mut all = Listed::default();
+        for stage in [Stage::Pending { alive: false }, Stage::Ready, Stage::Doomed] {
+            let names = self.dir.names(stage.directory())?;
+            if names.len() < MANY {
+                all.extend(self.read(stage, &names)?);
+                continue;
+            }
+            let (ours, others) = names.split_at(names.len() / 2);
+            let (first, second) = std::thread::scope(|scope| {
+                let second = scope.spawn(|| self.read(stage, others));
+                let first = self.read(stage, ours);
+                (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            });
+            all.extend(first?);
+            all.extend(second?);
         }
         Ok(all)
     }
@@ -151,16 +176,22 @@ impl State {
     }
 
     fn list<P: DeserializeOwned>(&self, stage: Stage) -> Result<Listed<P>> {
+        self.read(stage, &self.dir.names(stage.directory())?)
+    }
+
+    /// Those of a stage that have these names.
+    fn read<P: DeserializeOwned>(&self, stage: Stage, names: &[String]) -> Result<Listed<P>> {
         let mut listed = Listed::default();
-        for name in self.dir.names(stage.directory())? {
-            match self.load(stage, &name) {
+        let mut content = Vec::with_capacity(4096);
+        for name in names {
+            match self.load_by(stage, name, &mut content) {
                 Ok(Some(found)) => listed.found.push(found),
                 Ok(None) => {}
                 Err(error) => {
-                    let path = self.path(stage, &name);
-                    let alive = matches!(stage, Stage::Pending { .. }) && self.is_alive(&name)?;
+                    let path = self.path(stage, name);
+                    let alive = matches!(stage, Stage::Pending { .. }) && self.is_alive(name)?;
                     let stage = if alive { Stage::Pending { alive } } else { stage };
-                    listed.broken.push(Broken { key: AttachmentKey::parse(&name), stage, path, error });
+                    listed.broken.push(Broken { key: AttachmentKey::parse(name), stage, path, error });
                 }
             }
         }
@@ -168,10 +199,20 @@ impl State {
     }
 
     pub(super) fn load<P: DeserializeOwned>(&self, stage: Stage, name: &str) -> Result<Option<Found<P>>> {
+        self.load_by(stage, name, &mut Vec::with_capacity(4096))
+    }
+
+    /// Reads a record by way of a buffer.
+    fn load_by<P: DeserializeOwned>(
+        &self,
+        stage: Stage,
+        name: &str,
+        content: &mut Vec<u8>,
+    ) -> Result<Option<Found<P>>> {
         let path = format!("{}/{name}", stage.directory());
         loop {
             let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { return Ok(None) };
-            let content = self.dir.read_all(&path, &file)?;
+            self.dir.read_into(&path, &file, content)?;
             let stage = match stage {
                 Stage::Pending { .. } => match self.seize(&path, file)? {
                     Seized::Alive => Stage::Pending { alive: true },
@@ -181,7 +222,7 @@ impl State {
                 },
                 other => other,
             };
-            let record = decode(&content)
+            let record = decode(content)
                 .map_err(|source| StoreError::Broken { path: self.dir.path().join(&path), source })?;
             return Ok(Some(Found { stage, record }));
         }

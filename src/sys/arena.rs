@@ -3,15 +3,18 @@
 //! musl gives memory back to the kernel as soon as it is freed, and asks for it again: some seventy `mmap` and `munmap`
 //! a call, each followed by page faults that cost more than the system call. Here memory comes from one reserved block,
 //! page by page as it is touched, and is not given back before the process ends. What does not fit (a garbage
-//! collection over thousands of records) comes from the system's allocator.
+//! collection over thousands of records) comes from the system's allocator, unless the process has said that it
+//! lists and ends ([`widen`]).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Reserved, not used: untouched pages cost nothing.
 const SIZE: usize = 1 << 20;
+/// What a listing reserves besides: the records of some ten thousand containers fit.
+const WIDE: usize = 64 << 20;
 
 #[repr(C, align(4096))]
 struct Block(UnsafeCell<[u8; SIZE]>);
@@ -20,45 +23,85 @@ struct Block(UnsafeCell<[u8; SIZE]>);
 unsafe impl Sync for Block {}
 
 static BLOCK: Block = Block(UnsafeCell::new([0; SIZE]));
-static USED: AtomicUsize = AtomicUsize::new(0);
+/// The small block, which every process has.
+static SMALL: Room =
+    Room { start: AtomicPtr::new(BLOCK.0.get().cast()), size: SIZE, used: AtomicUsize::new(0) };
+/// The large one, which has no memory before [`widen`].
+static LARGE: Room = Room { start: AtomicPtr::new(ptr::null_mut()), size: WIDE, used: AtomicUsize::new(0) };
 
 /// See the module.
 #[derive(Debug)]
 pub struct Arena;
 
-fn start() -> usize {
-    BLOCK.0.get() as usize
-}
-
-/// Where a pointer lies in the block.
-fn offset(pointer: *mut u8) -> Option<usize> {
-    (pointer as usize).checked_sub(start()).filter(|offset| *offset < SIZE)
-}
-
-/// Reserves room behind what is used; `None` where the block is full.
-fn reserve(layout: Layout) -> Option<*mut u8> {
-    let mut used = USED.load(Ordering::Relaxed);
-    loop {
-        let begin = used.checked_next_multiple_of(layout.align())?;
-        let end = begin.checked_add(layout.size()).filter(|end| *end <= SIZE)?;
-        match USED.compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Some(BLOCK.0.get().cast::<u8>().wrapping_add(begin)),
-            Err(now) => used = now,
-        }
+/// Reserves more room, for a process that reads the records of all containers, says what it found, and ends: a
+/// thousand records cost it a thousand pairs of `mmap` and `munmap` otherwise. Where the kernel refuses, the system's
+/// allocator serves as before. Fine to call again.
+pub fn widen() {
+    if !LARGE.start.load(Ordering::Acquire).is_null() {
+        return;
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping where the kernel likes it touches nothing that is there.
+    let start =
+        unsafe { libc::mmap(ptr::null_mut(), WIDE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if start != libc::MAP_FAILED {
+        // Of two that come at the same time one reserves in vain.
+        let _ =
+            LARGE.start.compare_exchange(ptr::null_mut(), start.cast(), Ordering::Release, Ordering::Relaxed);
     }
 }
 
-/// Moves the end of what was reserved last; `false` where something was reserved after it.
-fn resize_last(begin: usize, old: usize, new: usize) -> bool {
-    let Some(end) = begin.checked_add(new).filter(|end| *end <= SIZE) else { return false };
-    USED.compare_exchange(begin + old, end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+/// Memory that is handed out from its start to its end.
+struct Room {
+    start: AtomicPtr<u8>,
+    size: usize,
+    used: AtomicUsize,
 }
 
-// SAFETY: every pointer is either the system's, and treated by it, or of room in the block that the counter has
+impl Room {
+    /// Where a pointer lies in it.
+    fn offset(&self, pointer: *mut u8) -> Option<usize> {
+        let start = self.start.load(Ordering::Acquire);
+        if start.is_null() {
+            return None;
+        }
+        (pointer as usize).checked_sub(start as usize).filter(|offset| *offset < self.size)
+    }
+
+    /// Reserves room behind what is used; `None` where it is full, or has no memory.
+    fn reserve(&self, layout: Layout) -> Option<*mut u8> {
+        let start = self.start.load(Ordering::Acquire);
+        if start.is_null() {
+            return None;
+        }
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            let begin = used.checked_next_multiple_of(layout.align())?;
+            let end = begin.checked_add(layout.size()).filter(|end| *end <= self.size)?;
+            match self.used.compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(start.wrapping_add(begin)),
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Moves the end of what was reserved last; `false` where something was reserved after it.
+    fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
+        let Some(end) = begin.checked_add(new).filter(|end| *end <= self.size) else { return false };
+        self.used.compare_exchange(begin + old, end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The room that a pointer is of, and where in it.
+fn place(pointer: *mut u8) -> Option<(&'static Room, usize)> {
+    [&SMALL, &LARGE].into_iter().find_map(|room| Some((room, room.offset(pointer)?)))
+}
+
+// SAFETY: every pointer is either the system's, and treated by it, or of room in a block that its counter has
 // reserved for it alone, aligned as asked; room is reused only after its last owner has freed it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match reserve(layout) {
+        match SMALL.reserve(layout).or_else(|| LARGE.reserve(layout)) {
             Some(pointer) => pointer,
             // SAFETY: the caller's layout is passed on.
             None => unsafe { System.alloc(layout) },
@@ -66,10 +109,10 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        match offset(pointer) {
+        match place(pointer) {
             // Only the last one can be given back; the others wait for the process's end.
-            Some(begin) => {
-                resize_last(begin, layout.size(), 0);
+            Some((room, begin)) => {
+                room.resize_last(begin, layout.size(), 0);
             }
             // SAFETY: it is the system's, with the layout that it was made with.
             None => unsafe { System.dealloc(pointer, layout) },
@@ -77,11 +120,11 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let Some(begin) = offset(pointer) else {
+        let Some((room, begin)) = place(pointer) else {
             // SAFETY: it is the system's, with the layout that it was made with.
             return unsafe { System.realloc(pointer, layout, size) };
         };
-        if resize_last(begin, layout.size(), size) {
+        if room.resize_last(begin, layout.size(), size) {
             return pointer;
         }
         let Ok(wider) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
@@ -115,10 +158,27 @@ mod tests {
             assert_eq!((*grown, *grown.add(99)), (2, 2));
             let moved = Arena.realloc(a, layout, 300);
             assert_eq!((*moved, *moved.add(99)), (1, 1));
-            let large = Layout::from_size_align(SIZE * 2, 16).unwrap();
+            let large = Layout::from_size_align(WIDE * 2, 16).unwrap();
             let system = Arena.alloc(large);
-            assert!(!system.is_null() && offset(system).is_none());
+            assert!(!system.is_null() && place(system).is_none());
             Arena.dealloc(system, large);
+        }
+    }
+
+    #[test]
+    fn a_widened_arena_serves_what_the_small_block_cannot_hold() {
+        widen();
+        let start = LARGE.start.load(Ordering::Acquire);
+        widen();
+        assert_eq!(LARGE.start.load(Ordering::Acquire), start, "once");
+        let layout = Layout::from_size_align(SIZE + 1, 64).unwrap();
+        // SAFETY: the pointer is used within its size, and freed with its layout.
+        unsafe {
+            let wide = Arena.alloc(layout);
+            assert!(LARGE.offset(wide).is_some() && (wide as usize).is_multiple_of(64));
+            ptr::write_bytes(wide, 3, SIZE + 1);
+            let grown = Arena.realloc(wide, layout, SIZE * 3);
+            assert_eq!((*grown, *grown.add(SIZE)), (3, 3));
         }
     }
 }

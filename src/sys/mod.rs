@@ -4,6 +4,7 @@
 
 pub mod arena;
 pub mod boot;
+pub mod counters;
 pub mod daemon;
 pub mod datagrams;
 pub mod dbus;
@@ -13,6 +14,7 @@ pub mod netlink;
 mod netns;
 pub mod nfnetlink;
 pub mod parcel;
+pub mod probe;
 pub mod process;
 pub mod ready;
 pub mod rtnl;
@@ -20,6 +22,7 @@ pub mod sockdiag;
 pub mod splice;
 pub mod start;
 pub mod sysctl;
+pub mod turn;
 pub mod xtables;
 
 #[cfg(test)]

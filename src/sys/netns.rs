@@ -221,6 +221,8 @@ static FIRST: OnceLock<Netns> = OnceLock::new();
 thread_local! {
     /// The namespace that this thread started in, where it is not the first.
     static HOME: OnceCell<Netns> = const { OnceCell::new() };
+    /// Whether this thread is the process's first, once that was asked.
+    static IS_FIRST: Cell<Option<bool>> = const { Cell::new(None) };
     /// How many `enter`s this thread is inside of.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
@@ -248,11 +250,9 @@ impl<'a> Place<'a> {
 }
 
 fn in_place<T>(work: impl FnOnce(&Place<'_>) -> T) -> T {
-    if gettid() == getpid() {
-        work(&Place::First(&FIRST))
-    } else {
-        HOME.with(|home| work(&Place::Other(home)))
-    }
+    let is_first = IS_FIRST.get().unwrap_or_else(|| gettid() == getpid());
+    IS_FIRST.set(Some(is_first));
+    if is_first { work(&Place::First(&FIRST)) } else { HOME.with(|home| work(&Place::Other(home))) }
 }
 
 /// Does something with the thread's home, looked up where nobody has yet.

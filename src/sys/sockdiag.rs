@@ -35,6 +35,18 @@ pub struct Listener {
     pub v6_only: bool,
 }
 
+impl Listener {
+    /// Whether it is given what is sent to this address, its port being right.
+    pub fn takes(&self, to: IpAddr) -> bool {
+        let own = self.address.ip();
+        if own.is_ipv4() == to.is_ipv4() {
+            return own == to || own.is_unspecified();
+        }
+        // A socket on [::] takes IPv4 too, unless it says otherwise.
+        own.is_unspecified() && own.is_ipv6() && !self.v6_only
+    }
+}
+
 /// A process, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {

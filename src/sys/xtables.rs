@@ -17,10 +17,11 @@ pub use counts::{LegacyTable, legacy_tables};
 const GET_INFO: libc::c_int = 64;
 /// `IPT_SO_GET_ENTRIES`, `IP6T_SO_GET_ENTRIES`.
 const GET_ENTRIES: libc::c_int = 65;
-/// The size of `struct ipt_getinfo`, and where it has the offsets of chains and of their policies, and the size
-/// of all entries.
+/// The size of `struct ipt_getinfo`, and where it has its hooks, the offsets of chains and policies, and the size of
+/// all entries.
 const INFO: usize = 84;
-const ENTRY: usize = 36;
+const HOOKS: usize = 32;
+const STARTS: usize = 36;
 const UNDERFLOW: usize = 56;
 const SIZE: usize = 80;
 /// Where `struct ipt_get_entries` has its entries.
@@ -30,14 +31,27 @@ const FORWARD: usize = 2;
 /// How often a table that changes under the reading is read again.
 const TRIES: usize = 5;
 
+/// A table as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// All entries, one after the other: `struct ipt_entry` or `struct ip6t_entry`.
+    pub entries: Vec<u8>,
+    /// The hooks that it has a chain for, a bit each (`1 << NF_INET_*`).
+    pub hooks: u32,
+    /// Where in the entries the chain of each hook starts.
+    pub starts: [usize; 5],
+    /// Where the entry with the policy of each hook's chain starts.
+    pub policies: [usize; 5],
+}
+
 /// The table `filter` as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterTable {
     /// All entries, one after the other: `struct ipt_entry` or `struct ip6t_entry`.
     pub entries: Vec<u8>,
-    /// Where in them the first rule of FORWARD starts.
+    /// Where in them the chain FORWARD starts.
     pub forward_start: usize,
-    /// Where in them the entry with the policy of FORWARD starts.
+    /// Where in them the entry with its policy starts.
     pub forward_policy: usize,
 }
 
@@ -47,29 +61,48 @@ pub struct FilterTable {
 /// # Errors
 /// Where the kernel refuses, or the table keeps changing.
 pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
+    let found = table(ipv6, "filter")?;
+    Ok(found.map(|table| FilterTable {
+        forward_start: table.starts[FORWARD],
+        forward_policy: table.policies[FORWARD],
+        entries: table.entries,
+    }))
+}
+
+/// The same for any table: `raw`, `mangle`, `nat`, `filter`, `security`.
+///
+/// # Errors
+/// As [`filter_table`].
+pub fn table(ipv6: bool, name: &str) -> Result<Option<Table>, SysError> {
     let names = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
-    if !lists_filter(names) {
+    if !lists(names, name) {
         return Ok(None);
     }
-    let failed = |errno| SysError::refused("read", "the table filter of legacy iptables", errno);
+    let failed = |errno| SysError::refused("read", format!("the table {name} of legacy iptables"), errno);
     let (family, level) = if ipv6 { (libc::AF_INET6, libc::SOL_IPV6) } else { (libc::AF_INET, libc::SOL_IP) };
     // SAFETY: socket takes no pointers.
     let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     let fd = Errno::result(fd).map_err(failed)?;
     // SAFETY: the descriptor is new and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let titled = |buffer: &mut [u8]| {
+        for (to, from) in buffer.iter_mut().zip(name.bytes().take(31)) {
+            *to = from;
+        }
+    };
     for _ in 0..TRIES {
         let mut info = vec![0; INFO];
-        info[..6].copy_from_slice(b"filter");
+        titled(&mut info);
         ask(&socket, level, GET_INFO, &mut info).map_err(failed)?;
-        let number = |at: usize| {
+        let word = |at: usize| {
             let bytes = info.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u32::from_ne_bytes) as usize
+            bytes.map_or(0, u32::from_ne_bytes)
         };
-        let (size, forward_policy) = (number(SIZE), number(UNDERFLOW + 4 * FORWARD));
-        let forward_start = number(ENTRY + 4 * FORWARD);
+        let number = |at: usize| word(at) as usize;
+        let each = |first: usize| [0, 1, 2, 3, 4].map(|hook| number(first + 4 * hook));
+        let (size, hooks) = (number(SIZE), word(HOOKS));
         let mut entries = vec![0; HEADER + size];
-        entries[..6].copy_from_slice(b"filter");
+        titled(&mut entries);
         entries[32..36].copy_from_slice(&info[SIZE..SIZE + 4]);
         match ask(&socket, level, GET_ENTRIES, &mut entries) {
             // Another has changed the table meanwhile.
@@ -77,18 +110,18 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
             Err(errno) => return Err(failed(errno)),
             Ok(()) => {
                 entries.drain(..HEADER);
-                return Ok(Some(FilterTable { entries, forward_start, forward_policy }));
+                return Ok(Some(Table { entries, hooks, starts: each(STARTS), policies: each(UNDERFLOW) }));
             }
         }
     }
     Err(failed(Errno::EAGAIN))
 }
 
-/// Whether the list of tables in use names `filter`. There are five that could be in it.
-fn lists_filter(names: &str) -> bool {
+/// Whether the list of tables in use names one. There are five that could be in it.
+fn lists(names: &str, wanted: &str) -> bool {
     let mut text = [0; 128];
     let length = File::open(names).and_then(|mut file| file.read(&mut text)).unwrap_or(0);
-    text[..length].split(|byte| *byte == b'\n').any(|name| name == b"filter")
+    text[..length].split(|byte| *byte == b'\n').any(|name| name == wanted.as_bytes())
 }
 
 /// getsockopt(2) into a buffer that also holds the question.

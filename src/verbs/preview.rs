@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::apply::ApplyError;
-use crate::cni::{Ipam, NetworkConfig};
+use crate::cni::{Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{LeaseSource, Network};
 use crate::plan::{self, Plan};
@@ -12,7 +12,7 @@ use crate::store::{Found, Stage};
 
 use super::addressing::{self, Chosen};
 use super::network;
-use super::{Call, Context, VerbError, ports};
+use super::{Call, Context, VerbError, lower, ports};
 
 /// An ADD that has not happened.
 #[derive(Debug)]
@@ -54,7 +54,13 @@ pub fn preview(cx: &mut Context, call: &Call) -> Result<Preview, VerbError> {
     let chosen = choose(cx, call, &provided.network, source)?;
     let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
     let ports = ports::settle(cx, call.config, &key, &addresses)?;
-    let plan = plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing);
+    let lower = lower::of(cx, call, &sandbox)?;
+    let plan = match (&call.config.link, &lower) {
+        (LinkKeys::Macvlan(keys), Some(lower)) => {
+            plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
+        }
+        _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
+    };
     Ok(Preview {
         writes_network: !is_written(cx, call.config, &provided.network)?,
         network: provided.network,

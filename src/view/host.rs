@@ -38,11 +38,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Asks the kernel. Of tracked connections only those with an end in `ours` are kept.
+    /// Asks the kernel for everything but tracked connections.
     ///
     /// # Errors
     /// Where even links cannot be listed.
-    pub fn read(wants: Wants, ours: &dyn Fn(IpAddr) -> bool) -> Result<Self, ViewError> {
+    pub fn read(wants: Wants) -> Result<Self, ViewError> {
         let mut socket = Socket::open(Protocol::Route)?;
         let links = rtnl::all_links(&mut socket)?;
         let by_name = links.iter().enumerate().map(|(at, link)| (link.name.clone(), at)).collect();
@@ -54,12 +54,17 @@ impl Host {
             addresses: rtnl::addresses(&mut socket, None)?,
             routes: rtnl::routes(&mut socket, &main)?,
             elements: if wants.firewall { elements() } else { Err("not asked for".to_owned()) },
-            flows: if wants.flows { tracked_flows(ours) } else { Err("not asked for".to_owned()) },
+            flows: Err("not asked for".to_owned()),
             tracked,
             counts_bytes: number("net/netfilter/nf_conntrack_acct") == Some(1),
             links,
             by_name,
         })
+    }
+
+    /// Asks for the tracked connections, and keeps those with an end in `ours`.
+    pub fn read_flows(&mut self, ours: &dyn Fn(IpAddr) -> bool) {
+        self.flows = tracked_flows(ours);
     }
 
     /// The link of a name.

@@ -1,11 +1,16 @@
 //! One attachment or one network in full: what is recorded beside what the kernel has.
 
+use std::net::IpAddr;
+use std::path::Path;
+
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 
+use crate::apply::{FoundRule, Kernel};
 use crate::firewall::nft;
-use crate::model::{FirewallBackend, MacAddress};
-use crate::plan::{Link, Plan, Step};
+use crate::model::{FirewallBackend, LeaseSource, MacAddress};
+use crate::plan::{Firewall, Link, Plan, Step};
+use crate::store::{State, StoreError};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl::{self, RouteFilter};
 use crate::sys::{Netns, SysError, sysctl};
@@ -74,9 +79,11 @@ impl Sheet {
     }
 }
 
-/// The steps of an attachment beside the host and the container's namespace, which is entered.
+/// The steps of an attachment beside the host and the container's namespace, which is entered. Who holds its addresses and
+/// host ports is looked up here, one by one: the reading needs neither all leases nor all claims.
 pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
     let mut sheet = Sheet::default();
+    let state = State::open_existing(&reading.records.root).ok().flatten();
     if let Some(link) = plan.link() {
         sheet.host_end(link, reading);
         if let Err(error) = sheet.container_end(plan, link) {
@@ -88,26 +95,19 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
             Step::Leases(step) => {
                 for lease in &step.leases {
                     let address = lease.address.ip();
-                    let held = reading.records.leases.iter().find(|file| file.dated.lease.address == address);
-                    let owner = held.map(|file| file.dated.lease.owner.to_string());
-                    match (&step.source, owner) {
-                        (crate::model::LeaseSource::Files { .. }, owner) => sheet.compare(
-                            format!("lease {address}"),
-                            &step.owner,
-                            owner.unwrap_or_else(|| "missing".to_owned()),
-                        ),
-                        (_, _) => sheet.unknown(format!("address {address}"), &step.owner, "held elsewhere"),
+                    match &step.source {
+                        LeaseSource::Files { directory } => {
+                            let found = owner_of_address(state.as_ref(), directory, address);
+                            sheet.compare(format!("lease {address}"), &step.owner, found);
+                        }
+                        _ => sheet.unknown(format!("address {address}"), &step.owner, "held elsewhere"),
                     }
                 }
             }
             Step::Claims(step) => {
                 for publication in &step.publications {
-                    let held = reading.records.claims.iter().find(|claim| {
-                        (claim.protocol, claim.host, claim.count)
-                            == (publication.protocol, publication.host, publication.count)
-                    });
-                    let owner = held.map_or_else(|| "missing".to_owned(), |claim| claim.owner.clone());
-                    sheet.compare(format!("host port {publication}"), &step.owner, owner);
+                    let found = state.as_ref().map_or(Ok(None), |state| state.owner(publication));
+                    sheet.compare(format!("host port {publication}"), &step.owner, holder(found));
                 }
             }
             Step::Firewall(step) if step.backend == FirewallBackend::Nftables => {
@@ -121,11 +121,26 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
                     }
                 }
             }
-            Step::Firewall(_) => sheet.unknown("firewall", "iptables rules", "see the drift below"),
+            Step::Firewall(step) => sheet.rules(Kernel::iptables_rules(step, false)),
             _ => {}
         }
     }
     sheet.0
+}
+
+/// Who has the lease of an address, in words.
+fn owner_of_address(state: Option<&State>, directory: &str, address: IpAddr) -> String {
+    let path = Path::new(directory);
+    let directory = state.map_or(Ok(None), |state| state.existing_lease_directory(path));
+    holder(directory.and_then(|found| found.map_or(Ok(None), |found| found.owner(address))))
+}
+
+fn holder<T: ToString>(found: Result<Option<T>, StoreError>) -> String {
+    match found {
+        Ok(Some(owner)) => owner.to_string(),
+        Ok(None) => "missing".to_owned(),
+        Err(error) => error.to_string(),
+    }
 }
 
 impl Sheet {
@@ -228,10 +243,28 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
             sheet.compare(key.replace('/', "."), "1", sysctl::read(key).unwrap_or_else(|e| e.to_string()));
         }
     }
+    sheet.network_rules(plans);
     sheet.0
 }
 
 impl Sheet {
+    fn rules(&mut self, rules: Vec<FoundRule>) {
+        for rule in rules {
+            let found = rule.complaint.as_ref().map_or("present", |_| "missing");
+            self.compare(format!("{} {}", rule.family, rule.words), "present", found);
+        }
+    }
+
+    /// What all attachments of a network share in iptables; one with IPv6 needs the rules of both families.
+    fn network_rules(&mut self, plans: &[&Plan]) {
+        let steps = plans.iter().filter_map(|plan| plan.firewall());
+        let by_iptables = steps.filter(|step| step.backend == FirewallBackend::Iptables);
+        let of_v6 = |step: &&Firewall| step.attachment.addresses.iter().any(IpAddr::is_ipv6);
+        if let Some(step) = by_iptables.max_by_key(of_v6) {
+            self.rules(Kernel::iptables_rules(step, true));
+        }
+    }
+
     fn gateways(&mut self, plans: &[&Plan], found: &[IpNetwork]) {
         let mut wanted: Vec<IpNetwork> = plans
             .iter()

@@ -160,7 +160,11 @@ impl Doubts {
     fn about_attachments(&mut self, own: &[&Attachment]) {
         let count = |state| own.iter().filter(|a| a.state == state).count();
         let cases = [
-            (Condition::Broken, Health::Failed, "broken: 'linkspan ps' says which"),
+            (
+                Condition::Broken,
+                Health::Failed,
+                "broken: 'linkspan ps' says which, 'linkspan reconcile' mends",
+            ),
             (Condition::Dead, Health::Warning, "dead: 'linkspan gc' or DEL takes them away"),
             (Condition::HalfMade, Health::Warning, "half-made: the next ADD takes them away"),
             (Condition::Leaving, Health::Warning, "leaving: call DEL again"),

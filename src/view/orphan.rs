@@ -48,7 +48,8 @@ pub fn orphans(reading: &Reading, leases: &[Lease]) -> Vec<Orphan> {
     }
     let comments: HashSet<String> = keys.iter().map(|key| nft::owner_comment(key)).collect();
     for element in reading.host.elements.iter().flatten() {
-        if Set::OF_ATTACHMENTS.contains(&element.set) && !comments.contains(&element.owner) {
+        let of_attachment = Set::OF_ATTACHMENTS.contains(&element.set) && !element.is_of_network();
+        if of_attachment && !comments.contains(&element.owner) {
             found.push(nobodys(format!("the firewall element {element}, made for '{}'", element.owner)));
         }
     }

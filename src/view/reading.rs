@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::plan::Plan;
+use crate::store::Found;
+
 use super::{Host, Records, ViewError};
 
 /// What a reading costs extra to have.
@@ -27,8 +30,8 @@ impl Wants {
     pub const ALL: Self = Self { leases: true, claims: true, firewall: true, flows: true };
 }
 
-/// The records and the kernel's side, read one after the other. What changes in between shows as drift, which a second
-/// reading clears up.
+/// The records and the kernel's side, read at the same time by two threads. What changes meanwhile shows as drift, which a
+/// second reading clears up.
 #[derive(Debug)]
 pub struct Reading {
     /// When, in seconds since 1970.
@@ -45,14 +48,18 @@ impl Reading {
     /// # Errors
     /// [`ViewError`]; that the firewall is kept from us is none, it is written in its place.
     pub fn take(root: &Path, wants: Wants) -> Result<Self, ViewError> {
-        let records = Records::read(root, wants)?;
-        let held: HashSet<IpAddr> = records
-            .attachments
-            .iter()
-            .flat_map(|found| found.record.plan.leases().into_iter().flat_map(|step| &step.leases))
-            .map(|lease| lease.address.ip())
-            .collect();
-        let host = Host::read(wants, &|address| held.contains(&address))?;
+        let (records, host) = std::thread::scope(|scope| {
+            let host = scope.spawn(|| Host::read(wants));
+            let records = Records::read(root, wants);
+            (records, host.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (records, mut host) = (records?, host?);
+        if wants.flows {
+            let leases = |found: &Found<Plan>| found.record.plan.leases().map(|step| step.leases.clone());
+            let leases = records.attachments.iter().filter_map(leases).flatten();
+            let held: HashSet<IpAddr> = leases.map(|lease| lease.address.ip()).collect();
+            host.read_flows(&|address| held.contains(&address));
+        }
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Ok(Self { at, records, host })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::model::{LeaseSource, Network};
+use crate::model::{AttachmentKey, LeaseSource, Network};
 use crate::plan::Plan;
 use crate::store::{Claim, DatedLease, Found, State};
 
@@ -37,6 +37,11 @@ pub struct LeaseFile {
     pub dated: DatedLease,
 }
 
+/// By when the ADD began; records without microseconds by their second.
+fn age(found: &Found<Plan>) -> (u64, u64, &AttachmentKey) {
+    (found.record.created, found.record.begun, &found.record.key)
+}
+
 impl Records {
     /// Reads the state directory; one that does not exist is empty.
     ///
@@ -49,11 +54,9 @@ impl Records {
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         records.networks = networks;
         records.unreadable.extend(broken.iter().map(ToString::to_string));
-        let all = state.all::<Plan>()?;
+        let all = state.all_by_two::<Plan>()?;
         records.attachments = all.found;
-        records
-            .attachments
-            .sort_by(|a, b| (a.record.created, &a.record.key).cmp(&(b.record.created, &b.record.key)));
+        records.attachments.sort_by(|a, b| age(a).cmp(&age(b)));
         records.unreadable.extend(all.broken.iter().map(|broken| broken.error.to_string()));
         if wants.claims {
             records.claims = state.claims()?;

@@ -65,6 +65,15 @@ pub struct PortTraffic {
     /// Bytes of those connections in both directions; absent unless `net.netfilter.nf_conntrack_acct` is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Of them, those to the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// Of them, those from the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// Packets of those connections in both directions; absent likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packets: Option<u64>,
 }
 
 /// The traffic of attachments, in their order.
@@ -82,14 +91,22 @@ fn of(attachment: &Attachment, reading: &Reading, ends: Option<&Ends<'_>>) -> Tr
     let ports = attachment.ports.iter().map(|publication| {
         let through =
             own.map(|own| own.iter().filter(|flow| goes_through(flow, publication)).collect::<Vec<_>>());
-        let bytes = through.as_ref().filter(|_| reading.host.counts_bytes);
+        let counted = through.as_ref().filter(|_| reading.host.counts_bytes);
+        let sum = |of: &dyn Fn(&Flow) -> Option<u64>| -> Option<u64> {
+            counted.map(|flows| flows.iter().filter_map(|flow| of(flow)).sum())
+        };
+        let (received_bytes, sent_bytes) = (sum(&|flow| flow.original.bytes), sum(&|flow| flow.reply.bytes));
+        let packets = (sum(&|flow| flow.original.packets), sum(&|flow| flow.reply.packets));
         PortTraffic {
             protocol: publication.protocol,
             host: publication.host,
             target: publication.target,
             count: publication.count,
             connections: through.as_ref().map(Vec::len),
-            bytes: bytes.map(|flows| flows.iter().map(|flow| total(flow)).sum()),
+            bytes: received_bytes.zip(sent_bytes).map(|(received, sent)| received + sent),
+            received_bytes,
+            sent_bytes,
+            packets: packets.0.zip(packets.1).map(|(received, sent)| received + sent),
         }
     });
     Traffic {
@@ -117,10 +134,6 @@ fn goes_through(flow: &Flow, publication: &Publication) -> bool {
         && within(publication.target.port(), publication.last_target_port(), from.port())
         && within(publication.host.port(), publication.last_host_port(), to.port())
         && (publication.host.ip().is_unspecified() || to.ip() == publication.host.ip())
-}
-
-fn total(flow: &Flow) -> u64 {
-    flow.original.bytes.unwrap_or_default() + flow.reply.bytes.unwrap_or_default()
 }
 
 /// Flows by the attachments at their ends: a flow between two containers is both's.

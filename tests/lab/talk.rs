@@ -159,9 +159,14 @@ pub fn tcp(space: &Space, to: &str) -> Seen {
     tcp_within(space, to, PATIENCE).unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
 }
 
-/// Whether a connection is answered within a brief time.
+/// Whether a connection is answered within a brief time, or a second one is: on a busy machine the first may be late.
 pub fn tcp_answers(space: &Space, to: &str) -> bool {
-    tcp_within(space, to, BRIEF).is_ok()
+    let silent =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+    match tcp_within(space, to, BRIEF) {
+        Ok(_) => true,
+        Err(error) => silent(&error) && tcp_within(space, to, BRIEF).is_ok(),
+    }
 }
 
 /// `GET /` and the body of the answer.
@@ -221,7 +226,8 @@ pub fn udp(space: &Space, to: &str) -> Seen {
 
 /// Whether a datagram is answered within a brief time.
 pub fn udp_answers(space: &Space, to: &str) -> bool {
-    UdpClient::new(space, any_of(to)).ask(to, BRIEF).is_ok()
+    let answers = || UdpClient::new(space, any_of(to)).ask(to, BRIEF).is_ok();
+    answers() || answers()
 }
 
 /// Sends `bytes` to a [`sink_server`] and returns how long it took until all had arrived.

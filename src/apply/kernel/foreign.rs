@@ -1,14 +1,16 @@
 //! Whose rules drop what containers send and what goes to published ports: for STATUS, which has the time to look.
 
-use std::collections::HashMap;
-
+use crate::firewall::NAMES_PORT;
 use crate::firewall::iptables::Family;
-use crate::firewall::nft::{self, Chain, ForeignElement, ForeignRule, Packet, Stopped};
+use crate::firewall::nft::{self, Chain, Packet, Stopped};
 use crate::sys::nfnetlink::NftSocket;
-use crate::sys::{SysError, sysctl};
+use crate::sys::sysctl;
 
+use super::asked::Asked;
 use super::{Cause, Kernel, admission};
 
+/// `IPPROTO_UDP`.
+const UDP: u8 = 17;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
 /// No bridge of anybody's: what stops this one too is not aimed at ours.
@@ -69,7 +71,7 @@ impl Kernel {
     /// anybody's.
     pub(super) fn rejects_forwarded(&mut self, forward: &Chain, bridge: &str) -> Result<bool, Cause> {
         let uplink = self.uplink()?.map(|link| link.name);
-        let mut table = Asked::new(self.nft()?, forward);
+        let mut table = Asked::new(self.nft()?, forward.family, &forward.table);
         for (trip, packet) in packets(forward.family, Some(bridge), uplink.as_deref()) {
             if !matches!(trip, Trip::Outgoing | Trip::Published) {
                 continue;
@@ -105,7 +107,7 @@ pub fn foreign_drops(
                 Trip::Within => bridged && chain.sees_forwarded(),
                 Trip::Outgoing | Trip::Published => chain.sees_forwarded(),
             };
-            let mut table = Asked::new(nft, chain);
+            let mut table = Asked::new(nft, chain.family, &chain.table);
             for (trip, packet) in packets(family, bridge, uplink) {
                 if !passes(trip) {
                     continue;
@@ -151,7 +153,7 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
         input: input.map(str::to_owned),
         output: output.map(str::to_owned),
         published,
-        question: false,
+        ..Packet::default()
     };
     let seen = FAMILIES.into_iter().filter(|number| *number == family || !FAMILIES.contains(&family));
     seen.flat_map(|family| {
@@ -159,13 +161,15 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
             (Trip::Outgoing, packet(family, bridge, uplink, false)),
             (Trip::Published, packet(family, uplink, bridge, true)),
             (Trip::Within, packet(family, bridge, bridge, false)),
-            (
-                Trip::Names { ipv6: family == FAMILIES[1] },
-                Packet { question: true, ..packet(family, bridge, None, false) },
-            ),
+            (Trip::Names { ipv6: family == FAMILIES[1] }, question(packet(family, bridge, None, false))),
         ]
     })
     .collect()
+}
+
+/// The packet as a question to a name server on the host.
+fn question(packet: Packet) -> Packet {
+    Packet { protocol: Some(UDP), destination_port: Some(NAMES_PORT), ..packet }
 }
 
 fn of_nobody(packet: &Packet, bridge: &str) -> Packet {
@@ -208,46 +212,4 @@ fn note(drops: &mut Vec<ForeignDrop>, chain: &Chain, stopped: &Stopped, trip: Tr
         aimed,
         is_iptables: chain.is_of_iptables(),
     });
-}
-
-/// A table of somebody else's: chains and sets are asked for once, when a packet comes to them.
-struct Asked<'a> {
-    nft: &'a mut NftSocket,
-    family: u8,
-    table: String,
-    rules: HashMap<String, Vec<ForeignRule>>,
-    elements: HashMap<String, Vec<ForeignElement>>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(nft: &'a mut NftSocket, chain: &Chain) -> Self {
-        let (family, table) = (chain.family, chain.table.clone());
-        Self { nft, family, table, rules: HashMap::new(), elements: HashMap::new() }
-    }
-}
-
-impl nft::Table for Asked<'_> {
-    type Error = SysError;
-
-    fn rules(&mut self, chain: &str) -> Result<Vec<ForeignRule>, SysError> {
-        if let Some(known) = self.rules.get(chain) {
-            return Ok(known.clone());
-        }
-        let replies = self.nft.dump(&nft::dump_rules(self.family, &self.table, chain))?;
-        let rules: Vec<ForeignRule> =
-            replies.iter().filter_map(|reply| nft::parse_foreign_rule(reply)).collect();
-        self.rules.insert(chain.to_owned(), rules.clone());
-        Ok(rules)
-    }
-
-    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, SysError> {
-        if let Some(known) = self.elements.get(set) {
-            return Ok(known.clone());
-        }
-        let replies = self.nft.dump(&nft::dump_foreign(self.family, &self.table, set))?;
-        let elements: Vec<ForeignElement> =
-            replies.iter().flat_map(|reply| nft::parse_foreign_elements(reply)).collect();
-        self.elements.insert(set.to_owned(), elements.clone());
-        Ok(elements)
-    }
 }

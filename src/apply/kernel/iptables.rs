@@ -31,6 +31,17 @@ pub(super) enum Variant {
     Legacy,
 }
 
+/// A rule of ours, looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRule {
+    /// Whose rule it is: `iptables` or `ip6tables`.
+    pub family: Family,
+    /// Its table, chain and words.
+    pub words: String,
+    /// Why it is not there; `None` where it is.
+    pub complaint: Option<String>,
+}
+
 /// The names of a program, the best first: `iptables-nft-save` where there is one.
 fn names(family: Family, variant: Variant, suffix: &str) -> Vec<String> {
     match variant {
@@ -219,10 +230,8 @@ impl Kernel {
                 continue;
             }
             for arguments in iptables::checks(family, &step.network, &step.attachment) {
-                let mut words: Vec<&str> = vec!["-w", "30"];
-                words.extend(arguments.iter().map(String::as_str));
-                if let Err(cause) = call(family, Variant::Default, "", &words, "") {
-                    let object = format!("iptables rule: {}", arguments.join(" "));
+                if let Err(cause) = has_rule(family, &arguments) {
+                    let object = format!("{family} rule: {}", arguments.join(" "));
                     drifts.push(Drift::new(object, "present", cause.to_string()));
                 }
             }
@@ -234,6 +243,28 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// The iptables rules that an attachment needs for itself, or all of a network's attachments for each, with what is
+    /// wrong with those that are not there. One process a rule: for an operator who looks.
+    pub fn iptables_rules(step: &Firewall, of_network: bool) -> Vec<FoundRule> {
+        let (network, attachment) = (&step.network, &step.attachment);
+        let families = Family::BOTH.into_iter().filter(|f| *f == Family::V4 || has_v6(attachment));
+        let rules = families.flat_map(|family| {
+            let checks = if of_network {
+                iptables::network_checks(family, network)
+            } else {
+                iptables::attachment_checks(family, network, attachment)
+            };
+            checks.into_iter().map(move |arguments| (family, arguments))
+        });
+        rules
+            .map(|(family, arguments)| FoundRule {
+                family,
+                complaint: has_rule(family, &arguments).err().map(|cause| cause.to_string()),
+                words: arguments.into_iter().filter(|word| word != "-C").collect::<Vec<_>>().join(" "),
+            })
+            .collect()
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none.
@@ -291,6 +322,13 @@ impl std::fmt::Display for Variant {
             Self::Legacy => "legacy",
         })
     }
+}
+
+/// Whether the host has a rule; an error where it has not, or cannot be asked.
+fn has_rule(family: Family, arguments: &[String]) -> Result<(), Cause> {
+    let mut words: Vec<&str> = vec!["-w", "30"];
+    words.extend(arguments.iter().map(String::as_str));
+    call(family, Variant::Default, "", &words, "").map(drop)
 }
 
 fn has_v6(rules: &AttachmentRules) -> bool {

@@ -5,6 +5,7 @@
 
 mod absent;
 mod admission;
+mod asked;
 mod bridge;
 mod chains;
 mod delegate;
@@ -44,8 +45,10 @@ use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Drift, Host};
 
+pub use asked::{Asked, Known};
 pub use delegate::{Delegation, is_own_program};
 pub use foreign::{ForeignDrop, Trip, foreign_drops};
+pub use iptables::FoundRule;
 pub use mend::{Look, Mending};
 pub use ports::{Holder, PortSurvey};
 use sandbox::OpenSandbox;

@@ -87,10 +87,7 @@ impl Kernel {
             // A host without our tables has no elements.
             let Ok(replies) = self.nft()?.dump(&nft::dump(set)) else { continue };
             let elements = replies.iter().flat_map(|reply| nft::parse_elements(set, reply));
-            let of_nobody = |element: &Element| {
-                // A network's elements stay when attachments go.
-                !element.owner.starts_with("network ") && !owners.contains(&element.owner)
-            };
+            let of_nobody = |element: &Element| !element.is_of_network() && !owners.contains(&element.owner);
             orphans.extend(elements.filter(of_nobody));
         }
         self.remove_elements(&orphans)?;

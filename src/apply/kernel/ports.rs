@@ -137,12 +137,9 @@ fn holder(
 
 /// Whether a listener would be given packets that the publication is to have, its port being among them.
 fn takes(listener: &Listener, publication: &Publication) -> bool {
-    let (theirs, ours) = (listener.address.ip(), publication.host.ip());
-    if theirs.is_ipv4() != ours.is_ipv4() {
-        // A socket on [::] takes IPv4 too, unless it says otherwise.
-        return theirs.is_unspecified() && theirs.is_ipv6() && !listener.v6_only;
-    }
-    theirs == ours || theirs.is_unspecified() || ours.is_unspecified()
+    let ours = publication.host.ip();
+    let everywhere = ours.is_unspecified() && ours.is_ipv4() == listener.address.is_ipv4();
+    everywhere || listener.takes(ours)
 }
 
 /// Runtimes reserve published ports by binding them themselves. Such a listener is told apart by its process: it is

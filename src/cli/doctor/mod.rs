@@ -30,7 +30,7 @@ pub(super) fn describe() -> Command {
         .arg(flag("yes", "with --fix: do not ask").short('y').requires("fix"))
         .arg(flag("dry-run", "with --fix: only say what would be done").requires("fix").conflicts_with("yes"))
         .after_help(
-            "Exit codes: 0 nothing wrong (remarks aside), 1 it could not be found out, 2 the command line is wrong,\n\
+            "Exit codes: 0 nothing wrong (remarks aside), 1 it could not be found out, 2 a wrong command line,\n\
              3 warnings, 4 faults. docs/doctor.md explains every finding.\n\nExamples:\n  linkspan doctor\n  \
              linkspan doctor --fix --dry-run\n  linkspan doctor --json | jq -r '.doctor.findings[].word'",
         )

@@ -2,59 +2,62 @@
 
 use std::fmt::Write as _;
 
-use crate::view::{Condition, Graph, Health, Node};
+use crate::view::{Bridge, Graph, Health, Node, Uplink};
 
-use super::{ports, title};
+use super::chart::{Language, Mood, chart, mood};
 
 /// The whole picture: `dot -Tsvg` draws it.
 pub(in crate::cli) fn dot(graph: &Graph) -> String {
-    // Writing to a string cannot fail.
-    let mut out = String::from(
-        "digraph linkspan {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=monospace, fontsize=10];\n  \
-         edge [dir=none, fontname=monospace, fontsize=8];\n  outside [shape=plaintext];\n  host [style=bold];\n",
-    );
-    for (at, uplink) in graph.uplinks.iter().enumerate() {
-        let label = quote(&[vec![uplink.name.clone()], uplink.addresses.clone()].concat());
+    chart(graph, Dot::default())
+}
+
+/// Writing to a string cannot fail.
+#[derive(Default)]
+struct Dot(String);
+
+impl Language for Dot {
+    fn begin(&mut self) {
+        self.0.push_str(
+            "digraph linkspan {\n  rankdir=LR;\n  node [shape=box, style=rounded, fontname=monospace, fontsize=10];\n  \
+             edge [dir=none, fontname=monospace, fontsize=8];\n  outside [shape=plaintext];\n  host [style=bold];\n",
+        );
+    }
+
+    fn uplink(&mut self, at: usize, lines: &[String], uplink: &Uplink) {
+        let label = quote(lines);
         let style = if uplink.up { "solid" } else { "dashed" };
-        let _ = writeln!(out, "  u{at} [label={label}];\n  outside -> u{at} -> host [style={style}];");
+        let _ = writeln!(self.0, "  u{at} [label={label}];\n  outside -> u{at} -> host [style={style}];");
     }
-    for (at, bridge) in graph.bridges.iter().enumerate() {
-        let walls = bridge.walls.iter().map(|wall| format!("wall: {wall}"));
-        let title: Vec<String> =
-            std::iter::once(format!("network {}", bridge.network)).chain(walls).collect();
+
+    fn network(&mut self, at: usize, heading: &[String], lines: &[String], bridge: &Bridge) {
         let style = if bridge.walls.is_empty() { "rounded" } else { "\"rounded,dashed\", color=red" };
-        let _ = writeln!(out, "  subgraph cluster{at} {{\n    label={};\n    style={style};", quote(&title));
-        let label = quote(&[vec![bridge.name.clone()], bridge.addresses.clone()].concat());
+        let heading = quote(heading);
+        let _ = writeln!(self.0, "  subgraph cluster{at} {{\n    label={heading};\n    style={style};");
         let colour = if bridge.health == Health::Failed { "red" } else { "black" };
-        let _ = writeln!(out, "    b{at} [label={label}, shape=box3d, color={colour}];");
-        for (index, node) in bridge.containers.iter().enumerate() {
-            let name = format!("c{at}_{index}");
-            let _ = writeln!(out, "    {name} [label={}, color={}];", label_of(node), colour_of(node));
-            let isolated = if node.isolated { ", style=dashed" } else { "" };
-            let veth = quote(std::slice::from_ref(&node.veth));
-            let _ = writeln!(out, "    b{at} -> {name} [label={veth}{isolated}];");
-        }
+        let _ = writeln!(self.0, "    b{at} [label={}, shape=box3d, color={colour}];", quote(lines));
+    }
+
+    fn container(&mut self, at: usize, index: usize, lines: &[String], node: &Node) {
+        let name = format!("c{at}_{index}");
+        let colour = match mood(node) {
+            Mood::Good => "black",
+            Mood::Doubtful => "orange",
+            Mood::Bad => "red",
+        };
+        let _ = writeln!(self.0, "    {name} [label={}, color={colour}];", quote(lines));
+        let isolated = if node.isolated { ", style=dashed" } else { "" };
+        let veth = quote(std::slice::from_ref(&node.veth));
+        let _ = writeln!(self.0, "    b{at} -> {name} [label={veth}{isolated}];");
+    }
+
+    fn joined(&mut self, at: usize, bridge: &Bridge) {
         let masquerade = if bridge.masquerade { " [label=masquerade]" } else { "" };
-        let _ = writeln!(out, "  }}\n  host -> b{at}{masquerade};");
+        let _ = writeln!(self.0, "  }}\n  host -> b{at}{masquerade};");
     }
-    out.push_str("}\n");
-    out
-}
 
-fn label_of(node: &Node) -> String {
-    let mut lines = vec![title(node), format!("{} {}", node.interface, node.addresses.join(" "))];
-    lines.extend(ports(node));
-    if node.state != Condition::Up {
-        lines.push(node.state.to_string());
-    }
-    quote(&lines)
-}
-
-fn colour_of(node: &Node) -> &'static str {
-    match node.state {
-        Condition::Up | Condition::Attaching => "black",
-        Condition::Broken => "red",
-        Condition::Dead | Condition::HalfMade | Condition::Leaving => "orange",
+    fn end(mut self) -> String {
+        self.0.push_str("}\n");
+        self.0
     }
 }
 

@@ -2,53 +2,55 @@
 
 use std::fmt::Write as _;
 
-use crate::view::{Condition, Graph, Node};
+use crate::view::{Bridge, Graph, Node, Uplink};
 
-use super::{ports, title};
+use super::chart::{Language, Mood, chart, mood};
 
 /// The whole picture as a flow chart.
 pub(in crate::cli) fn mermaid(graph: &Graph) -> String {
-    // Writing to a string cannot fail.
-    let mut out = String::from("flowchart LR\n  outside([outside])\n  host[host]\n");
-    for (at, uplink) in graph.uplinks.iter().enumerate() {
-        let label = quote(&[vec![uplink.name.clone()], uplink.addresses.clone()].concat());
+    chart(graph, Mermaid::default())
+}
+
+/// Writing to a string cannot fail.
+#[derive(Default)]
+struct Mermaid(String);
+
+impl Language for Mermaid {
+    fn begin(&mut self) {
+        self.0.push_str("flowchart LR\n  outside([outside])\n  host[host]\n");
+    }
+
+    fn uplink(&mut self, at: usize, lines: &[String], uplink: &Uplink) {
         let line = if uplink.up { "---" } else { "-.-" };
-        let _ = writeln!(out, "  outside {line} u{at}[{label}] {line} host");
+        let _ = writeln!(self.0, "  outside {line} u{at}[{}] {line} host", quote(lines));
     }
-    for (at, bridge) in graph.bridges.iter().enumerate() {
-        let mut lines = vec![format!("network {}", bridge.network)];
-        lines.extend(bridge.walls.iter().map(|wall| format!("wall: {wall}")));
-        let _ = writeln!(out, "  subgraph n{at} [{}]", quote(&lines));
-        let label = quote(&[vec![bridge.name.clone()], bridge.addresses.clone()].concat());
-        let _ = writeln!(out, "    b{at}[[{label}]]");
-        for (index, node) in bridge.containers.iter().enumerate() {
-            let line = if node.isolated { "-.-" } else { "---" };
-            let _ = writeln!(out, "    b{at} {line} c{at}_{index}[{}]{}", label_of(node), class_of(node));
-        }
+
+    fn network(&mut self, at: usize, heading: &[String], lines: &[String], _: &Bridge) {
+        let _ = writeln!(self.0, "  subgraph n{at} [{}]", quote(heading));
+        let _ = writeln!(self.0, "    b{at}[[{}]]", quote(lines));
+    }
+
+    fn container(&mut self, at: usize, index: usize, lines: &[String], node: &Node) {
+        let line = if node.isolated { "-.-" } else { "---" };
+        let class = match mood(node) {
+            Mood::Good => "",
+            Mood::Doubtful => ":::doubtful",
+            Mood::Bad => ":::bad",
+        };
+        let _ = writeln!(self.0, "    b{at} {line} c{at}_{index}[{}]{class}", quote(lines));
+    }
+
+    fn joined(&mut self, at: usize, bridge: &Bridge) {
         let masquerade = if bridge.masquerade { "|masquerade|" } else { "" };
-        let _ = writeln!(out, "  end\n  host ---{masquerade} b{at}");
+        let _ = writeln!(self.0, "  end\n  host ---{masquerade} b{at}");
         if !bridge.walls.is_empty() {
-            let _ = writeln!(out, "  style n{at} stroke:#c0392b,stroke-dasharray:6 4");
+            let _ = writeln!(self.0, "  style n{at} stroke:#c0392b,stroke-dasharray:6 4");
         }
     }
-    out.push_str("  classDef bad stroke:#c0392b,stroke-width:2px\n  classDef doubtful stroke:#d68910,stroke-width:2px\n");
-    out
-}
 
-fn label_of(node: &Node) -> String {
-    let mut lines = vec![title(node), format!("{} {}", node.interface, node.addresses.join(" "))];
-    lines.extend(ports(node));
-    if node.state != Condition::Up {
-        lines.push(node.state.to_string());
-    }
-    quote(&lines)
-}
-
-fn class_of(node: &Node) -> &'static str {
-    match node.state {
-        Condition::Up | Condition::Attaching => "",
-        Condition::Broken => ":::bad",
-        Condition::Dead | Condition::HalfMade | Condition::Leaving => ":::doubtful",
+    fn end(mut self) -> String {
+        self.0.push_str("  classDef bad stroke:#c0392b,stroke-width:2px\n  classDef doubtful stroke:#d68910,stroke-width:2px\n");
+        self.0
     }
 }
 

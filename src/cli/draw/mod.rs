@@ -1,5 +1,6 @@
 //! A [`Graph`](crate::view::Graph) in four languages: for the terminal, SVG, Graphviz's DOT, Mermaid.
 
+mod chart;
 mod dot;
 mod mermaid;
 mod svg;

@@ -12,12 +12,13 @@ use crate::plugins::Face;
 pub(in crate::cli) fn describe_install() -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("install")
-        .about("put this binary into a directory of plugins, and take names of the reference plugins there")
+        .about("put this binary into a directory of plugins, and take names there")
         .arg(directory())
         .arg(Arg::new("names").long("names").value_name("A,B").help("take these names: bridge,portmap ..."))
         .arg(flag("all").help("take every name that linkspan answers to"))
         .arg(flag("backup").help("keep another's program of such a name aside; uninstall brings it back"))
         .arg(flag("force").conflicts_with("backup").help("replace another's program for good"))
+        .arg(dry_run())
         .after_help(
             "Examples:\n  linkspan install\n  linkspan install --all --backup\n  \
              linkspan install --dir /usr/lib/cni --names bridge,host-local,portmap --backup",
@@ -28,6 +29,7 @@ pub(in crate::cli) fn describe_uninstall() -> Command {
     Command::new("uninstall")
         .about("take away what install made, with what was there before in its place")
         .arg(directory())
+        .arg(dry_run())
         .after_help("Examples:\n  linkspan uninstall\n  linkspan uninstall --dir /usr/lib/cni")
 }
 
@@ -36,6 +38,10 @@ pub(in crate::cli) fn describe_names() -> Command {
         .about("which plugin names in a directory are linkspan's")
         .arg(directory())
         .after_help("Example:\n  linkspan names --dir /usr/lib/cni")
+}
+
+fn dry_run() -> Arg {
+    Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("only say what would be done")
 }
 
 fn directory() -> Arg {
@@ -51,7 +57,7 @@ pub(in crate::cli) fn install(session: &mut Session<'_>, matches: &ArgMatches) -
 }
 
 pub(in crate::cli) fn uninstall(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
-    super::uninstall(&directory_of(matches), session.stdout)
+    super::uninstall(&directory_of(matches), matches.get_flag("dry-run"), session.stdout)
 }
 
 pub(in crate::cli) fn names(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
@@ -69,6 +75,7 @@ fn options(matches: &ArgMatches) -> Result<Options, Error> {
         names,
         backup: matches.get_flag("backup"),
         force: matches.get_flag("force"),
+        dry_run: matches.get_flag("dry-run"),
     })
 }
 

@@ -39,6 +39,8 @@ pub struct Options {
     pub backup: bool,
     /// Whether it is replaced for good.
     pub force: bool,
+    /// Whether it is only said what would be done.
+    pub dry_run: bool,
 }
 
 /// Puts this binary into a directory of plugins, and takes names there. Says what it does, line by line.
@@ -47,12 +49,13 @@ pub struct Options {
 /// Where a name is another's and nothing says what to do with it: nothing is changed then. Where a file cannot be
 /// written; what was done before has been said.
 pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Error> {
-    let place = Place::new(&options.directory);
+    let place = Place::new(&options.directory).dry(options.dry_run);
     let strangers = place.strangers(&options.names)?;
     if !strangers.is_empty() && !options.backup && !options.force {
         let advice = "--backup keeps it aside, and 'linkspan uninstall' brings it back; --force replaces it";
         return Err(Error::Strangers { names: strangers, advice });
     }
+    announce(options.dry_run, out)?;
     place.make_directory()?;
     writeln!(out, "{}", place.put_binary(options.force)?)?;
     for name in &options.names {
@@ -65,7 +68,16 @@ pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Erro
     if options.names.is_empty() {
         writeln!(out, "not taken: {}; --names or --all takes them", free.join(", "))?;
     }
-    Ok(())
+    conclude(options.dry_run, out)
+}
+
+/// Before the words of a dry run, which are those of the real one.
+fn announce(is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
+    if is_dry { Ok(writeln!(out, "without --dry-run this would be done:")?) } else { Ok(()) }
+}
+
+fn conclude(is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
+    if is_dry { Ok(writeln!(out, "nothing was changed")?) } else { Ok(()) }
 }
 
 /// Takes away what [`install`] made, and nothing else: our links, with another's program back in its place where one
@@ -73,8 +85,9 @@ pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Erro
 ///
 /// # Errors
 /// Where a file cannot be removed.
-pub(super) fn uninstall(directory: &Path, out: &mut dyn Write) -> Result<(), Error> {
-    let place = Place::new(directory);
+pub(super) fn uninstall(directory: &Path, is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let place = Place::new(directory).dry(is_dry);
+    announce(is_dry, out)?;
     for face in Face::REFERENCE {
         if let Some(line) = place.give_back(face.name())? {
             writeln!(out, "{line}")?;
@@ -89,7 +102,7 @@ pub(super) fn uninstall(directory: &Path, out: &mut dyn Write) -> Result<(), Err
              install it again for their DEL, or restart their containers"
         )?;
     }
-    Ok(())
+    conclude(is_dry, out)
 }
 
 /// Which names in a directory of plugins are ours, as a table.

@@ -19,6 +19,8 @@ const SELF: &str = "/proc/self/exe";
 #[derive(Debug)]
 pub(super) struct Place {
     directory: PathBuf,
+    /// Whether everything is only looked at: the words are the same.
+    is_dry: bool,
 }
 
 /// What a name in the directory stands for.
@@ -34,7 +36,12 @@ pub(super) enum Entry {
 
 impl Place {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), is_dry: false }
+    }
+
+    /// The same, of which nothing is changed.
+    pub(super) fn dry(self, is_dry: bool) -> Self {
+        Self { is_dry, ..self }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -50,6 +57,9 @@ impl Place {
     }
 
     pub(super) fn make_directory(&self) -> Result<(), Error> {
+        if self.is_dry {
+            return Ok(());
+        }
         fs::create_dir_all(&self.directory).map_err(|source| failed("create", &self.directory, source))
     }
 
@@ -93,14 +103,16 @@ impl Place {
             return Ok(format!("{text} is this binary"));
         }
         let found = self.look(OWN).map_err(|source| failed("look at", &path, source))?;
-        if matches!(found, Entry::Another(_)) && !force {
-            self.keep_aside(OWN)?;
-        }
-        let next = self.directory.join(format!(".{OWN}.new-{}", std::process::id()));
-        let written = copy(&next).and_then(|()| fs::rename(&next, &path));
-        if let Err(source) = written {
-            let _ = fs::remove_file(&next);
-            return Err(failed("write", &path, source));
+        if !self.is_dry {
+            if matches!(found, Entry::Another(_)) && !force {
+                self.keep_aside(OWN)?;
+            }
+            let next = self.directory.join(format!(".{OWN}.new-{}", std::process::id()));
+            let written = copy(&next).and_then(|()| fs::rename(&next, &path));
+            if let Err(source) = written {
+                let _ = fs::remove_file(&next);
+                return Err(failed("write", &path, source));
+            }
         }
         Ok(if found == Entry::Absent { format!("installed {text}") } else { format!("replaced {text}") })
     }
@@ -113,14 +125,16 @@ impl Place {
             return Ok(format!("{name}: a link to {OWN} already"));
         }
         let stranger = matches!(found, Entry::Another(_));
-        if stranger && backup {
-            self.keep_aside(name)?;
+        if !self.is_dry {
+            if stranger && backup {
+                self.keep_aside(name)?;
+            }
+            let next = self.directory.join(format!(".{name}.new-{}", std::process::id()));
+            let _ = fs::remove_file(&next);
+            symlink(OWN, &next)
+                .and_then(|()| fs::rename(&next, &path))
+                .map_err(|source| failed("make the link", &path, source))?;
         }
-        let next = self.directory.join(format!(".{name}.new-{}", std::process::id()));
-        let _ = fs::remove_file(&next);
-        symlink(OWN, &next)
-            .and_then(|()| fs::rename(&next, &path))
-            .map_err(|source| failed("make the link", &path, source))?;
         Ok(match (stranger, backup) {
             (false, _) => format!("{name}: a link to {OWN}"),
             (true, true) => format!("{name}: a link to {OWN}; what was there is {name}{KEPT}"),
@@ -134,12 +148,25 @@ impl Place {
         if self.look(name).map_err(|source| failed("look at", &path, source))? != Entry::Ours {
             return Ok(None);
         }
-        if self.has_backup(name) {
-            fs::rename(self.kept(name), &path).map_err(|source| failed("bring back", &path, source))?;
-            return Ok(Some(format!("{name}: what was there before is back")));
+        Ok(Some(if self.leave(name)? {
+            format!("{name}: what was there before is back")
+        } else {
+            format!("{name}: removed")
+        }))
+    }
+
+    /// Puts what was kept aside in the place of what is ours, or takes that away; whether something was kept.
+    fn leave(&self, name: &str) -> Result<bool, Error> {
+        let path = self.path(name);
+        let has_backup = self.has_backup(name);
+        match (self.is_dry, has_backup) {
+            (true, _) => {}
+            (false, true) => {
+                fs::rename(self.kept(name), &path).map_err(|source| failed("bring back", &path, source))?;
+            }
+            (false, false) => fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?,
         }
-        fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
-        Ok(Some(format!("{name}: removed")))
+        Ok(has_backup)
     }
 
     /// Takes the binary away; says so.
@@ -151,12 +178,8 @@ impl Place {
             Entry::Another(_) => return Ok(format!("{text} is another program: left alone")),
             Entry::Ours => {}
         }
-        if self.has_backup(OWN) {
-            fs::rename(self.kept(OWN), &path).map_err(|source| failed("bring back", &path, source))?;
-            return Ok(format!("{text}: what was there before is back"));
-        }
-        fs::remove_file(&path).map_err(|source| failed("remove", &path, source))?;
-        Ok(format!("removed {text}"))
+        let is_back = self.leave(OWN)?;
+        Ok(if is_back { format!("{text}: what was there before is back") } else { format!("removed {text}") })
     }
 
     /// Gives what a name stands for a second name, so that at no moment the name is missing. What was kept aside

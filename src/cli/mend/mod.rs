@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
 use crate::cni::{CniResult, Version};
+use crate::explain::live;
 use crate::model::AttachmentKey;
 use crate::verbs;
 use crate::view::{self, Attachment, Condition, Reading, Wants};
@@ -17,7 +18,7 @@ use super::Session;
 use super::by_hand::{self, Target};
 use super::error::Error;
 use super::network_verbs;
-use super::progress::Progress;
+use super::progress::{Progress, Ticker};
 use super::request::attachment;
 use super::see::{self, Options, find, options};
 
@@ -99,13 +100,13 @@ pub(super) fn check(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(
     match meant("check", matches)? {
         Meant::Target(target) if !all => by_hand::check(session, &target),
         Meant::Container(name) if !all => {
-            let reading = see::read(Wants::LEAST)?;
+            let reading = see::read_once(Wants::LEAST)?;
             let attachments = view::attachments(&reading);
             let chosen = find::one(&name, &attachments)?.into_iter().cloned().collect();
             check_recorded(session, chosen, &options)
         }
         Meant::Nothing if all => {
-            let reading = see::read(Wants::LEAST)?;
+            let reading = see::read_once(Wants::LEAST)?;
             let attachments = view::attachments(&reading);
             options.require_known(&reading, &attachments)?;
             check_recorded(session, options.select(attachments), &options)
@@ -166,8 +167,8 @@ fn check_recorded(
         return Ok(());
     }
     Err(Error::Found(format!(
-        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one; a new container of the network \
-         brings back flushed rules",
+        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one, 'linkspan reconcile' puts back \
+         what is on the host",
         checked.len()
     )))
 }
@@ -206,7 +207,7 @@ pub(super) fn del(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 
 /// Detaches every interface of a container: ours from the record, then what libcni remembers of other plugins.
 fn del_container(session: &mut Session<'_>, name: &str, is_dry: bool) -> Result<(), Error> {
-    let reading = see::read(Wants::LEAST)?;
+    let reading = see::read_once(Wants::LEAST)?;
     let attachments = view::attachments(&reading);
     let keys: Vec<(AttachmentKey, String)> = find::one(name, &attachments)?
         .into_iter()
@@ -232,9 +233,14 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let is_dry = matches.get_flag("dry-run");
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = session.place.network(name)?;
+    let _ticker = Ticker::new("collecting", session.terminal.stderr);
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
+    for left in live::leftovers(!is_dry)? {
+        let verb = if is_dry { "would delete" } else { "deleted" };
+        writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
+    }
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
-    let reading = see::read(Wants { flows: false, ..Wants::ALL })?;
+    let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
     }

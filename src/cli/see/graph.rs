@@ -17,7 +17,8 @@ pub(in crate::cli) fn describe() -> Command {
             .value_name("FORMAT")
             .default_value("text")
             .value_parser(PossibleValuesParser::new(["text", "svg", "dot", "mermaid"]))
-            .help("in which language"),
+            .hide_possible_values(true)
+            .help("text, svg, dot or mermaid"),
     );
     options::with_watch(options::with_output(options::with_filters(command))).after_help(
         "Examples:\n  linkspan graph\n  linkspan graph --format svg > network.svg\n  \
@@ -38,13 +39,7 @@ fn page(options: &Options, format: &str, reading: &Reading, look: Look) -> Resul
     let leases = view::leases(reading, &attachments);
     let mut networks = view::networks(reading, &attachments, &leases);
     let attachments = options.select(attachments);
-    // A network none of whose containers is meant is not meant either.
-    networks.retain(|network| {
-        options.has_network(&network.name)
-            && (options.is_unfiltered()
-                || options.names_networks_only()
-                || attachments.iter().any(|attachment| attachment.network == network.name))
-    });
+    networks.retain(|network| options.keeps_network(&network.name, &attachments));
     let graph = view::graph(reading, &networks, &attachments);
     if look.json {
         return document("graph", &graph);

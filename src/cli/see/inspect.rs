@@ -3,6 +3,7 @@
 use clap::{Arg, ArgMatches, Command};
 
 use crate::model::AttachmentKey;
+use crate::store::State;
 use crate::view::{self, AttachmentDetails, Comparison, NetworkDetails, Reading, Wants};
 
 use super::super::error::Error;
@@ -14,31 +15,42 @@ use super::{Look, Options, document, find, options, read};
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("inspect")
         .about("all that is known of a network or a container, record and kernel side by side")
-        .arg(Arg::new("NAME").required(true).help("a network, or a container: ID, beginning of it, or name"));
-    options::with_watch(options::with_output(command)).after_help(
-        "What differs is marked with '!'.\n\nExamples:\n  linkspan inspect web\n  linkspan inspect 4f1c --json",
+        .arg(Arg::new("NAME").help("a network, or a container: ID, beginning of it, or name"));
+    options::with_watch(options::with_output(options::with_filters(command))).after_help(
+        "What differs is marked with '!'. Without NAME: every container that the filters leave.\n\nExamples:\n  \
+         linkspan inspect web\n  linkspan inspect 4f1c --json\n  linkspan inspect --label TIER=front",
     )
 }
 
 pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let options = Options::of(matches);
-    let name = matches.get_one::<String>("NAME").cloned().unwrap_or_default();
+    let name = matches.get_one::<String>("NAME");
+    if name.is_none() && options.is_unfiltered() {
+        return Err(Error::Usage(
+            "'inspect' needs a NAME, of a network or a container: 'linkspan ls' and 'linkspan ps' list them"
+                .to_owned(),
+        ));
+    }
     let look = session.look(&options);
-    session.rounds(&options, |_| page(&name, look))
+    session.rounds(&options, |_| page(name.map(String::as_str), &options, look))
 }
 
-fn page(name: &str, look: Look) -> Result<String, Error> {
-    let reading = read(Wants::ALL)?;
-    if reading.records.network(name).is_some() {
-        return network(name, &reading, look);
-    }
+fn page(name: Option<&str>, options: &Options, look: Look) -> Result<String, Error> {
+    // One container's leases and ports are looked up by name.
+    let wants = Wants { leases: name.is_some_and(is_network), claims: false, ..Wants::ALL };
+    let reading = read(wants)?;
     let all = view::attachments(&reading);
-    let found = match find::one(name, &all) {
-        Err(Error::Nothing { .. }) => return Err(nothing(name, &reading, &all)),
-        other => other?,
+    options.require_known(&reading, &all)?;
+    if let Some(network) = name.filter(|name| reading.records.network(name).is_some()) {
+        return of_network(network, options, &reading, look);
+    }
+    let found = match name.map(|name| (name, find::one(name, &all))) {
+        Some((name, Err(Error::Nothing { .. }))) => return Err(nothing(name, &reading, &all)),
+        Some((_, found)) => found?.into_iter().cloned().collect(),
+        None => all,
     };
     let mut details = Vec::new();
-    for attachment in found {
+    for attachment in &options.select(found) {
         details.push(attachment_details(attachment, &reading)?);
     }
     if look.json {
@@ -49,6 +61,12 @@ fn page(name: &str, look: Look) -> Result<String, Error> {
         .map(|details| attachment_text(details, reading.at, look))
         .collect::<Vec<_>>()
         .join("\n"))
+}
+
+/// Whether a network has this name; what is wrong with the records, the reading says.
+fn is_network(name: &str) -> bool {
+    let state = State::open_existing(&State::default_root()).ok().flatten();
+    state.is_some_and(|state| matches!(state.network(name), Ok(Some(_))))
 }
 
 fn nothing(name: &str, reading: &Reading, all: &[view::Attachment]) -> Error {
@@ -115,7 +133,7 @@ fn attachment_text(details: &AttachmentDetails, now: u64, look: Look) -> String 
     text
 }
 
-fn network(name: &str, reading: &Reading, look: Look) -> Result<String, Error> {
+fn of_network(name: &str, options: &Options, reading: &Reading, look: Look) -> Result<String, Error> {
     let attachments = view::attachments(reading);
     let leases = view::leases(reading, &attachments);
     let all = view::networks(reading, &attachments, &leases);
@@ -130,7 +148,7 @@ fn network(name: &str, reading: &Reading, look: Look) -> Result<String, Error> {
         .map(|found| &found.record.plan)
         .collect();
     let comparisons = view::compare_network(&network, &plans, reading);
-    let own = attachments.into_iter().filter(|attachment| attachment.network == name).collect();
+    let own = options.select(attachments).into_iter().filter(|a| a.network == name).collect();
     let details = NetworkDetails { network, comparisons, attachments: own };
     if look.json { document("network", &details) } else { Ok(network_text(&details, reading, look)) }
 }

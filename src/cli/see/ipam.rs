@@ -16,8 +16,8 @@ use super::{Look, Options, document, options};
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("ipam").about("address ranges and leases: who, since when; orphans marked");
     options::with_watch(options::with_output(options::with_filters(command))).after_help(
-        "STATE is held, dead (its container is gone; DEL or GC frees it) or orphan (nobody's; GC frees it). With \
-         --container\nor --label only leases are shown.\n\nExamples:\n  linkspan ipam --network web\n  \
+        "STATE is held, dead (its container is gone; DEL or GC frees it) or orphan (nobody's; GC frees\nit). With \
+         --container or --label only leases are shown.\n\nExamples:\n  linkspan ipam --network web\n  \
          linkspan ipam --json | jq -r '.ipam.leases[] | select(.state == \"orphan\") | .address'",
     )
 }

@@ -12,9 +12,10 @@ use super::{Look, Options, document, options};
 
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("ls").about("networks: bridge, subnets, addresses, attachments, health");
-    options::with_watch(options::with_output(options::with_network(command))).after_help(
-        "HEALTH is ok, warning (something is to be cleaned up) or failed (containers suffer); what is wrong follows \
-         the table.\n\nExamples:\n  linkspan ls\n  linkspan ls --json | jq '.networks[] | select(.health != \"ok\")'",
+    options::with_watch(options::with_output(options::with_filters(command))).after_help(
+        "HEALTH is ok, warning (something is to be cleaned up) or failed (containers suffer); what is\nwrong follows \
+         the table. With --container or --label: the networks of such containers.\n\nExamples:\n  linkspan ls\n  \
+         linkspan ls --json | jq '.networks[] | select(.health != \"ok\")'",
     )
 }
 
@@ -29,7 +30,8 @@ fn page(options: &Options, reading: &Reading, look: Look) -> Result<String, Erro
     options.require_known(reading, &attachments)?;
     let leases = view::leases(reading, &attachments);
     let mut networks = view::networks(reading, &attachments, &leases);
-    networks.retain(|network| options.has_network(&network.name));
+    let chosen = options.select(attachments);
+    networks.retain(|network| options.keeps_network(&network.name, &chosen));
     if look.json {
         return document("networks", &networks);
     }

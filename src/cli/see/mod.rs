@@ -1,5 +1,6 @@
 //! Commands that show what there is: one reading, one page, again where it is watched.
 
+pub(super) mod explain;
 pub(super) mod find;
 pub(super) mod graph;
 pub(super) mod inspect;
@@ -7,6 +8,7 @@ pub(super) mod ipam;
 pub(super) mod ls;
 pub(super) mod options;
 pub(super) mod ports;
+mod probe;
 pub(super) mod ps;
 pub(super) mod top;
 
@@ -16,6 +18,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::store::State;
+use crate::sys::arena;
 use crate::view::{Attachment, Reading, Wants};
 
 use super::Session;
@@ -61,6 +64,9 @@ impl Session<'_> {
         mut page: impl FnMut(u64) -> Result<String, Error>,
     ) -> Result<(), Error> {
         let last = options.rounds();
+        if last == Some(1) {
+            arena::widen();
+        }
         let redraws = self.terminal.stdout && !options.json && options.watch.is_some();
         let mut round = 0;
         loop {
@@ -80,6 +86,12 @@ impl Session<'_> {
             std::thread::sleep(options.watch.unwrap_or(Duration::from_secs(1)));
         }
     }
+}
+
+/// The only reading of a process that ends soon.
+pub(super) fn read_once(wants: Wants) -> Result<Reading, Error> {
+    arena::widen();
+    read(wants)
 }
 
 /// One reading of this host.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::view::{Attachment, Reading};
 
@@ -43,13 +43,7 @@ pub(in crate::cli) fn with_watch(command: Command) -> Command {
                 .value_parser(seconds)
                 .help("show it again every 2 seconds, or --watch=SECONDS"),
         )
-        .arg(
-            Arg::new("count")
-                .long("count")
-                .value_name("N")
-                .value_parser(value_parser!(u64).range(1..))
-                .help("end after N rounds"),
-        )
+        .arg(Arg::new("count").long("count").value_name("N").value_parser(rounds).help("end after N rounds"))
 }
 
 /// `--network`.
@@ -83,6 +77,10 @@ pub(in crate::cli) fn with_filters(command: Command) -> Command {
                 .action(ArgAction::Append)
                 .help("only what the runtime labelled so (K8S_POD_NAMESPACE=default)"),
         )
+}
+
+fn rounds(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -122,7 +120,7 @@ impl Options {
     }
 
     /// Whether every attachment is meant.
-    pub(super) fn is_unfiltered(&self) -> bool {
+    pub(in crate::cli) fn is_unfiltered(&self) -> bool {
         self.networks.is_empty() && self.containers.is_empty() && self.labels.is_empty()
     }
 
@@ -134,6 +132,13 @@ impl Options {
     /// Whether a network is meant.
     pub(super) fn has_network(&self, name: &str) -> bool {
         self.networks.is_empty() || self.networks.iter().any(|wanted| wanted == name)
+    }
+
+    /// Whether a network is meant, `chosen` being the attachments that are: one none of whose containers is meant is not
+    /// meant either.
+    pub(super) fn keeps_network(&self, name: &str, chosen: &[Attachment]) -> bool {
+        let by_name_alone = self.is_unfiltered() || self.names_networks_only();
+        self.has_network(name) && (by_name_alone || chosen.iter().any(|a| a.network == name))
     }
 
     /// Refuses names that nothing has: a filter that cannot match is a slip.
@@ -164,7 +169,16 @@ impl Options {
         attachments.into_iter().filter(|attachment| self.selects(attachment)).collect()
     }
 
-    fn selects(&self, attachment: &Attachment) -> bool {
+    /// Whether something is meant of which nothing is known but its container's ID and perhaps its network.
+    pub(in crate::cli) fn selects_unknown(&self, container: &str, network: Option<&str>) -> bool {
+        let by_network = self.networks.is_empty() || network.is_some_and(|name| self.has_network(name));
+        let by_container =
+            self.containers.is_empty() || self.containers.iter().any(|c| container.starts_with(&**c));
+        by_network && by_container && self.labels.is_empty()
+    }
+
+    /// Whether an attachment is meant.
+    pub(in crate::cli) fn selects(&self, attachment: &Attachment) -> bool {
         let labelled = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => attachment.labels.get(key).is_some_and(|found| found == value),
             None => attachment.labels.contains_key(wanted),

@@ -13,8 +13,8 @@ use super::{Look, Options, document, options, state};
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("ps").about("containers: network, addresses, ports, age, state");
     options::with_watch(options::with_output(options::with_filters(command))).after_help(
-        "STATE is up, attaching, half-made (its ADD was killed), leaving (its DEL has not ended), dead (the container \
-         is gone\nwithout DEL) or broken; what is wrong follows the table.\n\nExamples:\n  linkspan ps --network web\n  \
+        "STATE is up, attaching, half-made (its ADD was killed), leaving (its DEL has not ended), dead\n(the container \
+         is gone without DEL) or broken; what is wrong follows the table.\n\nExamples:\n  linkspan ps --network web\n  \
          linkspan ps --label K8S_POD_NAMESPACE=default --watch",
     )
 }

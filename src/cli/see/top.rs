@@ -16,9 +16,10 @@ use super::{Look, Options, document, options, read};
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("top").about("live bytes, packets and connections, per container and port");
     options::with_watch(options::with_output(options::with_filters(command))).after_help(
-        "At a terminal it goes on every 2 seconds, the busiest first; elsewhere it prints once. Rates are since the \
-         page\nbefore. Bytes and packets are the container's own, since it was attached; CONNS are connections that the \
-         kernel\ntracks now, and a port's bytes are theirs (while net.netfilter.nf_conntrack_acct is 1).\n\n\
+        "At a terminal it goes on every 2 seconds, the busiest first; elsewhere it prints once. Rates\nare since the page \
+         before. A container's bytes and packets are its own, since it was attached.\nCONNS are connections that the kernel \
+         tracks now; a port's bytes and packets are theirs, and\nonly while net.netfilter.nf_conntrack_acct is 1. Not \
+         counted by port: connections that have ended,\nand those inside a network that go straight to the container.\n\n\
          Examples:\n  linkspan top\n  linkspan top --network web --watch=1 --count 2",
     )
 }
@@ -56,6 +57,14 @@ fn page(options: &Options, look: Look, before: &mut Option<Before>) -> Result<St
     let mut text = table(&traffic, before.as_ref(), now, look);
     if let Some((count, max)) = reading.host.tracked {
         text.push_str(&format!("\n{count} of {max} connections tracked on this host\n"));
+    }
+    if reading.host.tracked.is_some()
+        && !reading.host.counts_bytes
+        && traffic.iter().any(|t| !t.ports.is_empty())
+    {
+        text.push_str(
+            "bytes of ports are not counted: 'sysctl net.netfilter.nf_conntrack_acct=1' turns that on\n",
+        );
     }
     if let Err(reason) = &reading.host.flows {
         text.push_str(&format!("connections are not shown: {reason}\n"));
@@ -108,9 +117,9 @@ fn table(traffic: &[Traffic], before: Option<&Before>, now: Instant, look: Look)
                 "".into(),
                 "".into(),
                 "".into(),
-                words::or_dash(port.bytes.map(words::bytes)).into(),
-                "".into(),
-                "".into(),
+                words::or_dash(port.received_bytes.map(words::bytes)).into(),
+                words::or_dash(port.sent_bytes.map(words::bytes)).into(),
+                words::or_dash(port.packets).into(),
                 "".into(),
                 words::or_dash(port.connections).into(),
             ]);

@@ -1,19 +1,32 @@
 //! The table `filter` of legacy iptables, as its bytes in the kernel say: whether it drops what is forwarded, and whether
 //! our exceptions are in it.
 
+mod walk;
+
 use super::rule::Family;
 use super::shared::{ADMIT, FORWARD};
+
+pub use walk::LegacyTable;
 
 /// `-NF_DROP - 1`: how a standard target writes DROP.
 const DROP: i32 = -1;
 
 /// Where an entry has what we look for: `struct ipt_entry`, `struct ip6t_entry`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Layout {
     input: usize,
     target: usize,
     next: usize,
     size: usize,
+}
+
+impl Layout {
+    const fn of(family: Family) -> Self {
+        match family {
+            Family::V4 => Self { input: 16, target: 88, next: 90, size: 112 },
+            Family::V6 => Self { input: 64, target: 140, next: 142, size: 168 },
+        }
+    }
 }
 
 /// The table `filter` of a family.
@@ -28,11 +41,7 @@ pub struct LegacyFilter<'a> {
 impl<'a> LegacyFilter<'a> {
     /// `entries` are the kernel's, `forward` is where in them the first rule of FORWARD and its policy are.
     pub fn new(family: Family, entries: &'a [u8], forward: (usize, usize)) -> Self {
-        let layout = match family {
-            Family::V4 => Layout { input: 16, target: 88, next: 90, size: 112 },
-            Family::V6 => Layout { input: 64, target: 140, next: 142, size: 168 },
-        };
-        Self { layout, entries, forward_start: forward.0, forward_policy: forward.1 }
+        Self { layout: Layout::of(family), entries, forward_start: forward.0, forward_policy: forward.1 }
     }
 
     /// Whether what is forwarded is dropped unless a rule says otherwise: by the policy, or by a rule for every packet.

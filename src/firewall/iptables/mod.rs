@@ -28,11 +28,17 @@ mod whole;
 
 pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
-pub use legacy::LegacyFilter;
+pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
+<<<<<<< HEAD
+pub use whole::{
+    attachment_checks, base_checks, checks, detach_from, missing, network_checks, rebuild, remove_all,
+};
+=======
 pub use whole::{checks, detach_from, missing, rebuild};
+>>>>>>> gaps
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

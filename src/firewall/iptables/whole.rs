@@ -166,11 +166,31 @@ pub fn detach_from(saved: &Saved, owner: &AttachmentKey) -> Option<String> {
 /// The argument vectors that ask `iptables -C` for each rule that an attachment needs: the jumps out of the built-in
 /// chains, the shared rules, its network's, its own. Each is an exit status 0, or drift.
 pub fn checks(family: Family, network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Vec<String>> {
-    let (outside, own) = rules(family, network, attachment);
+    [network_checks(family, network), attachment_checks(family, network, attachment)].concat()
+}
+
+/// The part of [`checks`] that all attachments of a network need.
+pub fn network_checks(family: Family, network: &NetworkRules) -> Vec<Vec<String>> {
     let mut all: Vec<Rule> = shared::entries(family).into_iter().map(|(rule, _)| rule).collect();
     all.extend(shared::first(family, &[&network.admin_chain]));
     all.extend(shared::network(family, network));
-    all.extend(outside);
-    all.extend(own);
     all.iter().map(Rule::check).collect()
 }
+<<<<<<< HEAD
+
+/// The part of [`checks`] that is an attachment's own.
+pub fn attachment_checks(
+    family: Family,
+    network: &NetworkRules,
+    attachment: &AttachmentRules,
+) -> Vec<Vec<String>> {
+    let (outside, own) = rules(family, network, attachment);
+    outside.iter().chain(&own).map(Rule::check).collect()
+}
+
+/// The argument vectors that ask for what all networks share; one that fails calls for [`rebuild`].
+pub fn base_checks(family: Family) -> Vec<Vec<String>> {
+    shared::entries(family).iter().map(|(rule, _)| rule.check()).collect()
+}
+=======
+>>>>>>> gaps

@@ -217,9 +217,14 @@ pub(super) fn shift_rules() -> Vec<(&'static str, Statements)> {
 
 /// Asks whether a set or map is there: one reply, or `ENOENT`.
 pub fn probe_set(set: Set) -> NftMessage {
+    about_set(set.family(), TABLE, set.name())
+}
+
+/// Asks for the definition of anybody's set or map: one reply, or `ENOENT`.
+pub fn about_set(family: u8, table: &str, name: &str) -> NftMessage {
     let mut attributes = Attributes::new();
-    attributes.put_str(set_uapi::TABLE, TABLE).put_str(set_uapi::NAME, set.name());
-    NftMessage { kind: msg::GETSET, family: set.family(), flags: 0, attributes: attributes.into_bytes() }
+    attributes.put_str(set_uapi::TABLE, table).put_str(set_uapi::NAME, name);
+    NftMessage { kind: msg::GETSET, family, flags: 0, attributes: attributes.into_bytes() }
 }
 
 /// The chain that [`shift_base`] fills, and with how many rules.
@@ -238,6 +243,11 @@ pub fn probe_guard_table() -> NftMessage {
 /// Asks for one chain; [`super::parse_chain`] reads the reply. `ENOENT` where it is not there.
 pub fn chain_policy(family: u8, table: &str, name: &str) -> NftMessage {
     about_chain(family, table, name, msg::GETCHAIN, 0)
+}
+
+/// Asks for every table of a family; [`super::dormant_table`] reads the replies.
+pub fn dump_tables(family: u8) -> NftMessage {
+    NftMessage { kind: msg::GETTABLE, family, flags: DUMP, attributes: Vec::new() }
 }
 
 /// Asks for every chain of a family; [`super::parse_chains`] reads the replies.

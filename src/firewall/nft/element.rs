@@ -44,6 +44,11 @@ pub struct Element {
 }
 
 impl Element {
+    /// Whether it is a network's own, which stays when attachments go.
+    pub fn is_of_network(&self) -> bool {
+        self.owner.starts_with("network ")
+    }
+
     /// An element; an owner that is too long for a comment is cut to one that tells it apart all the same.
     pub(crate) fn new(set: Set, key: Vec<u8>, data: Leads, owner: &str) -> Self {
         Self { set, key, last: None, data, owner: fit(owner) }

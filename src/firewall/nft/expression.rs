@@ -33,6 +33,7 @@ pub(crate) enum Meta {
     Protocol = 1,
     InputName = 6,
     OutputName = 7,
+    Trace = 12,
     Family = 15,
     Transport = 16,
 }
@@ -135,6 +136,30 @@ pub(crate) fn payload(list: &mut Attributes, header: Header, offset: u32, length
 pub(crate) fn conntrack(list: &mut Attributes, key: Conntrack) {
     expression(list, "ct", |e| {
         e.put_be32(2, key as u32).put_be32(1, Register::FIRST.0);
+    });
+}
+
+/// `ct load KEY => reg 1, dir original`: the tuple of a connection's first packet, before any translation.
+pub(crate) fn conntrack_original(list: &mut Attributes, key: u32) {
+    const ORIGINAL: u8 = 0;
+    expression(list, "ct", |e| {
+        e.put_be32(2, key).put_u8(3, ORIGINAL).put_be32(1, Register::FIRST.0);
+    });
+}
+
+/// `meta nftrace set 1`: what the packet meets from here on is told to who listens (`NFNLGRP_NFTRACE`).
+pub(crate) fn trace(list: &mut Attributes) {
+    immediate(list, &[1]);
+    expression(list, "meta", |e| {
+        e.put_be32(2, Meta::Trace as u32).put_be32(3, Register::FIRST.0);
+    });
+}
+
+/// `limit rate RATE/second burst BURST packets`.
+pub(crate) fn limit(list: &mut Attributes, rate: u64, burst: u32) {
+    expression(list, "limit", |e| {
+        // NFTA_LIMIT_RATE, _UNIT (seconds), _BURST, _TYPE (packets).
+        e.put_be64(1, rate).put_be64(2, 1).put_be32(3, burst).put_be32(4, 0);
     });
 }
 

@@ -25,13 +25,20 @@ mod set;
 mod shift;
 mod statement;
 mod tally;
+mod trace;
 mod uapi;
 mod wall;
 mod whole;
 
 pub use base::{
+<<<<<<< HEAD
+    ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
+    dump_chains, dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table,
+    remove_guard_table, remove_table, shift_base, short_chains,
+=======
     ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_chains, base_mended, chain_policy, dump_chains,
     dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, shift_base, short_chains,
+>>>>>>> gaps
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
@@ -39,20 +46,25 @@ pub use element::{Element, Leads, add, add_new, dump, dump_foreign, get, owner_c
 pub use foreign_port::parse_published;
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
-pub use machine::{ForeignElement, Packet, parse_foreign_elements};
+pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, parse_foreign_elements};
+pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
 };
-pub use passage::{ForeignRule, Stopped, Table, parse_foreign_rule, passage};
+pub use passage::{
+    Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,
+};
 pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
+pub(in crate::firewall) use set::interface_key;
 pub use tally::{
     Counted, TALLY, Tallied, tallied, tally_add, tally_adopted, tally_dumps, tally_made, tally_parse,
     tally_remove, tally_removed,
 };
+pub use trace::{TRACE, Traced, probe_trace, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
-pub use whole::{Beside, StaticChain, is_dormant, layout, static_chains, table_foundation};
+pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -6,7 +6,7 @@
 
 use crate::model::attributes::find;
 
-use super::machine::{self, ForeignElement, Match, Packet, Verdict};
+use super::machine::{self, ForeignSet, Match, Packet, Translation, Verdict};
 use super::reply::Chain;
 use super::uapi::rule;
 
@@ -41,11 +41,11 @@ pub trait Table {
     /// Where the kernel cannot be asked.
     fn rules(&mut self, chain: &str) -> Result<Vec<ForeignRule>, Self::Error>;
 
-    /// The elements of a set or map.
+    /// A set or map.
     ///
     /// # Errors
     /// Where the kernel cannot be asked.
-    fn elements(&mut self, set: &str) -> Result<Vec<ForeignElement>, Self::Error>;
+    fn set(&mut self, set: &str) -> Result<ForeignSet, Self::Error>;
 }
 
 /// A packet's end.
@@ -59,70 +59,144 @@ pub struct Stopped {
     pub surely: bool,
 }
 
+/// A place in a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The chain.
+    pub chain: String,
+    /// The rule, by its handle; `None` for the chain's policy.
+    pub rule: Option<u64>,
+}
+
+/// A rule of which it is not known whether it decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// Where it is.
+    pub place: Place,
+    /// Whether it would drop the packet; else it would let it pass.
+    pub drops: bool,
+    /// What of it could not be decided: the name of an expression, an extension of iptables, or a set.
+    pub about: String,
+}
+
+/// How a base chain ends for a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It is let through: by a rule, or at the chain's end.
+    Passes(Place),
+    /// It is dropped or rejected.
+    Drops(Place),
+    /// Its addresses change, and it goes on.
+    Translates(Place, Translation),
+}
+
+/// A packet's way through a base chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// How it ends.
+    pub end: End,
+    /// What may end it otherwise, in the packet's order.
+    pub doubts: Vec<Doubt>,
+}
+
 /// Follows a packet through a base chain; `None` where it passes.
 ///
 /// # Errors
 /// Those of the table.
 pub fn passage<T: Table>(table: &mut T, base: &Chain, packet: &Packet) -> Result<Option<Stopped>, T::Error> {
-    let mut walk = Walk { table, packet, surely: true, left: RULES };
-    let stopped = match walk.chain(&base.name, 0)? {
-        Flow::Accepted => None,
-        Flow::Dropped(chain, rule) => Some((chain, Some(rule))),
-        Flow::Through if base.base.as_ref().is_some_and(|base| base.drops) => Some((base.name.clone(), None)),
-        Flow::Through => None,
+    let followed = follow(table, base, &mut packet.clone())?;
+    let surely = !followed.doubts.iter().any(|doubt| !doubt.drops);
+    Ok(match followed.end {
+        End::Drops(Place { chain, rule }) => Some(Stopped { chain, rule, surely }),
+        End::Passes(_) | End::Translates(..) => None,
+    })
+}
+
+/// Follows a packet through a base chain to whatever end; marks that rules set are set on it.
+///
+/// # Errors
+/// Those of the table.
+pub fn follow<T: Table>(table: &mut T, base: &Chain, packet: &mut Packet) -> Result<Followed, T::Error> {
+    let mut walk = Walk { table, packet, doubts: Vec::new(), left: RULES };
+    let end = match walk.chain(&base.name, 0)? {
+        Flow::Through => {
+            let policy = Place { chain: base.name.clone(), rule: None };
+            let drops = base.base.as_ref().is_some_and(|base| base.drops);
+            if drops { End::Drops(policy) } else { End::Passes(policy) }
+        }
+        Flow::Ended(end) => end,
     };
-    Ok(stopped.map(|(chain, rule)| Stopped { chain, rule, surely: walk.surely }))
+    Ok(Followed { end, doubts: walk.doubts })
 }
 
 /// How a packet leaves a chain.
 enum Flow {
     Through,
-    Accepted,
-    Dropped(String, u64),
+    Ended(End),
 }
 
 struct Walk<'a, T> {
     table: &'a mut T,
-    packet: &'a Packet,
-    surely: bool,
+    packet: &'a mut Packet,
+    doubts: Vec<Doubt>,
     left: usize,
 }
 
 impl<T: Table> Walk<'_, T> {
+    fn doubt(&mut self, place: &Place, drops: bool, about: Option<String>) {
+        let about = about.unwrap_or_default();
+        self.doubts.push(Doubt { place: place.clone(), drops, about });
+    }
+
     fn chain(&mut self, name: &str, depth: usize) -> Result<Flow, T::Error> {
         if depth > DEPTH {
-            self.surely = false;
+            let place = Place { chain: name.to_owned(), rule: None };
+            self.doubt(&place, false, Some("chains that call each other without end".to_owned()));
             return Ok(Flow::Through);
         }
         for rule in self.table.rules(name)? {
+            let place = Place { chain: name.to_owned(), rule: Some(rule.handle) };
             if self.left == 0 {
-                self.surely = false;
+                self.doubt(&place, false, Some("more rules than are looked at".to_owned()));
                 break;
             }
             self.left -= 1;
-            let (matched, verdict) =
-                machine::run(&rule.expressions, self.packet, |set| self.table.elements(set))?;
-            let certain = match matched {
+            let outcome = machine::run(&rule.expressions, self.packet, |set| self.table.set(set))?;
+            let certain = match outcome.matched {
                 Match::No => continue,
                 Match::Perhaps => false,
                 Match::Yes => true,
             };
-            match verdict {
+            match outcome.verdict {
                 Verdict::None => {}
-                Verdict::Accept if certain => return Ok(Flow::Accepted),
-                Verdict::Drop if certain => return Ok(Flow::Dropped(name.to_owned(), rule.handle)),
+                Verdict::Accept if certain => return Ok(Flow::Ended(End::Passes(place))),
+                Verdict::Drop if certain => return Ok(Flow::Ended(End::Drops(place))),
                 Verdict::Return if certain => return Ok(Flow::Through),
-                Verdict::Drop => {}
-                Verdict::Accept | Verdict::Return | Verdict::Unknown => self.surely = false,
+                Verdict::Translate(translation) if certain => {
+                    return Ok(Flow::Ended(End::Translates(place, translation)));
+                }
+                Verdict::Drop => self.doubt(&place, true, outcome.undecided),
+                Verdict::Accept | Verdict::Return | Verdict::Unknown | Verdict::Translate(_) => {
+                    self.doubt(&place, false, outcome.undecided);
+                }
                 Verdict::Jump(chain) if certain => match self.chain(&chain, depth + 1)? {
                     Flow::Through => {}
-                    end => return Ok(end),
+                    end @ Flow::Ended(_) => return Ok(end),
                 },
                 Verdict::Goto(chain) if certain => return self.chain(&chain, depth + 1),
                 Verdict::Jump(chain) | Verdict::Goto(chain) => {
-                    if matches!(self.chain(&chain, depth + 1)?, Flow::Accepted) {
-                        self.surely = false;
+                    let (mark, connection) = (self.packet.mark, self.packet.connection_mark);
+                    match self.chain(&chain, depth + 1)? {
+                        Flow::Through => {}
+                        Flow::Ended(end) => {
+                            let drops = matches!(end, End::Drops(_));
+                            self.doubt(&place, drops, outcome.undecided);
+                        }
                     }
+                    // What it set if it came there is not known to be set.
+                    self.packet.mark = self.packet.mark.filter(|now| Some(*now) == mark);
+                    self.packet.connection_mark =
+                        self.packet.connection_mark.filter(|now| Some(*now) == connection);
                 }
             }
         }

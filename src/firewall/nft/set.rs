@@ -311,7 +311,7 @@ pub(super) fn width(fields: &[Field]) -> u32 {
 }
 
 /// An interface's name as `meta iifname` has it in a register: 16 bytes, NUL-padded.
-pub(crate) fn interface_key(name: &str) -> [u8; 16] {
+pub(in crate::firewall) fn interface_key(name: &str) -> [u8; 16] {
     let mut key = [0; 16];
     for (to, from) in key.iter_mut().zip(name.bytes().take(INTERFACE_NAME_MAX)) {
         *to = from;

@@ -120,3 +120,10 @@ pub fn is_dormant(attributes: &[u8]) -> bool {
     let flags = find(attributes, table::FLAGS).and_then(|flags| <[u8; 4]>::try_from(flags).ok());
     flags.is_some_and(|flags| u32::from_be_bytes(flags) & 1 != 0)
 }
+
+/// Reads one reply to [`super::dump_tables`]: the name of a table that sleeps.
+pub fn dormant_table(attributes: &[u8]) -> Option<String> {
+    let name = find(attributes, table::NAME).filter(|_| is_dormant(attributes))?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Some(String::from_utf8_lossy(&name[..end]).into_owned())
+}

@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod flows;
 mod nft;
 pub mod notice;
+pub mod trace;
 
 pub use nft::{NftError, NftSocket};
 

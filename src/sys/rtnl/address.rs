@@ -105,9 +105,8 @@ pub fn addresses(socket: &mut Socket, index: Option<u32>) -> Result<Vec<Address>
     let body = Attributes::after(&header).into_bytes();
     // With a filter on a link that is gone the kernel says ENODEV.
     let message = Message::new(RTM_GETADDR, 0, body, "list", "the addresses").tolerating(Errno::ENODEV);
-    let all = socket.dump(&message)?;
-    let read = all.iter().filter_map(|answer| parse(&answer.body));
-    Ok(read.filter(|address| index.is_none_or(|index| address.index == index)).collect())
+    let wanted = |address: &Address| index.is_none_or(|index| address.index == index);
+    socket.dump_as(&message, |_, body| parse(body).filter(wanted))
 }
 
 fn start(index: u32, address: IpNetwork, nodad: bool, scope: u8) -> Attributes {

@@ -101,6 +101,8 @@ pub(super) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 pub(super) const IFA_F_TENTATIVE: u32 = 0x40;
 
 pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_SRC: u16 = 2;
+pub(super) const RTA_IIF: u16 = 3;
 pub(super) const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
 pub(super) const RTA_PRIORITY: u16 = 6;
@@ -108,6 +110,7 @@ pub(super) const RTA_PREFSRC: u16 = 7;
 pub(super) const RTA_METRICS: u16 = 8;
 pub(super) const RTA_MULTIPATH: u16 = 9;
 pub(super) const RTA_TABLE: u16 = 15;
+pub(super) const RTA_MARK: u16 = 16;
 pub(super) const RTAX_MTU: u16 = 2;
 pub(super) const RTAX_ADVMSS: u16 = 8;
 pub(super) const RT_TABLE_COMPAT: u8 = 252;

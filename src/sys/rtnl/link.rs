@@ -180,7 +180,7 @@ fn dump(socket: &mut Socket, master: Option<u32>) -> Result<Vec<Link>, SysError>
     }
     attributes.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     let message = Message::new(RTM_GETLINK, 0, attributes.into_bytes(), "list", "the interfaces");
-    Ok(socket.dump(&message)?.iter().filter_map(|answer| parse(&answer.body)).collect())
+    socket.dump_as(&message, |_, body| parse(body))
 }
 
 /// `ifinfomsg`: family, index, flags and which of them to change.

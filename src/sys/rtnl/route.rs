@@ -135,6 +135,59 @@ pub fn route_lookup(socket: &mut Socket, dst: IpAddr) -> Result<Option<FoundRout
     Ok(socket.get(&message)?.and_then(|answer| parse(&answer.body)))
 }
 
+/// A packet to be routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// Its destination.
+    pub to: IpAddr,
+    /// Its source, where it has one already.
+    pub from: Option<IpAddr>,
+    /// The link that it comes in by; `None` for one that is made here.
+    pub input: Option<u32>,
+    /// Its mark.
+    pub mark: u32,
+}
+
+/// What becomes of a packet as far as routes go: the kernel's own decision, checks of its source included; or its
+/// refusal, as the errno that it would be dropped for.
+///
+/// # Errors
+/// As [`Socket::get`].
+pub fn route_packet(socket: &mut Socket, query: &RouteQuery) -> Result<Result<FoundRoute, Errno>, SysError> {
+    let width = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    let from_width = query.from.map_or(0, width);
+    let header = [family_of(query.to), width(query.to), from_width, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut attributes = Attributes::after(&header);
+    attributes.put(RTA_DST, &octets(query.to));
+    if let Some(from) = query.from {
+        attributes.put(RTA_SRC, &octets(from));
+    }
+    if let Some(input) = query.input {
+        attributes.put_u32(RTA_IIF, input);
+    }
+    if query.mark != 0 {
+        attributes.put_u32(RTA_MARK, query.mark);
+    }
+    let message =
+        Message::new(RTM_GETROUTE, 0, attributes.into_bytes(), "look up the route to", query.to.to_string());
+    match socket.get(&message) {
+        Ok(answer) => Ok(answer.and_then(|answer| parse(&answer.body)).ok_or(Errno::ENETUNREACH)),
+        // The kernel's answer to a packet that has no way.
+        Err(error) => match error.errno() {
+            Some(
+                errno @ (Errno::ENETUNREACH
+                | Errno::EHOSTUNREACH
+                | Errno::EACCES
+                | Errno::EINVAL
+                | Errno::EXDEV
+                | Errno::ENETDOWN
+                | Errno::ENONET),
+            ) => Ok(Err(errno)),
+            _ => Err(error),
+        },
+    }
+}
+
 /// The routes that a filter selects, cached ones left out.
 ///
 /// # Errors

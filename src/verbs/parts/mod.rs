@@ -3,6 +3,7 @@
 //!
 //! A part has a record of its own, and is made, read back and taken away by the same walks as a whole attachment.
 
+mod announce;
 mod bandwidth;
 mod dnsname;
 mod firewall;
@@ -10,6 +11,8 @@ mod portmap;
 mod sbr;
 mod tuning;
 mod way;
+
+pub use announce::announce;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

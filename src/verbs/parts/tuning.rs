@@ -80,7 +80,7 @@ fn plan(call: &Call, key: &AttachmentKey, sandbox: &Sandbox, before: LinkSetting
     Plan { steps: vec![Step::Settings(Box::new(settings))] }
 }
 
-fn wanted(call: &Call) -> LinkSettings {
+pub(super) fn wanted(call: &Call) -> LinkSettings {
     let tuning = &call.config.tuning;
     LinkSettings {
         mac: call.config.mac,

@@ -59,6 +59,27 @@ fn a_rule_that_rejects_everything_is_seen() {
     }
 }
 
+/// A rule with an interface, a jump, a return and a policy, as the kernel walks them.
+#[test]
+fn a_packet_goes_through_a_table() {
+    use crate::firewall::nft::{End, Packet, Place};
+    let (entries, policy) = table(-1, true);
+    let own = LegacyTable::new(Family::V4, &entries);
+    let end = |input: &str| {
+        let mut packet = Packet { family: 2, input: Some(input.to_owned()), ..Packet::default() };
+        own.follow("FORWARD", 0, policy, &mut packet)
+    };
+    let accepted = end("br");
+    assert_eq!(accepted.end, End::Passes(Place { chain: "LINKSPAN-ADMIT".to_owned(), rule: Some(1) }));
+    assert!(accepted.doubts.is_empty());
+    let (entries, policy) = table(-1, false);
+    let own = LegacyTable::new(Family::V4, &entries);
+    let mut packet = Packet { family: 2, input: Some("br".to_owned()), ..Packet::default() };
+    // The entry that jumps nowhere jumps to the table's start, and is walked to some end.
+    let followed = own.follow("FORWARD", policy, policy, &mut packet);
+    assert_eq!(followed.end, End::Drops(Place { chain: "FORWARD".to_owned(), rule: None }));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_to_some_end(
@@ -68,6 +89,8 @@ proptest! {
         for family in Family::BOTH {
             let filter = LegacyFilter::new(family, &bytes, (at / 2, at));
             let _ = (filter.drops_forwarded(), filter.admits("br"));
+            let mut packet = crate::firewall::nft::Packet::default();
+            let _ = LegacyTable::new(family, &bytes).follow("FORWARD", at % 8, at, &mut packet);
         }
     }
 }

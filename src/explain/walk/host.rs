@@ -1,0 +1,172 @@
+//! Through the host: its routes, its chains, its own sockets.
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
+use crate::view::Attachment;
+
+use super::super::Fault;
+use super::super::hooks::{self, Hook};
+use super::super::way::Leg;
+use super::container::LOCAL;
+use super::{Spot, Walk, Way, perhaps, surely};
+
+/// `RTN_UNICAST`.
+const UNICAST: u8 = 1;
+
+impl<'a> Walk<'a> {
+    /// What the routing tables say of both addresses.
+    pub(super) fn know_addresses(&mut self) -> Way<()> {
+        let (source, destination) = (self.packet.source, self.packet.destination);
+        if let Some(source) = source {
+            self.packet.source_type = Some(self.host.kind_of(source)?);
+            let query = RouteQuery { to: source, from: None, input: None, mark: self.mark() };
+            let back = self.host.route(&query)?.ok().and_then(|route| route.oif);
+            self.packet.reverse_path = Some(back.is_some() && back == self.packet.input_index);
+        }
+        if let Some(destination) = destination {
+            self.packet.destination_type = Some(self.host.kind_of(destination)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn mark(&self) -> u32 {
+        self.packet.mark.unwrap_or(0)
+    }
+
+    pub(super) fn through(&mut self, place: &str, hook: Hook) -> Way<bool> {
+        self.know_addresses()?;
+        let passed = hooks::pass(&mut self.host, &mut self.packet, hook, false, &self.original)?;
+        let redirected = passed.redirected;
+        self.tell(place, hook, passed, false)?;
+        Ok(redirected)
+    }
+
+    /// In by an interface: to the host itself, or on to where the routes lead.
+    pub(super) fn host_receives(&mut self, index: u32) -> Way<Spot<'a>> {
+        let link = self.host.by_index(index).cloned().unwrap_or_default();
+        if !link.is_up() {
+            let what = format!("{} of the host is down", link.name);
+            let mend = format!("ip link set {} up", link.name);
+            return Err(self.ends(&link.name, surely(Fault::LinkDown, what, Some(mend))));
+        }
+        self.is_tracked()?;
+        self.packet.bridge = None;
+        self.set_input(&link);
+        self.packet.output = Some(String::new());
+        self.packet.output_index = Some(0);
+        self.through("host", Hook::Prerouting)?;
+        let query = RouteQuery {
+            to: self.destination(),
+            from: self.packet.source,
+            input: Some(index),
+            mark: self.mark(),
+        };
+        let route = self.host.route(&query)?;
+        let is_local = self.host.kind_of(self.destination())? == u32::from(LOCAL);
+        if let Some(finding) = self.input_refused(&link, route.as_ref().err().copied(), is_local)? {
+            return Err(self.ends("host", finding));
+        }
+        match route {
+            Ok(route) if route.kind == LOCAL => {
+                self.through("host", Hook::Input)?;
+                self.host_takes()
+            }
+            Ok(route) if route.kind == UNICAST => self.forward(&link, &route),
+            Ok(route) => {
+                let what =
+                    format!("a route of the host refuses {} (type {})", self.destination(), route.kind);
+                Err(self.ends("host", surely(Fault::NoRoute, what, self.show_route())))
+            }
+            Err(errno) => {
+                let finding = self.no_route(errno);
+                Err(self.ends("host", finding))
+            }
+        }
+    }
+
+    /// On, out by another interface.
+    fn forward(&mut self, input: &Link, route: &FoundRoute) -> Way<Spot<'a>> {
+        let output = self.leaves_by(route)?;
+        self.overlapped(&output)?;
+        let next = route.gateway.unwrap_or(self.destination());
+        let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));
+        self.fits_route(&output, route);
+        self.set_input(input);
+        self.set_output(&output);
+        self.through("host", Hook::Forward)?;
+        self.through("host", Hook::Postrouting)?;
+        if input.index == output.index {
+            self.turned_on_bridge(&output)?;
+        }
+        self.emit(&output, next)
+    }
+
+    pub(super) fn leaves_by(&mut self, route: &FoundRoute) -> Way<Link> {
+        let index = route.oif.or_else(|| route.multipath.first().copied());
+        match index.and_then(|index| self.host.by_index(index)) {
+            Some(link) => Ok(link.clone()),
+            None => {
+                let finding = self.no_route(Errno::ENETUNREACH);
+                Err(self.ends("host", finding))
+            }
+        }
+    }
+
+    /// Out by an interface.
+    pub(super) fn emit(&mut self, output: &Link, next: IpAddr) -> Way<Spot<'a>> {
+        if !output.is_up() {
+            let what = format!("{} is down", output.name);
+            let mend = format!("ip link set {} up", output.name);
+            return Err(self.ends(&output.name, surely(Fault::LinkDown, what, Some(mend))));
+        }
+        let is_ours = |own: &&Attachment| own.bridge.as_deref() == Some(&output.name);
+        if output.kind.as_deref() == Some("bridge") && self.attachments.iter().any(|own| is_ours(&own)) {
+            return self.out_by_bridge(output, next);
+        }
+        let routed = self
+            .attachments
+            .iter()
+            .find(|own| own.bridge.is_none() && own.veth.as_deref() == Some(&output.name));
+        if let Some(to) = routed {
+            self.hop(&output.name, format!("out to container {}", to.container));
+            return self.container_receives(to);
+        }
+        self.leaves_host(output)
+    }
+
+    /// Beyond the host nothing is known but whether an answer can be addressed.
+    fn leaves_host(&mut self, output: &Link) -> Way<Spot<'a>> {
+        let source = self.packet.source;
+        let sender = self.attachments.iter().find(|own| own.addresses.iter().any(|a| Some(a.ip()) == source));
+        if let Some(sender) = sender.filter(|_| self.leg == Leg::There) {
+            let rules = self.plan_of(sender).and_then(|plan| plan.firewall()).map(|step| &step.network);
+            let inside = |rules: &crate::firewall::NetworkRules| {
+                rules.inside.iter().any(|subnet| subnet.contains(self.destination()))
+            };
+            if rules.is_some_and(|rules| rules.masquerade && !inside(rules)) {
+                let what = format!(
+                    "it leaves by {} with the container's own address {} as its source, which nobody outside can answer: the records want it masqueraded, and no rule does so",
+                    output.name,
+                    self.sender()
+                );
+                let mend = Some("linkspan reconcile".to_owned());
+                return Err(self.ends(&output.name, perhaps(Fault::RulesMissing, what, mend)));
+            }
+            let note = format!(
+                "whether those outside have a route back to {}, which is not masqueraded",
+                self.sender()
+            );
+            self.unknown.push(note);
+        }
+        let what = format!("leaves the host by {} for {}, from {}", output.name, self.goal(), self.sender());
+        self.hop(&output.name, what);
+        if self.leg == Leg::There {
+            self.unknown.push(format!("what becomes of it beyond {}", output.name));
+        }
+        Ok(Spot::Outside(output.index))
+    }
+}

@@ -1,0 +1,120 @@
+//! `explain` where nothing is wrong: each way that a packet can take is told as arriving, and a real one arrives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::Outside;
+use lab::cli::linkspan;
+use lab::explain::{arrives, dies, explained};
+use lab::icmp;
+use lab::outcome::{address, gateway};
+use lab::talk::{tcp, tcp_answers, tcp_server, udp};
+use lab::town::{House, Town, town};
+use serde_json::json;
+
+/// Networks `net1` with shop (published) and store, `net2` with back; no walls, so that all ways are open.
+struct Host {
+    shop: House,
+    store: House,
+    back: House,
+    town: Town,
+}
+
+fn host(backend: &'static str) -> Option<Host> {
+    let town = town(backend)?;
+    let (one, two) =
+        (town.network(1, json!({"isolation": "none"})), town.network(2, json!({"isolation": "none"})));
+    let shop =
+        town.attach(&one, "shop", &["8080:80", "127.0.0.1:8053:53/udp", "127.0.0.1:8081:80", "8053:53/udp"]);
+    let (store, back) = (town.attach(&one, "store", &[]), town.attach(&two, "back", &[]));
+    Some(Host { shop, store, back, town })
+}
+
+fn every_way_is_told_and_taken(backend: &'static str) {
+    let Some(host) = host(backend) else { return };
+    let [shop, store, back] = [&host.shop, &host.store, &host.back];
+    let id = |house: &House| house.container.id.clone();
+    for (six, at) in [("", 0), (" --ipv6", 1)] {
+        // The same network, another one, the host and from it.
+        for (from, to) in [(shop, store), (shop, back), (back, shop)] {
+            arrives(&format!("{} {}:80{six}", id(from), id(to)));
+            tcp(from, &format!("{}:80", to.at()[at]));
+            arrives(&format!("{} {}:53/udp{six}", id(from), id(to)));
+            udp(from, &format!("{}:53", to.at()[at]));
+            arrives(&format!("{} {}{six}", id(from), id(to)));
+        }
+        arrives(&format!("host {}:80{six}", id(shop)));
+        tcp(&host.town.lab.host, &format!("{}:80", shop.at()[at]));
+        arrives(&format!("{} host{six}", id(shop)));
+        assert!(icmp::ping(shop, &gateway(&shop.result, if at == 0 { 4 } else { 6 })));
+        // The world, by its own address: in IPv4 masqueraded.
+        let world = [Outside::V4.to_owned(), format!("[{}]", Outside::V6)][at].clone();
+        let told = arrives(&format!("{} {world}:80", id(shop)));
+        tcp(shop, &format!("{world}:80"));
+        let translated = told.to_string().contains("\"snat\"");
+        assert!(translated, "{told:#}");
+        arrives(&format!("{} outside:80{six}", id(shop)));
+        // Published ports: from outside, from the host, from a neighbour, from itself.
+        let host_at = [Outside::HOST4.to_owned(), format!("[{}]", Outside::HOST6)][at].clone();
+        for from in [shop, store, back] {
+            arrives(&format!("{} {host_at}:8080", id(from)));
+            tcp(from, &format!("{host_at}:8080"));
+        }
+        arrives(&format!("host {host_at}:8080"));
+        tcp(&host.town.lab.host, &format!("{host_at}:8080"));
+        arrives(&format!("outside {host_at}:8080"));
+        arrives(&format!(
+            "{} {host_at}:8080",
+            Outside::V4.to_owned().replace("192.0.2.2", [Outside::V4, Outside::V6][at])
+        ));
+        tcp(&host.town.outside, &format!("{host_at}:8080"));
+        arrives(&format!("outside {}:80{six}", id(shop)));
+    }
+    arrives("host 127.0.0.1:8081");
+    tcp(&host.town.lab.host, "127.0.0.1:8081");
+    arrives("host 127.0.0.1:8053/udp");
+    arrives("host host:8080");
+    udp(&host.town.lab.host, "127.0.0.1:8053");
+    // Addresses are as good as names.
+    arrives(&format!("{} {}:80", address(&shop.result, 4), address(&back.result, 4)));
+    arrives(&format!("{} [{}]:80", address(&shop.result, 6), address(&back.result, 6)));
+    // A process of the host.
+    let _own = tcp_server(&host.town.lab.host, "[::]:9000", "host");
+    arrives("outside host:9000");
+    tcp(&host.town.outside, "192.0.2.1:9000");
+    dies("outside host:9001", "not-published");
+    assert!(!tcp_answers(&host.town.outside, "192.0.2.1:9001"));
+}
+
+#[test]
+fn every_way_is_told_and_taken_on_nftables() {
+    every_way_is_told_and_taken("nftables");
+}
+
+#[test]
+fn every_way_is_told_and_taken_on_iptables() {
+    every_way_is_told_and_taken("iptables-nft");
+}
+
+#[test]
+fn every_way_is_told_and_taken_on_legacy_iptables() {
+    every_way_is_told_and_taken("iptables-legacy");
+}
+
+#[test]
+fn names_are_found_and_slips_are_told() {
+    let Some(host) = host("nftables") else { return };
+    let id = &host.shop.container.id;
+    arrives(&format!("{} {}:80", &id[..id.len() - 1], host.store.container.id));
+    arrives(&format!("{id}:eth0 host"));
+    linkspan(&format!("explain {id} container-stroe:80")).failed(1, "did you mean 'container-store'?");
+    linkspan(&format!("explain {id} hots")).failed(1, "did you mean 'host'?");
+    linkspan(&format!("explain {id} host:0")).failed(2, "between 1 and 65535");
+    linkspan("explain 10.1.0.2 fd00::1").failed(1, "different families");
+    linkspan(&format!("explain {id}")).failed(2, "needs");
+    linkspan("explain outside host --in nowhere").failed(1, "no interface 'nowhere'");
+    let told = explained(&format!("{id} {}:80", host.store.container.id));
+    let numbers: Vec<u64> =
+        told["hops"].as_array().unwrap().iter().map(|hop| hop["number"].as_u64().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+}

@@ -1,0 +1,200 @@
+//! `explain` where routes, links or addresses are wrong: each fault is made for real, a real packet does not arrive, the
+//! fault is named, and the command that is said to mend it, pasted, does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::explain::{explained, host, id, open, paste, trip};
+use lab::outcome::{address, bridge, gateway, host_end};
+use lab::{Outside, Space};
+
+#[test]
+fn forwarding_is_off() {
+    let Some(host) = host(open()) else { return };
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
+    way.breaks_and_mends(&host, "sysctl -qw net.ipv4.ip_forward=0", "forwarding-off");
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80 -6", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[1]),
+    );
+    way.breaks_and_mends(&host, "sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding-off");
+}
+
+#[test]
+fn the_containers_default_route() {
+    let Some(host) = host(open()) else { return };
+    let (shop, gone) = (&host.shop, gateway(&host.shop.result, 4));
+    for (words, at) in [
+        (format!("{} {}:80", id(shop), id(&host.back)), format!("{}:80", host.back.at()[0])),
+        (format!("{} {}:80", id(shop), Outside::V4), format!("{}:80", Outside::V4)),
+    ] {
+        let way = trip(shop, words, at);
+        way.works();
+        shop.ip("route del default");
+        paste(host.kernel(), &way.ends("default-route"));
+        way.works();
+        shop.ip(&format!("route replace default via {}", address(&host.store.result, 4)));
+        paste(host.kernel(), &way.ends("default-route"));
+        way.works();
+        shop.ip("route replace default via 10.88.1.77");
+        paste(host.kernel(), &way.ends("default-route"));
+        way.works();
+    }
+    // Who is asked must know the way back.
+    let way = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    way.works();
+    shop.ip("route del default");
+    let mend = way.ends("default-route");
+    paste(host.kernel(), &mend);
+    way.works();
+    let six =
+        trip(shop, format!("{} {}:80 -6", id(shop), id(&host.back)), format!("{}:80", host.back.at()[1]));
+    six.works();
+    shop.ip("-6 route del default");
+    paste(host.kernel(), &six.ends("default-route"));
+    six.works();
+    assert!(!gone.is_empty());
+}
+
+#[test]
+fn the_gateways_address_is_gone() {
+    let Some(host) = host(open()) else { return };
+    let (gateway, bridge) = (gateway(&host.shop.result, 4), bridge(&host.shop.result));
+    let damage = format!("ip address del {gateway}/24 dev {bridge}");
+    let way = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
+    way.breaks_and_mends(&host, &damage, "gateway-missing");
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.breaks_and_mends(&host, &damage, "gateway-missing");
+}
+
+#[test]
+fn links_are_down() {
+    let Some(host) = host(open()) else { return };
+    let (bridge, veth) = (bridge(&host.shop.result), host_end(&host.shop.result));
+    let ways = [
+        trip(
+            &host.shop,
+            format!("{} {}:80", id(&host.shop), id(&host.back)),
+            format!("{}:80", host.back.at()[0]),
+        ),
+        trip(
+            &host.shop,
+            format!("{} {}:80", id(&host.shop), id(&host.store)),
+            format!("{}:80", host.store.at()[0]),
+        ),
+        trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080"),
+    ];
+    for way in &ways {
+        for link in [&bridge, &veth] {
+            way.breaks_and_mends(&host, &format!("ip link set {link} down"), "link-down");
+        }
+        way.breaks_and_mends(&host, &format!("ip link set {veth} nomaster"), "detached");
+    }
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    out.works();
+    host.town.lab.ip("link set uplink down");
+    out.ends("no-route");
+}
+
+#[test]
+fn there_is_no_route() {
+    let Some(host) = host(open()) else { return };
+    let out = trip(&host.shop, format!("{} 198.51.100.7:80", id(&host.shop)), "198.51.100.7:80");
+    host.town.outside.ip("address add 198.51.100.7/32 dev lo");
+    out.works();
+    host.town.lab.ip("route del default");
+    let mend = out.ends("no-route");
+    assert!(mend.contains("route add default via"), "{mend}");
+    paste(host.kernel(), &mend.replace("GATEWAY", Outside::V4).replace("UPLINK", "uplink"));
+    out.works();
+    host.town.lab.ip("route add blackhole 198.51.100.0/24");
+    out.ends("no-route");
+    host.town.lab.ip("route del blackhole 198.51.100.0/24");
+    host.town.lab.ip("route add prohibit 198.51.100.0/24");
+    out.ends("no-route");
+    trip(&host.shop, format!("{} 10.88.1.99:80", id(&host.shop)), "10.88.1.99:80").ends("no-route");
+}
+
+#[test]
+fn route_localnet_is_off() {
+    let Some(host) = host(open()) else { return };
+    let way = trip(host.kernel(), "host 127.0.0.1:8081", "127.0.0.1:8081");
+    let damage = format!("sysctl -qw net.ipv4.conf.{}.route_localnet=0", bridge(&host.shop.result));
+    way.breaks_and_mends(&host, &damage, "localnet-off");
+}
+
+#[test]
+fn the_way_back_leads_elsewhere() {
+    let Some(host) = host(open()) else { return };
+    // A second way into the host, which nothing goes out by.
+    host.town.lab.ip("link add side type veth peer name side0");
+    let other = Space::create("other");
+    host.kernel().must(&["sh", "-c", "touch /run/netns/other"]);
+    other.in_ns(|| {
+        let nothing = None::<&str>;
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some("/proc/thread-self/ns/net"), "/run/netns/other", nothing, flags, nothing)
+            .unwrap();
+    });
+    host.town.lab.ip("link set side0 netns other");
+    host.town.lab.ip("address add 203.0.113.1/24 dev side");
+    host.town.lab.ip("link set side up");
+    other.ip("address add 203.0.113.2/24 dev side0");
+    other.ip("address add 198.51.100.9/32 dev lo");
+    other.ip("link set side0 up");
+    other.ip("route add default via 203.0.113.1 src 198.51.100.9");
+    for key in ["all", "default", "side", "uplink"] {
+        host.kernel()
+            .set_sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), if key == "side" { "1" } else { "0" });
+    }
+    // The way back to it is the other one, which strict filtering takes for a forgery.
+    let way = trip(&other, "198.51.100.9 192.0.2.1:8080 --in side", "192.0.2.1:8080");
+    let mend = way.ends("reverse-path");
+    assert!(mend.contains("rp_filter=2"), "{mend}");
+    paste(host.kernel(), &mend);
+    let told = explained(&way.words);
+    assert_eq!(told["verdict"], "arrives", "{told:#}");
+    // And from a container, where another network has its address.
+    let bridge = bridge(&host.shop.result);
+    host.kernel().set_sysctl(&format!("net.ipv4.conf.{bridge}.rp_filter"), "1");
+    let held = address(&host.shop.result, 4);
+    let out = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
+    out.works();
+    host.town.lab.ip(&format!("route add {held}/32 dev uplink"));
+    out.ends("reverse-path");
+}
+
+#[test]
+fn a_route_of_the_host_covers_a_container() {
+    let Some(host) = host(open()) else { return };
+    for key in ["all".to_owned(), "default".to_owned(), bridge(&host.shop.result)] {
+        host.kernel().set_sysctl(&format!("net.ipv4.conf.{key}.rp_filter"), "0");
+    }
+    let damage = "ip route add 10.88.1.0/25 dev uplink";
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.breaks_and_mends(&host, damage, "overlapping-route");
+    let from_host =
+        trip(host.kernel(), format!("host {}:80", id(&host.shop)), format!("{}:80", host.shop.at()[0]));
+    from_host.breaks_and_mends(&host, damage, "overlapping-route");
+    // There it is right, and back it is not.
+    let out = trip(
+        &host.shop,
+        format!("{} {}:80", id(&host.shop), id(&host.back)),
+        format!("{}:80", host.back.at()[0]),
+    );
+    out.breaks_and_mends(&host, damage, "overlapping-route");
+}
