@@ -34,6 +34,9 @@ struct Case {
     n: Option<usize>,
 }
 
+/// A face, how many of its interfaces are on the host, the network of its addresses, and its keys.
+type Row = (&'static str, usize, (Option<usize>, Value));
+
 fn cases(lab: &Lab, version: &str) -> Vec<Case> {
     lab.ip("link add uplink type veth peer name far");
     lab.ip("link set uplink mtu 1450 up");
@@ -58,7 +61,7 @@ fn cases(lab: &Lab, version: &str) -> Vec<Case> {
         ("host-local", 0, addressed(9, json!({}))),
         ("static", 0, (None, json!({"ipam": fixed}))),
     ];
-    let case = |(at, (face, outer, (n, keys))): (usize, (&'static str, usize, (Option<usize>, Value)))| {
+    let case = |(at, (face, outer, (n, keys))): (usize, Row)| {
         let container = lab.container(&format!("c{at}-{}", version.replace('.', "-")));
         let plugin = bin.plugin(face, json!({"cniVersion": version, "name": format!("net{at}")}));
         let what = format!("{face} {keys} in {version}");

@@ -32,13 +32,7 @@ pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
-<<<<<<< HEAD
-pub use whole::{
-    attachment_checks, base_checks, checks, detach_from, missing, network_checks, rebuild, remove_all,
-};
-=======
-pub use whole::{checks, detach_from, missing, rebuild};
->>>>>>> gaps
+pub use whole::{attachment_checks, checks, detach_from, missing, network_checks, rebuild};
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

@@ -176,7 +176,6 @@ pub fn network_checks(family: Family, network: &NetworkRules) -> Vec<Vec<String>
     all.extend(shared::network(family, network));
     all.iter().map(Rule::check).collect()
 }
-<<<<<<< HEAD
 
 /// The part of [`checks`] that is an attachment's own.
 pub fn attachment_checks(
@@ -187,10 +186,3 @@ pub fn attachment_checks(
     let (outside, own) = rules(family, network, attachment);
     outside.iter().chain(&own).map(Rule::check).collect()
 }
-
-/// The argument vectors that ask for what all networks share; one that fails calls for [`rebuild`].
-pub fn base_checks(family: Family) -> Vec<Vec<String>> {
-    shared::entries(family).iter().map(|(rule, _)| rule.check()).collect()
-}
-=======
->>>>>>> gaps

@@ -31,14 +31,9 @@ mod wall;
 mod whole;
 
 pub use base::{
-<<<<<<< HEAD
     ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
     dump_chains, dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table,
-    remove_guard_table, remove_table, shift_base, short_chains,
-=======
-    ROUTED_FAMILIES, SHIFT_RULES, admin, base, base_chains, base_mended, chain_policy, dump_chains,
-    dump_rules, probe_guard_table, probe_layout, probe_set, probe_table, shift_base, short_chains,
->>>>>>> gaps
+    shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
