@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use lab::backends::choose;
 use lab::outcome::{address, gateway};
 use lab::plugin::dual_stack;
 use lab::talk::{Server, tcp_server, udp_server};
@@ -132,11 +133,7 @@ impl Town {
     fn new(backend: &str) -> Option<Self> {
         let mut lab = Lab::new()?;
         let outside = lab.outside();
-        let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-        if !variant.is_empty() && !lab.iptables(variant) {
-            lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
-            return None;
-        }
+        let kind = choose(&mut lab, backend)?;
         let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
         let another = network.with(json!({"name": "other", "ipam": dual_stack(2)}));
         let (a, sibling, stranger) =

@@ -4,6 +4,7 @@
 
 mod lab;
 
+use lab::backends::choose;
 use lab::plugin::dual_stack;
 use lab::talk::{BRIEF, PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server};
 use lab::{Container, Lab, Outside, Plugin, inspect};
@@ -27,11 +28,7 @@ impl House {
             return None;
         }
         let mut lab = Lab::new()?;
-        let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-        if !variant.is_empty() && !lab.iptables(variant) {
-            lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
-            return None;
-        }
+        let kind = choose(&mut lab, backend)?;
         let outside = lab.outside();
         let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
         let a = lab.container("a");

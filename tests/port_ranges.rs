@@ -3,6 +3,7 @@
 
 mod lab;
 
+use lab::backends::{choose, on_each_backend};
 use lab::outcome::address;
 use lab::plugin::dual_stack;
 use lab::snapshot::Snapshot;
@@ -10,17 +11,10 @@ use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, 
 use lab::{Container, Lab, Outside, Plugin, inspect};
 use serde_json::{Value, json};
 
-/// The backends of the configuration, with the variants of iptables.
-const BACKENDS: [&str; 3] = ["nftables", "iptables-nft", "iptables-legacy"];
-
 fn town(backend: &str) -> Option<(Lab, Outside, Plugin)> {
     let mut lab = Lab::new()?;
     let outside = lab.outside();
-    let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-    if !variant.is_empty() && !lab.iptables(variant) {
-        lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
-        return None;
-    }
+    let kind = choose(&mut lab, backend)?;
     let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
     // A first attachment, so that what networks leave behind is there, connection tracking with it.
     let first = lab.container("first");
@@ -209,14 +203,6 @@ fn a_routed_network_opens_its_ranges(backend: &str) {
     assert_eq!(tcp(&outside, "192.0.2.1:8010").tag, "p90");
     plugin.prev(&result).check().ok();
     plugin.prev(&result).del().ok();
-}
-
-macro_rules! on_each_backend {
-    ($($case:ident),+ $(,)?) => {
-        mod nftables { $(#[test] fn $case() { super::$case(super::BACKENDS[0]); })+ }
-        mod iptables_nft { $(#[test] fn $case() { super::$case(super::BACKENDS[1]); })+ }
-        mod iptables_legacy { $(#[test] fn $case() { super::$case(super::BACKENDS[2]); })+ }
-    };
 }
 
 on_each_backend! {

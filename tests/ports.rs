@@ -3,6 +3,7 @@
 
 mod lab;
 
+use lab::backends::{choose, on_each_backend};
 use lab::hold::Holder;
 use lab::outcome::{address, gateway};
 use lab::plugin::dual_stack;
@@ -23,18 +24,11 @@ struct Town {
     lab: Lab,
 }
 
-/// The backends of the configuration, with the variants of iptables.
-const BACKENDS: [&str; 3] = ["nftables", "iptables-nft", "iptables-legacy"];
-
 impl Town {
     fn new(backend: &str) -> Option<Self> {
         let mut lab = Lab::new()?;
         let outside = lab.outside();
-        let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-        if !variant.is_empty() && !lab.iptables(variant) {
-            lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
-            return None;
-        }
+        let kind = choose(&mut lab, backend)?;
         let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
         let sibling = lab.container("sibling");
         let sibling_result = network.on(&sibling).add().ok();
@@ -309,14 +303,6 @@ fn many_ports_are_published_at_once(backend: &str) {
     a.plugin.prev(&a.result).check().ok();
     a.plugin.prev(&a.result).del().ok();
     assert!(!tcp_answers(&town.outside, "192.0.2.1:20137"));
-}
-
-macro_rules! on_each_backend {
-    ($($case:ident),+ $(,)?) => {
-        mod nftables { $(#[test] fn $case() { super::$case(super::BACKENDS[0]); })+ }
-        mod iptables_nft { $(#[test] fn $case() { super::$case(super::BACKENDS[1]); })+ }
-        mod iptables_legacy { $(#[test] fn $case() { super::$case(super::BACKENDS[2]); })+ }
-    };
 }
 
 on_each_backend! {

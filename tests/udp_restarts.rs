@@ -8,13 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use lab::backends::{BACKENDS, choose};
 use lab::plugin::dual_stack;
 use lab::talk::{PATIENCE, udp_server};
 use lab::{Lab, Space};
 use serde_json::json;
-
-/// The backends of the configuration, with the variants of iptables.
-const BACKENDS: [&str; 3] = ["nftables", "iptables-nft", "iptables-legacy"];
 
 /// A client that never stops sending on one flow, and remembers who answered last.
 struct Stream {
@@ -83,10 +81,7 @@ fn ask_once(socket: &UdpSocket, to: &str) -> std::io::Result<String> {
 fn each_replacement_answers_the_first_packet(backend: &str) {
     let Some(mut lab) = Lab::new() else { return };
     let outside = lab.outside();
-    let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-    if !variant.is_empty() && !lab.iptables(variant) {
-        lab::skip!("{backend} is not here, or not chosen by alternatives");
-    }
+    let Some(kind) = choose(&mut lab, backend) else { return };
     let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
     // Two namespaces take turns, so that each replacement has another server than the one before.
     let containers = [lab.container("even"), lab.container("odd")];

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::lab::backends::choose;
 use crate::lab::plugin::dual_stack;
 use crate::lab::talk::{Server, tcp_answers, tcp_server, udp_answers, udp_server};
 use crate::lab::{self, Container, Lab, Outcome, Outside, Plugin, Space};
@@ -98,11 +99,7 @@ impl Street {
         }
         let mut lab = Lab::new()?;
         let outside = lab.outside();
-        let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
-        if !variant.is_empty() && !lab.iptables(variant) {
-            lab::skipped(&format!("{backend} is not here, or not chosen by alternatives"));
-            return None;
-        }
+        let kind = choose(&mut lab, backend)?;
         lab.host.set_sysctl("net.ipv4.ip_forward", "1");
         neighbour(&lab.host);
         let before = foreign(&lab.host);

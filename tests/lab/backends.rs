@@ -7,7 +7,7 @@ pub const BACKENDS: [&str; 3] = ["nftables", "iptables-nft", "iptables-legacy"];
 
 /// Makes the host one where this backend is what it says, and gives the key `backend` for it; or counts the test as
 /// skipped.
-pub fn choose(lab: &mut Lab, backend: &'static str) -> Option<&'static str> {
+pub fn choose<'a>(lab: &mut Lab, backend: &'a str) -> Option<&'a str> {
     let (kind, variant) = backend.split_once('-').unwrap_or((backend, ""));
     if !variant.is_empty() && !lab.iptables(variant) {
         super::skipped(&format!("{backend} is not here, or not chosen by alternatives"));

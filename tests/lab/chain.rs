@@ -41,6 +41,22 @@ impl Bin {
         this
     }
 
+    /// The same, one directory for all who only call what is in it.
+    pub fn shared(lab: &Lab) -> Self {
+        let this = Self { directory: lab.work.path().join("faces") };
+        if !this.directory.is_dir() {
+            fs::create_dir(&this.directory).unwrap();
+            this.install_ours(&FACES);
+            this.install_ours(&OWN);
+        }
+        this
+    }
+
+    /// Debian's own directory.
+    pub fn debian() -> Self {
+        Self { directory: REFERENCE.into() }
+    }
+
     /// Links to Debian's plugins.
     pub fn theirs(lab: &Lab) -> Self {
         let this = Self::empty(lab);

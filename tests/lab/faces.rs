@@ -1,10 +1,8 @@
 //! The binary under the names of the reference plugins, beside the reference plugins themselves.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
-use super::plugin::{REFERENCE, binary};
+use super::chain::Bin;
 use super::{Container, Lab, Outcome, Plugin};
 
 /// Whose plugins are called.
@@ -24,41 +22,13 @@ impl Whose {
 /// The versions that both know.
 pub const VERSIONS: [&str; 6] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"];
 
-/// A directory with a link of each name to the binary under test.
-pub fn directory(lab: &Lab) -> PathBuf {
-    let directory = lab.work.path().join("faces");
-    if !directory.is_dir() {
-        std::fs::create_dir(&directory).unwrap();
-        let names = [
-            "bridge",
-            "host-local",
-            "static",
-            "portmap",
-            "firewall",
-            "tuning",
-            "bandwidth",
-            "loopback",
-            "ptp",
-            "macvlan",
-            "sbr",
-            "dnsname",
-            "linkspan",
-        ];
-        for name in names {
-            std::os::unix::fs::symlink(binary(), directory.join(name)).unwrap();
-        }
-    }
-    directory
-}
-
 /// A plugin of that name, with the directory it lies in as `CNI_PATH`.
 pub fn plugin(lab: &Lab, whose: Whose, name: &str, conf: Value) -> Plugin {
-    let directory = match whose {
-        Whose::Ours => directory(lab),
-        Whose::Theirs => REFERENCE.into(),
+    let bin = match whose {
+        Whose::Ours => Bin::shared(lab),
+        Whose::Theirs => Bin::debian(),
     };
-    let plugin = Plugin::new(json!({"cniVersion": "1.0.0", "type": name})).with(conf);
-    plugin.of(directory.join(name)).env("CNI_PATH", &directory.display().to_string())
+    bin.plugin(name, conf)
 }
 
 /// The configuration of an interface that Debian's `bridge` makes, for what is chained to it.
