@@ -34,41 +34,37 @@ struct Case {
     n: Option<usize>,
 }
 
-/// A face, how many of its interfaces are on the host, the network of its addresses, and its keys.
-type Row = (&'static str, usize, (Option<usize>, Value));
-
 fn cases(lab: &Lab, version: &str) -> Vec<Case> {
     lab.ip("link add uplink type veth peer name far");
     lab.ip("link set uplink mtu 1450 up");
     lab.ip("link set far up");
     let bin = Bin::ours(lab);
-    let addressed = |n: usize, keys: Value| {
-        let mut keys = keys;
-        keys["ipam"] = ipam(n);
-        (Some(n), keys)
-    };
     let fixed = json!({"type": "static", "addresses": [{"address": "10.62.0.9/24"}]});
+    let ours = "linkspan";
+    // The face, how many interfaces it makes on the host, the network of its addresses, its keys.
     let rows = [
-        ("linkspan", 2, addressed(0, json!({}))),
-        ("linkspan", 2, addressed(1, json!({"mtu": 1400}))),
-        ("linkspan", 2, addressed(2, json!({"mtu": 9000}))),
-        ("bridge", 2, addressed(3, json!({"bridge": "cni0", "isGateway": true}))),
-        ("bridge", 2, addressed(4, json!({"bridge": "cni1", "isGateway": true, "mtu": 1400}))),
-        ("bridge", 2, (None, json!({"bridge": "cni2", "ipam": {}}))),
-        ("ptp", 1, addressed(6, json!({"mtu": 1400}))),
-        ("macvlan", 0, addressed(7, json!({"master": "uplink"}))),
-        ("loopback", 0, (None, json!({}))),
-        ("host-local", 0, addressed(9, json!({}))),
-        ("static", 0, (None, json!({"ipam": fixed}))),
+        (ours, 2, Some(0), json!({})),
+        (ours, 2, Some(1), json!({"mtu": 1400})),
+        (ours, 2, Some(2), json!({"mtu": 9000})),
+        ("bridge", 2, Some(3), json!({"bridge": "cni0", "isGateway": true})),
+        ("bridge", 2, Some(4), json!({"bridge": "cni1", "isGateway": true, "mtu": 1400})),
+        ("bridge", 2, None, json!({"bridge": "cni2", "ipam": {}})),
+        ("ptp", 1, Some(6), json!({"mtu": 1400})),
+        ("macvlan", 0, Some(7), json!({"master": "uplink"})),
+        ("loopback", 0, None, json!({})),
+        ("host-local", 0, Some(9), json!({})),
+        ("static", 0, None, json!({"ipam": fixed})),
     ];
-    let case = |(at, (face, outer, (n, keys))): (usize, Row)| {
+    let mut cases = Vec::new();
+    for (at, (face, outer, n, mut keys)) in rows.into_iter().enumerate() {
+        put(&mut keys, "ipam", n.map(ipam));
         let container = lab.container(&format!("c{at}-{}", version.replace('.', "-")));
         let plugin = bin.plugin(face, json!({"cniVersion": version, "name": format!("net{at}")}));
         let what = format!("{face} {keys} in {version}");
         let plugin = plugin.with(keys).on(&container);
-        Case { what, plugin, container, face, outer, n }
-    };
-    rows.into_iter().enumerate().map(case).collect()
+        cases.push(Case { what, plugin, container, face, outer, n });
+    }
+    cases
 }
 
 /// An interface as it is: a result must say that and nothing else.
