@@ -326,8 +326,7 @@ fn a_port_has_one_owner_and_dead_containers_have_none() {
     let dead = publishing.add(&a).ok();
     let plugins = publishing.plugins(&b);
     let interface = plugins[0].add().ok();
-    let said = plugins[1].prev(&interface).add().refused(102);
-    assert!(said.contains("container-a:eth0"), "{said}");
+    assert!(plugins[1].prev(&interface).add().refused(102).contains("container-a:eth0"));
     // The container dies, its namespace with it, and nobody says so.
     a.unbind();
     town.lab.ip(&format!("link delete {}", host_end(&dead)));
@@ -375,8 +374,7 @@ fn bad_input_is_refused_before_anything_is_done() {
         (portmap.prev(&interface).with(json!({"markMasqBit": 32})), 999, "markMasqBit"),
         (portmap.prev(&interface).with(json!({"cniVersion": "9.9.9"})), 1, "9.9.9"),
     ] {
-        let said = plugin.add().refused(code);
-        assert!(said.contains(words), "{said}");
+        assert!(plugin.add().refused(code).contains(words), "{words}");
     }
     // Keys and arguments of other plugins are not its business.
     let others = json!({"ipam": 5, "mtu": "x", "ingressPolicy": "none", "args": {"cni": {"ips": [1]}}});
@@ -392,7 +390,7 @@ fn every_version_passes_the_result_on() {
         let mut chain = town.chain.publish(&[&format!("80{n}0:80")]);
         chain.list["cniVersion"] = json!(version);
         let result = chain.add(&container).ok();
-        assert_eq!(result["cniVersion"], json!(version));
+        assert_eq!(result["cniVersion"], *version);
         let _servers = town.serve(&container, version);
         assert_eq!(tcp(&town.outside, &format!("192.0.2.1:80{n}0")).tag, *version);
         chain.del(&container, &result);
