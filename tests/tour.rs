@@ -126,7 +126,7 @@ fn is_number(word: &str) -> bool {
 
 /// Whether a word is a hardware address, perhaps in quotes.
 fn is_mac(word: &str) -> bool {
-    let parts: Vec<&str> = word.trim_matches('"').split(':').collect();
+    let parts: Vec<&str> = word.trim_matches(['"', ',']).split(':').collect();
     parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && u8::from_str_radix(part, 16).is_ok())
 }
 

@@ -123,7 +123,9 @@ impl Lab {
             serial: Cell::new(0),
             not_send: PhantomData,
         };
-        for directory in ["/run", "/var/lib", "/etc/cni", "/opt/cni"] {
+        // What a machine has no /opt/cni for would be made in its own /opt.
+        let plugins = if Path::new("/opt/cni").is_dir() { "/opt/cni" } else { "/opt" };
+        for directory in ["/run", "/var/lib", "/etc/cni", plugins] {
             if Path::new(directory).is_dir() {
                 lab.cover(directory, "tmpfs")?;
             }

@@ -154,9 +154,14 @@ pub fn tcp_within(space: &Space, to: &str, limit: Duration) -> io::Result<Seen> 
     })
 }
 
-/// The same, with patience; must succeed.
+/// The same, with patience; must succeed. A neighbour that did not answer a moment ago is asked once more.
 pub fn tcp(space: &Space, to: &str) -> Seen {
-    tcp_within(space, to, PATIENCE).unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
+    let first = tcp_within(space, to, PATIENCE);
+    let answer = match first {
+        Err(error) if error.kind() == io::ErrorKind::HostUnreachable => tcp_within(space, to, PATIENCE),
+        answer => answer,
+    };
+    answer.unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
 }
 
 /// Whether a connection is answered within a brief time, or a second one is: on a busy machine the first may be late.
