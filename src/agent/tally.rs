@@ -69,6 +69,10 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) {
 /// Keeps the table up to date, for as long as the agent lives.
 pub(super) async fn run(shared: Rc<Shared>) {
     let tally = &shared.services.tally;
+    // A killed agent has left its table, which may have no publication left to be made anew for.
+    if let Err(why) = tally.table.borrow_mut().clear() {
+        log::info(&format!("no table for bytes of published ports: {why}"));
+    }
     loop {
         tally.changed.notified().await;
         tokio::time::sleep(GATHER).await;
@@ -124,6 +128,14 @@ impl Table {
 
     /// The table, empty, in the place of one that is there.
     fn make(&mut self, ranges: bool) -> Result<(), NftError> {
+        let owned = self.clear()?;
+        self.commit(&nft::tally_made(owned, ranges))?;
+        (self.there, self.ranges) = (true, ranges);
+        Ok(())
+    }
+
+    /// Takes a table away, whoever made it; says whether the kernel lets tables be owned.
+    fn clear(&mut self) -> Result<bool, NftError> {
         let owned = match self.commit(&nft::tally_adopted(true)) {
             Ok(()) => true,
             Err(error) if matches!(error.errno, Errno::EOPNOTSUPP | Errno::EINVAL) => {
@@ -133,9 +145,7 @@ impl Table {
             Err(error) => return Err(error),
         };
         self.commit(&[nft::tally_removed()])?;
-        self.commit(&nft::tally_made(owned, ranges))?;
-        (self.there, self.ranges) = (true, ranges);
-        Ok(())
+        Ok(owned)
     }
 
     fn commit(&mut self, messages: &[crate::model::nft::NftMessage]) -> Result<(), NftError> {

@@ -18,7 +18,7 @@ pub(super) fn describe() -> Command {
                 .help("as ADD starts it: return when ready, end without work"),
         )
         .arg(Arg::new("replace").long("replace").action(ArgAction::SetTrue).help(
-            "take the place of the agent that runs: its sockets, names and connections go over without a gap",
+            "take over from the agent that runs: sockets, names, connections, without a gap",
         ))
         .arg(
             Arg::new("metrics")

@@ -222,8 +222,27 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        end_all_in_here();
         for directory in self.mounted.iter().rev() {
             let _ = umount2(directory, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// Ends every process that is left in the calling thread's network namespace: an agent that an ADD started, whose last
+/// attachment was never detached. Other threads of this program are in other namespaces.
+fn end_all_in_here() {
+    let Ok(here) = fs::read_link("/proc/thread-self/ns/net") else { return };
+    // Never the machine's own.
+    if fs::read_link("/proc/1/ns/net").is_ok_and(|machine| machine == here) {
+        return;
+    }
+    let of = |entry: fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+    let others = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of);
+    for pid in others.filter(|pid| *pid != nix::unistd::getpid().as_raw()) {
+        if fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }

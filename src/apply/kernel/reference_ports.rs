@@ -7,6 +7,7 @@ use crate::firewall::nft;
 use crate::firewall::reference::{self as theirs, Kind, Names};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, Publication};
+use crate::sys::xtables;
 
 use super::admission::LEGACY_TABLES;
 use super::reference::FAMILIES;
@@ -108,7 +109,8 @@ impl Kernel {
         key: &AttachmentKey,
     ) -> Result<Option<(Publication, TheirPort)>, ApplyError> {
         let has = |v4: bool| publications.iter().any(|publication| publication.host.is_ipv4() == v4);
-        let taken = self.published_by_theirs([has(true), has(false)])?;
+        let failed = |cause| ApplyError::new("the ports that the reference plugin portmap publishes", cause);
+        let taken = self.all_of_theirs([has(true), has(false)], Some(publications)).map_err(failed)?;
         let others = taken.into_iter().filter(|port| port.id != key.container_id);
         Ok(others
             .filter_map(|port| {
@@ -124,13 +126,22 @@ impl Kernel {
     /// As [`Kernel::remove_theirs`].
     pub fn published_by_theirs(&mut self, families: [bool; 2]) -> Result<Vec<TheirPort>, ApplyError> {
         let failed = |cause| ApplyError::new("the ports that the reference plugin portmap publishes", cause);
-        self.all_of_theirs(families).map_err(failed)
+        self.all_of_theirs(families, None).map_err(failed)
     }
 
-    fn all_of_theirs(&mut self, families: [bool; 2]) -> Result<Vec<TheirPort>, Cause> {
+    /// Where ports are wanted, those of iptables are read only if one of them may be among them: that takes a program.
+    fn all_of_theirs(
+        &mut self,
+        families: [bool; 2],
+        wanted: Option<&[Publication]>,
+    ) -> Result<Vec<TheirPort>, Cause> {
         let (iptables, nftables) = self.has_theirs(families)?;
         let mut ports = Vec::new();
-        if iptables {
+        let concerned = match wanted {
+            Some(wanted) if iptables => self.iptables_may_hold(families, wanted)?,
+            _ => iptables,
+        };
+        if concerned {
             self.change_their_iptables("nat", &[theirs::PUBLISHED], |saved| {
                 for chain in theirs::owners(saved, Kind::Published) {
                     ports.extend(theirs::published(saved, &chain.name).into_iter().map(|publication| {
@@ -147,6 +158,29 @@ impl Kernel {
             }));
         }
         Ok(ports)
+    }
+
+    /// Whether their rules in iptables may publish one of these ports, as far as the kernel tells without a program.
+    fn iptables_may_hold(&mut self, families: [bool; 2], wanted: &[Publication]) -> Result<bool, Cause> {
+        let is_wanted = |port: u16| {
+            wanted.iter().any(|w| port.checked_sub(w.host.port()).is_some_and(|above| above < w.count))
+        };
+        let asked = FAMILIES.into_iter().zip(families).filter(|(_, asked)| *asked);
+        for ((_, number), _) in asked {
+            let legacy = xtables::table(number == FAMILIES[1].1, "nat")?;
+            let name = theirs::PUBLISHED.as_bytes();
+            if legacy.is_some_and(|table| table.entries.windows(name.len()).any(|bytes| bytes == name)) {
+                return Ok(true);
+            }
+            let Ok(nft) = self.nft() else { continue };
+            for rule in nft.dump(&nft::dump_rules(number, "nat", theirs::PUBLISHED))? {
+                // A rule of another form may be about any port.
+                if nft::parse_multiport(&rule).is_none_or(|ports| ports.into_iter().any(is_wanted)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Whether iptables, and whether nf_tables has anything of theirs.

@@ -49,7 +49,7 @@ pub(in crate::cli) fn describe() -> Command {
             Arg::new("live")
                 .long("live")
                 .action(ArgAction::SetTrue)
-                .help("send such a packet too (from outside: wait for one), and tell what the kernel did with it"),
+                .help("send such a packet too (outside: wait for one); tell what the kernel did"),
         )
         .arg(
             Arg::new("wait")

@@ -25,6 +25,24 @@ enum Loaded {
     HostPort,
 }
 
+/// The ports that a rule of iptables-nft asks for with `-m multiport`, as it stands in one reply to
+/// [`super::dump_rules`]; `None` for a rule without, and for ranges and `!`.
+pub fn parse_multiport(attributes: &[u8]) -> Option<Vec<u16>> {
+    /// `struct xt_multiport_v1`: flags, a count, ports of the host's byte order, for each whether it begins a range,
+    /// and whether all is inverted.
+    const PORTS: usize = 2;
+    const RANGES: usize = 32;
+    const SIZE: usize = 48;
+    let of = |expression: &[u8]| {
+        let body = find(expression, 2).filter(|_| find(expression, 1) == Some(b"match\0"))?;
+        find(body, 3).filter(|_| find(body, 1) == Some(b"multiport\0")).map(<[u8]>::to_vec)
+    };
+    let info = iterate(find(attributes, rule::EXPRESSIONS)?).find_map(|(_, expression)| of(expression))?;
+    let plain = info.get(RANGES..SIZE)?.iter().all(|byte| *byte == 0);
+    let ports = info.get(PORTS..RANGES)?.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+    plain.then(|| ports.take(usize::from(info[1])).collect())
+}
+
 /// Reads one reply to [`super::dump_rules`] of a table of this family; `None` for a rule of another form.
 pub fn parse_published(family: u8, attributes: &[u8]) -> Option<Publication> {
     let unspecified =

@@ -38,7 +38,7 @@ pub use base::{
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
 pub use element::{Element, Leads, add, add_new, dump, dump_foreign, get, owner_comment, remove};
-pub use foreign_port::parse_published;
+pub use foreign_port::{parse_multiport, parse_published};
 pub use guard::{guard_base, guard_replacing, guard_rule_counts};
 pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, parse_foreign_elements};
