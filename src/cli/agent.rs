@@ -18,7 +18,7 @@ pub(super) fn describe() -> Command {
                 .help("as ADD starts it: return when ready, end without work"),
         )
         .arg(Arg::new("replace").long("replace").action(ArgAction::SetTrue).help(
-            "take over from the agent that runs: sockets, names, connections, without a gap",
+            "take over from the running agent: sockets, names, connections",
         ))
         .arg(
             Arg::new("metrics")
