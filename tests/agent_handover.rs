@@ -17,7 +17,7 @@ use lab::dns::{Upstream, dig, private_etc};
 use lab::outcome::gateway;
 use lab::plugin::{binary, v4};
 use lab::space::run_bounded;
-use lab::talk::echo_server;
+use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
 use lab::{Container, Lab, eventually};
 
@@ -40,14 +40,6 @@ fn scene() -> Option<Scene> {
     assert_eq!(added.stderr, "", "nothing is degraded");
     let gw = gateway(&added.ok(), 4);
     Some(Scene { lab, a, gw })
-}
-
-/// Says a word and hears it again.
-fn echoes(stream: &mut TcpStream, word: &[u8]) {
-    stream.write_all(word).unwrap();
-    let mut heard = vec![0; word.len()];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, word);
 }
 
 #[test]

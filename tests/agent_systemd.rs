@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lab::dns::{Upstream, dig, private_etc};
 use lab::outcome::gateway;
 use lab::plugin::{binary, dual_stack};
 use lab::systemd::Systemd;
-use lab::talk::echo_server;
+use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
 use lab::{Container, Lab, Plugin, eventually};
 
@@ -32,13 +32,6 @@ fn add(network: &Plugin, container: &Container, port: &str) -> Value {
     let added = network.on(container).publish(&[port]).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
     assert_eq!(added.stderr, "", "nothing is degraded");
     added.ok()
-}
-
-fn echoes(stream: &mut TcpStream, word: &[u8]) {
-    stream.write_all(word).unwrap();
-    let mut heard = vec![0; word.len()];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(heard, word);
 }
 
 #[test]

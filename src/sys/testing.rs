@@ -5,6 +5,8 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 
 use super::Netns;
+use super::netlink::{Protocol, Socket};
+use super::rtnl::{LinkChange, LinkTarget, set_link};
 
 /// Runs `test` on a thread with network and mount namespaces of its own, or says why it cannot.
 pub(crate) fn isolated(test: impl FnOnce() + Send) {
@@ -30,4 +32,14 @@ pub(crate) fn another() -> Netns {
         Netns::current().unwrap()
     });
     made.join().unwrap()
+}
+
+/// As [`isolated`], with the loopback device up.
+pub(crate) fn on_loopback(test: impl FnOnce() + Send) {
+    isolated(|| {
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let mut route = Socket::open(Protocol::Route).unwrap();
+        route.transact(&[set_link(LinkTarget::Name("lo"), &up)]).unwrap();
+        test();
+    });
 }

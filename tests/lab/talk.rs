@@ -174,6 +174,14 @@ pub fn tcp_answers(space: &Space, to: &str) -> bool {
     }
 }
 
+/// Says a word to an [`echo_server`] and hears it again.
+pub fn echoes(stream: &mut TcpStream, word: &[u8]) {
+    stream.write_all(word).unwrap();
+    let mut heard = vec![0; word.len()];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, word);
+}
+
 /// `GET /` and the body of the answer.
 pub fn http_get(space: &Space, to: &str) -> io::Result<String> {
     let address: SocketAddr = to.parse().expect("an address and a port");

@@ -2,18 +2,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::sys::netlink::{self, Socket};
-use crate::sys::rtnl::{LinkChange, LinkTarget, set_link};
-use crate::sys::testing::isolated;
-
-fn on_loopback(test: impl FnOnce() + Send) {
-    isolated(|| {
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
-        let mut route = Socket::open(netlink::Protocol::Route).unwrap();
-        route.transact(&[set_link(LinkTarget::Name("lo"), &up)]).unwrap();
-        test();
-    });
-}
+use crate::sys::testing::on_loopback;
 
 fn asked(kind: Kind, to: &str) -> Reply {
     let probe = Probe::prepare(kind, to.parse().unwrap(), None).unwrap();

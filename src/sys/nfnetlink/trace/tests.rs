@@ -4,22 +4,12 @@ use nix::errno::Errno;
 
 use super::*;
 use crate::firewall::nft::{TRACE, Traced, remove_trace, trace_table};
-use crate::sys::netlink::{self, Heard, Monitor, Socket};
+use crate::sys::netlink::{Heard, Monitor};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::probe::{Kind, Probe};
-use crate::sys::rtnl::{LinkChange, LinkTarget, set_link};
-use crate::sys::testing::isolated;
+use crate::sys::testing::on_loopback;
 
 const INET: u8 = Traced::FAMILIES[0];
-
-fn on_loopback(test: impl FnOnce() + Send) {
-    isolated(|| {
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
-        let mut route = Socket::open(netlink::Protocol::Route).unwrap();
-        route.transact(&[set_link(LinkTarget::Name("lo"), &up)]).unwrap();
-        test();
-    });
-}
 
 fn traced(probe: &Probe, to: &str) -> Traced {
     let to: std::net::SocketAddr = to.parse().unwrap();
