@@ -57,7 +57,7 @@ impl Directory {
     /// Opens a directory below /proc/sys, by its path there. `None` where the kernel has none of that name.
     ///
     /// With `crowded` the caller says that the host has many network namespaces. The list is walked then in a proc file
-    /// system that is mounted for this call alone, nowhere in the tree, where it is empty (see [`private`]).
+    /// system that is mounted for this call alone, nowhere in the tree, where it is empty (see the module `private`).
     ///
     /// # Errors
     /// Where the path leads out of /proc/sys (`EINVAL`), or it cannot be opened.
