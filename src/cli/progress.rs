@@ -99,9 +99,11 @@ mod tests {
         let (mut read, write) = std::io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(write));
         let ticker = Ticker { running: Some(Ticker::start("deleting", file, Duration::ZERO)) };
-        let mut said = vec![0; 64];
-        let length = read.read(&mut said).unwrap();
-        assert!(said[..length].starts_with(b"\r\x1b[Kdeleting: 0 s\r"), "{said:?}");
+        let awaited = b"\r\x1b[Kdeleting: 0 s\r";
+        // One line may come in several pieces.
+        let mut said = vec![0; awaited.len()];
+        read.read_exact(&mut said).unwrap();
+        assert_eq!(said, awaited);
         drop(ticker);
         let mut rest = String::new();
         read.read_to_string(&mut rest).unwrap();
