@@ -153,6 +153,15 @@ fn arguments_are_read_by_those_whose_they_are() {
             outcome
         });
     }
+    // `IP` is host-local's and `MAC` is bridge's: theirs stumbles over the one that is not its own.
+    let both = |whose| {
+        let call = stage.good(whose, "bridge").args("IP=10.9.0.7;MAC=02:00:00:00:00:07");
+        let outcome = call.add();
+        call.del();
+        outcome
+    };
+    assert_eq!(both(Whose::Ours).ok()["interfaces"][2]["mac"], "02:00:00:00:00:07");
+    assert!(both(Whose::Theirs).words().contains("unknown args"));
     // A list of addresses; each gateway is of the address whose subnet holds it.
     let given = |whose| {
         let args = "IP=10.3.0.5/24,fd00:3::5/64;GATEWAY=10.3.0.1,fd00:3::1";
