@@ -273,15 +273,16 @@ impl Kernel {
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.backend == FirewallBackend::Iptables {
-            return self.probe_iptables(step, drifts);
-        }
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
         let recorded = self.state.network(&step.network.network)?;
         let current =
             recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
+        let alone = current.is_none() && is_guard_alone(step);
+        if step.backend == FirewallBackend::Iptables && !alone {
+            return self.probe_iptables(step, drifts);
+        }
         self.probe_guard(&step.attachment, drifts)?;
-        if current.is_none() && is_guard_alone(step) {
+        if alone {
             return self.probe_elements(&elements_of(step), drifts);
         }
         let current = current.as_ref().unwrap_or(&step.network);
