@@ -22,9 +22,13 @@ fn run(words: Vec<OsString>) -> i32 {
     // A runtime sets CNI_COMMAND and passes no arguments; a person types a subcommand.
     let by_runtime = arguments.is_empty() && lookup("CNI_COMMAND").is_some_and(|command| !command.is_empty());
     if arguments.is_empty() && !by_runtime {
-        // What the protocol's own library says of a plugin that is run by hand; what to do next follows.
+        // What the protocol's own library says of a plugin that is run by hand; what to do next follows, but not for
+        // programs that ask a plugin of the reference what it is.
         let about = plugins::run(face, &lookup, &[]);
         let _ = std::io::stderr().write_all(about.stderr.as_bytes());
+        if face.is_reference() {
+            return about.status;
+        }
     }
     if by_runtime { serve(face, &lookup) } else { type_in(arguments, &lookup) }
 }

@@ -293,6 +293,27 @@ fn masquerade_and_the_way_out() {
     assert_eq!(rules(), before);
 }
 
+/// A guard needs no rules of the network; CHECK looks for no others than there are.
+#[test]
+fn a_guard_alone_is_whole_and_its_loss_is_seen() {
+    for keys in [
+        json!({"ipam": ipam(1)}),
+        json!({"isGateway": true, "ipMasqBackend": "iptables", "ipam": ipam(1)}),
+        json!({"ipam": {}}),
+    ] {
+        let Some(lab) = Lab::new() else { return };
+        let container = lab.container("a");
+        let guarded = json!({"name": "web", "macspoofchk": true});
+        let plugin = Bin::ours(&lab).plugin("bridge", guarded).with(keys.clone()).on(&container);
+        let result = plugin.add().ok();
+        let checked = plugin.prev(&result).check();
+        assert!(checked.succeeded(), "{keys}: {}", checked.stdout);
+        lab.host.must(&["nft", "delete", "table", "bridge", "linkspan"]);
+        assert!(plugin.prev(&result).check().refused(999).contains("bridge linkspan"), "{keys}");
+        plugin.prev(&result).del().ok();
+    }
+}
+
 /// A program `host-local` that only says that it was called.
 fn logger(lab: &Lab) -> std::path::PathBuf {
     let directory = lab.work.path().join("logger");

@@ -272,6 +272,49 @@ fn their_tables_of_nf_tables_are_cleaned() {
     assert!(left.contains("dnat to 10.1.0.3"), "and not that of a port, which stays: {left}");
 }
 
+/// Rules that name no network are told by the lease of the address that they are for.
+#[test]
+fn gc_tells_by_its_leases_whose_rules_name_no_network() {
+    let Some(town) = Town::new("nft") else { return };
+    let (a, b, c) = (town.lab.container("a"), town.lab.container("b"), town.lab.container("c"));
+    town.chain.add(&a).ok();
+    town.chain.add(&b).ok();
+    let mut other = town.chain.clone();
+    other.list["name"] = json!("other");
+    other.list["plugins"][0]["bridge"] = json!("cni1");
+    other.list["plugins"][0]["ipam"] = json!({"type": "host-local", "subnet": "10.90.1.0/24"});
+    other.add(&c).ok();
+    // As version 1.9 publishes; the container `c` has no lease in the network.
+    let port = |id: &str, port: u16, ip: &str| format!("tcp dport {port} dnat to {ip}:80 comment \"{id}\"\n");
+    let text = format!(
+        "table ip cni_hostport {{ chain hostports {{\n{}{}{}}}\n\
+         chain masquerading {{ type nat hook postrouting priority 100;\n\
+         ip saddr 10.89.1.2 ip daddr 10.89.1.2 masquerade comment \"{}\"\n}}\n}}\n",
+        port(&a.id, 8080, "10.89.1.2"),
+        port(&b.id, 8081, "10.89.1.3"),
+        port(&c.id, 8082, "10.90.1.2"),
+        a.id,
+    );
+    town.lab.host.feed(&["nft", "-f", "-"], &text);
+    let admitted = |ip: &str| inspect::firewall_text(&town.lab.host).matches(&format!(" {ip}/32 ")).count();
+    assert_eq!(
+        (admitted("10.89.1.2"), admitted("10.89.1.3"), admitted("10.90.1.2")),
+        (3, 3, 3),
+        "two of firewall, and a jump of ipMasq"
+    );
+    town.replace_files();
+    town.chain.gc(&b, &[(&b.id, "eth0")]);
+    let left = inspect::ruleset(&town.lab.host);
+    assert!(!left.contains("10.89.1.2"), "{left}");
+    for stays in ["dnat to 10.89.1.3:80", "dnat to 10.90.1.2:80"] {
+        assert!(left.contains(stays), "{stays}: {left}");
+    }
+    assert_eq!((admitted("10.89.1.2"), admitted("10.89.1.3"), admitted("10.90.1.2")), (0, 3, 3));
+    assert!(!std::path::Path::new("/var/lib/cni/networks/web/10.89.1.2").exists());
+    other.gc(&c, &[(&c.id, "eth0")]);
+    assert_eq!(admitted("10.90.1.2"), 3, "a valid one keeps what is its own");
+}
+
 #[test]
 fn old_lease_files_are_given_back() {
     let Some(town) = Town::new("nft") else { return };

@@ -15,12 +15,14 @@ pub const ABOUT: &str = concat!(
     "A container runtime runs it with CNI_COMMAND in the environment; for people there is `linkspan --help`.",
 );
 
-/// The answer to VERSION: the input's `cniVersion` back, and those that are spoken.
-pub fn versions(input: &[u8]) -> String {
+/// The answer to VERSION: the input's `cniVersion` back, and those that are spoken, the oldest of which is `since`.
+pub fn versions(input: &[u8], since: Version) -> String {
     let version = version_of_input(input);
+    let spoken: Vec<&str> =
+        Version::SUPPORTED.into_iter().filter(|version| *version >= since).map(Version::as_str).collect();
     indented(&json!({
         "cniVersion": version.as_deref().unwrap_or(Version::LATEST.as_str()),
-        "supportedVersions": Version::SUPPORTED.map(Version::as_str),
+        "supportedVersions": spoken,
     }))
 }
 
@@ -51,10 +53,12 @@ mod tests {
             (br#"{"cniVersion": "a\nb"}"#, "1.1.0"),
             (br#"{"cniVersion": 1}"#, "1.1.0"),
         ] {
-            let answer: Value = serde_json::from_str(&versions(input)).unwrap();
+            let answer: Value = serde_json::from_str(&versions(input, Version::V0_1_0)).unwrap();
             assert_eq!(answer["cniVersion"], expected);
             assert_eq!(answer["supportedVersions"].as_array().unwrap().len(), 7);
         }
+        let since: Value = serde_json::from_str(&versions(b"{}", Version::V0_4_0)).unwrap();
+        assert_eq!(since["supportedVersions"], json!(["0.4.0", "1.0.0", "1.1.0"]));
         assert!(ABOUT.contains(&Version::list()));
     }
 }

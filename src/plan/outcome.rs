@@ -1,7 +1,7 @@
 //! The result of an attachment, which follows from its plan, and what of a plan later plugins may change.
 
 use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
-use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route};
+use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route, names};
 
 use super::routes::with_next_hops;
 use super::step::{self, Leases, Plan, Sandbox, Step};
@@ -15,7 +15,8 @@ pub struct SeenBridge {
     pub mtu: Option<u32>,
 }
 
-/// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end.
+/// The result of ADD: what earlier plugins of the chain gave, then the bridge, the host end, the container's end, and
+/// the gateway of a VLAN.
 ///
 /// `bridge` is the one thing that a plan cannot know: an existing bridge keeps its address and its MTU. The MTU is told
 /// under our own name alone: no plugin of the reference tells it, not even its `tuning`, which changes it.
@@ -46,7 +47,12 @@ pub fn outcome(
         interface(&link.host_name, Some(link.host_mac), link.mtu, None);
     }
     interface(&inner.name, Some(inner.mac), inner.mtu, Some(&inner.sandbox.path));
-    let container = result.interfaces.len() - 1;
+    let of_vlan = gateway_link(plan);
+    if let Some(name) = &of_vlan {
+        // A VLAN device has the hardware address and the MTU of what it is over.
+        interface(name, bridge.mac, bridge.mtu, None);
+    }
+    let container = result.interfaces.len() - 1 - usize::from(of_vlan.is_some());
     let leases: &[Lease] = plan.leases().map_or(&[], |step| &step.leases);
     result.ips.extend(leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, Some(container))));
     result.routes.extend_from_slice(routes);
@@ -54,6 +60,16 @@ pub fn outcome(
         result.dns = dns;
     }
     result
+}
+
+/// The interface that carries the gateways of a VLAN in the place of the bridge.
+fn gateway_link(plan: &Plan) -> Option<String> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Bridge(step) if !step.gateways.is_empty() => {
+            Some(names::gateway_link(&step.name, step.gateway_vlan?))
+        }
+        _ => None,
+    })
 }
 
 /// The plan as CHECK may expect it, given the final result of the chain: a later plugin may have set another

@@ -184,3 +184,68 @@ fn rules_of_an_earlier_release_are_read_as_they_were_meant() {
     assert_ne!(old, serde_json::to_value(&now).unwrap());
     assert_eq!(serde_json::from_value::<crate::firewall::NetworkRules>(old).unwrap(), now);
 }
+
+/// Steps of a `bridge`, of which every kernel can make none or all: what the keys mean does not depend on it.
+fn bridged(keys: &serde_json::Value) -> (super::step::Bridge, super::step::Port, super::step::Interface) {
+    let mut plan = plan(&config(keys), vec![lease("10.1.0.5/24", "10.1.0.1")]);
+    let interface = plan.interface().unwrap().clone();
+    let mut found = (None, None);
+    for step in plan.steps.drain(..) {
+        match step {
+            Step::Bridge(bridge) => found.0 = Some(bridge),
+            Step::Port(port) => found.1 = Some(port),
+            _ => {}
+        }
+    }
+    (found.0.unwrap(), found.1.unwrap(), interface)
+}
+
+#[test]
+fn keys_about_vlans_are_of_the_port_and_of_the_gateway() {
+    let (bridge, port, _) = bridged(&json!({}));
+    assert!(!bridge.vlan_filtering && bridge.gateway_vlan.is_none() && port.vlans.is_empty());
+    let (bridge, port, _) = bridged(&json!({"vlan": 100}));
+    assert_eq!((bridge.vlan_filtering, bridge.gateway_vlan), (true, Some(100)));
+    assert_eq!((port.vlans.access, port.vlans.keep_default), (Some(100), false));
+    let (bridge, port, _) = bridged(&json!({
+        "vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 20}], "preserveDefaultVlan": true,
+    }));
+    // A trunk has no VLAN of its own that a gateway could be in.
+    assert_eq!((bridge.vlan_filtering, bridge.gateway_vlan), (true, None));
+    assert_eq!((port.vlans.access, port.vlans.trunk), (None, vec![(10, 12), (20, 20)]));
+    assert!(port.vlans.keep_default);
+    let off = json!({"vlan": 100, "isGateway": false, "isDefaultGateway": false});
+    assert_eq!(bridged(&off).0.gateway_vlan, None);
+    // Without a VLAN the key says nothing: the bridge does not filter.
+    assert!(!bridged(&json!({"preserveDefaultVlan": true})).1.vlans.keep_default);
+}
+
+#[test]
+fn keys_about_the_port_and_the_interface() {
+    let (_, port, interface) = bridged(&json!({}));
+    assert!(!port.isolated && port.up && port.hairpin && interface.up && !interface.dad);
+    let (_, port, interface) =
+        bridged(&json!({"portIsolation": true, "enabledad": true, "hairpinMode": false}));
+    assert!(port.isolated && interface.dad && !port.hairpin);
+    let down = plan(&config(&json!({"disableContainerInterface": true, "ipam": {}})), Vec::new());
+    assert!(!down.interface().unwrap().up);
+    assert!(down.steps.iter().any(|step| matches!(step, Step::Port(port) if !port.up && !port.announce)));
+}
+
+#[test]
+fn the_result_names_the_gateway_of_a_vlan_last() {
+    let names = |keys: &serde_json::Value| {
+        let config = config(keys);
+        let plan = plan(&config, vec![lease("10.1.0.5/24", "10.1.0.1")]);
+        let result =
+            super::outcome(&config, &plan, Default::default(), &[], crate::cni::Dns::default(), None);
+        assert_eq!(result.ips[0].interface, Some(2), "the container's");
+        result.interfaces.into_iter().map(|interface| interface.name).collect::<Vec<_>>()
+    };
+    let plain = names(&json!({}));
+    assert_eq!((plain.len(), plain[0].as_str(), plain[2].as_str()), (3, "lks-web", "eth0"));
+    let of_vlan = names(&json!({"vlan": 100}));
+    assert_eq!(of_vlan[..3], plain[..]);
+    assert_eq!(of_vlan[3..], ["lks-web.100"]);
+    assert_eq!(names(&json!({"vlan": 100, "isGateway": false, "isDefaultGateway": false})).len(), 3);
+}

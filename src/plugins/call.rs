@@ -25,7 +25,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     };
     let asked = (face, Some(environment.command));
     if environment.command == Command::Version {
-        return Reply { stdout: cni::versions(input), ..Reply::default() };
+        return Reply { stdout: cni::versions(input, face.defaults().since), ..Reply::default() };
     }
     let strictness = Strictness::of(environment.command);
     let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {

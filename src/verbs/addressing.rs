@@ -1,6 +1,7 @@
 //! Where an attachment's addresses come from: lease files, the configuration, or another plugin.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::apply::{ApplyError, Cause, Delegation};
@@ -195,6 +196,31 @@ pub(super) fn release_without_record(
         }
     }
     forward(call, Some(key), "DEL")
+}
+
+/// The leases of a network in the directory that the reference `host-local` shares which are neither a valid
+/// attachment's nor have a record: each container's ID and addresses. What another network holds as well is left out.
+pub(super) fn orphaned(
+    cx: &Context,
+    call: &Call,
+    valid: &HashSet<&AttachmentKey>,
+    known: &HashSet<AttachmentKey>,
+) -> Result<BTreeMap<String, Vec<IpAddr>>, VerbError> {
+    let mut orphaned: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    let base = match &call.config.ipam {
+        Ipam::HostLocal(host_local) => host_local.data_dir.as_deref(),
+        _ => call.config.defaults.data_dir,
+    };
+    let Some(base) = base else { return Ok(orphaned) };
+    let path = cx.state.lease_path(&call.config.name, Some(Path::new(base)))?;
+    let Some(directory) = cx.state.existing_lease_directory(&path)? else { return Ok(orphaned) };
+    for HeldLease { address, owner } in directory.leases()? {
+        let is_held = valid.iter().any(|key| owner.is(key)) || known.iter().any(|key| owner.is(key));
+        if !is_held && !owner.is_empty() && !directory.held_by_sibling(address)? {
+            orphaned.entry(owner.container_id().to_owned()).or_default().push(address);
+        }
+    }
+    Ok(orphaned)
 }
 
 /// GC of addresses: those of the network that are neither a valid attachment's nor have a record.

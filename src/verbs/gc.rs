@@ -29,6 +29,10 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         let _lock = cx.state.lock(deadline())?;
         let known = cx.state.keys()?;
         failures.extend(cx.kernel.remove_orphans(&known));
+        // Before the leases that tell whose they are, and so before anybody else is given the address.
+        if let Err(error) = reference::gc_by_lease(cx, call, &valid, &known) {
+            failures.push(error.to_string());
+        }
         if let Err(error) = addressing::release_orphans(cx, call, &valid, &known) {
             failures.push(error.to_string());
         }

@@ -55,6 +55,17 @@ pub(super) fn gc(
     Ok(cx.kernel.remove_their_orphans(kind, &call.config.name, valid)?)
 }
 
+/// GC: their rules that name no network, for containers of the network whose leases nobody holds any more.
+pub(super) fn gc_by_lease(
+    cx: &mut Context,
+    call: &Call,
+    valid: &HashSet<&AttachmentKey>,
+    known: &HashSet<AttachmentKey>,
+) -> Result<(), VerbError> {
+    let stale = addressing::orphaned(cx, call, valid, known)?;
+    Ok(cx.kernel.remove_theirs_by_lease(&stale)?)
+}
+
 /// CHECK of an interface, by the result of the chain.
 pub(super) fn check_interface(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<(), VerbError> {
     let Some(last) = addressing::previous_result(call)? else { return Err(VerbError::Unknown(key.clone())) };

@@ -273,29 +273,37 @@ impl Kernel {
     }
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        if step.backend == FirewallBackend::Iptables {
-            return self.probe_iptables(step, drifts);
-        }
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
         let recorded = self.state.network(&step.network.network)?;
         let current =
             recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
+        let alone = current.is_none() && is_guard_alone(step);
+        if step.backend == FirewallBackend::Iptables && !alone {
+            return self.probe_iptables(step, drifts);
+        }
+        self.probe_guard(&step.attachment, drifts)?;
+        if alone {
+            return self.probe_elements(&elements_of(step), drifts);
+        }
         let current = current.as_ref().unwrap_or(&step.network);
         for short in self.look_at_chains(&[])?.short {
             let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
             drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
         }
         let mut chains = nft::network_rule_counts(current);
-        let mut elements = nft::attachment_elements(&step.network, &step.attachment);
+        let mut elements = elements_of(step);
         if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
             let (chain, count) = nft::SHIFT_RULES;
             chains.push((chain.to_owned(), count));
         }
         self.probe_chains((INET, "inet"), &chains, drifts)?;
-        self.probe_guard(&step.attachment, drifts)?;
         elements.extend(nft::network_elements(current));
+        self.probe_elements(&elements, drifts)
+    }
+
+    fn probe_elements(&mut self, elements: &[Element], drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         for element in elements {
-            let found = self.nft()?.get(&nft::get(&element)).map_err(Cause::from)?;
+            let found = self.nft()?.get(&nft::get(element)).map_err(Cause::from)?;
             let Some(reply) = found else {
                 drifts.push(Drift::missing(format!("nf_tables element: {element}")));
                 continue;
@@ -349,6 +357,16 @@ impl Kernel {
     pub(super) fn comments_of(keys: &HashSet<AttachmentKey>) -> HashSet<String> {
         keys.iter().map(nft::owner_comment).collect()
     }
+}
+
+fn elements_of(step: &Firewall) -> Vec<Element> {
+    nft::attachment_elements(&step.network, &step.attachment)
+}
+
+/// Whether an attachment has a guard and nothing else, so that nobody may have made table `inet linkspan`.
+fn is_guard_alone(step: &Firewall) -> bool {
+    let elements = elements_of(step);
+    !elements.is_empty() && elements.iter().all(|element| Set::BRIDGE.contains(&element.set))
 }
 
 /// A refusal of nf_tables, in words.

@@ -24,6 +24,7 @@ mod orphans;
 mod ports;
 mod probe;
 mod reference;
+mod reference_leases;
 mod reference_ports;
 mod routed;
 mod ruleset;

@@ -16,7 +16,7 @@ pub use iptables::{
 };
 pub use nft::{
     GUARD, PORTS_CHAIN, PORTS_TABLE, Rule, TABLES, Table, chains_of, guard_chains, guard_comment, parse_rule,
-    remove_guard, remove_rules,
+    remove_guard, remove_rules, without_lease,
 };
 
 /// The names that an attachment's things have.

@@ -1,5 +1,7 @@
 //! Their tables of nf_tables: rules that tell their owner by their comment alone.
 
+use std::net::IpAddr;
+
 use crate::firewall::nft::{
     BRIDGE, INET, IPV4, IPV6, comment_of_rule, flush_chain_of, handle_of_rule, parse_published, remove_chain,
     remove_rule,
@@ -55,6 +57,20 @@ pub struct Rule {
 pub fn parse_rule(table: Table, reply: &[u8]) -> Option<Rule> {
     let published = if table.publishes { parse_published(table.family, reply) } else { None };
     Some(Rule { handle: handle_of_rule(reply)?, comment: comment_of_rule(reply)?, published })
+}
+
+/// The rules of a container's published ports that lead to addresses that nobody holds any more, each with its chain;
+/// with the last of them go the container's other rules (masquerade). `rules` are those of one table.
+pub fn without_lease<'a>(
+    rules: &'a [(&'static str, Rule)],
+    id: &str,
+    addresses: &[IpAddr],
+) -> Vec<(&'static str, &'a Rule)> {
+    let own = || rules.iter().filter(|(_, rule)| rule.comment == id).map(|(chain, rule)| (*chain, rule));
+    let is_stale = |rule: &Rule| rule.published.map(|port| addresses.contains(&port.target.ip()));
+    let published: Vec<bool> = own().filter_map(|(_, rule)| is_stale(rule)).collect();
+    let all = !published.is_empty() && published.iter().all(|stale| *stale);
+    own().filter(|(_, rule)| is_stale(rule).unwrap_or(all)).collect()
 }
 
 /// Takes rules of a chain away.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::firewall::iptables::Saved;
+use crate::model::{Protocol, Publication};
 
 /// `iptables-save` after the plugins of Debian (1.1.1) attached `c1` and `c2` to `web`, shortened.
 const SAVED: &str = r#"*filter
@@ -70,4 +71,34 @@ fn ports_and_owners_are_read() {
     let [name, network, id] = ["CNI-DN-8258b412696a053f12fb2", "web", "c1"].map(str::to_owned);
     assert_eq!(all[0], OwnedChain { name, network, id });
     assert_eq!(owners(&saved, Kind::Masquerade).len(), 2);
+}
+
+#[test]
+fn rules_without_a_lease_are_those_of_the_container_to_that_address() {
+    let rule = |handle: u64, id: &str, target: Option<&str>| Rule {
+        handle,
+        comment: id.to_owned(),
+        published: target.map(|target| Publication {
+            protocol: Protocol::Tcp,
+            host: "0.0.0.0:8080".parse().unwrap(),
+            target: target.parse().unwrap(),
+            count: 1,
+        }),
+    };
+    let rules = [
+        ("hostports", rule(1, "c1", Some("10.1.0.2:80"))),
+        ("hostports", rule(2, "c2", Some("10.1.0.2:80"))),
+        ("hostports", rule(3, "c1", Some("10.2.0.9:80"))),
+        ("masquerading", rule(4, "c1", None)),
+        ("masquerading", rule(5, "c2", None)),
+    ];
+    let handles = |id: &str, addresses: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        without_lease(&rules, id, &addresses).iter().map(|(_, rule)| rule.handle).collect::<Vec<_>>()
+    };
+    assert_eq!(handles("c1", &["10.1.0.2"]), [1], "its port in another network stays, and what goes with it");
+    assert_eq!(handles("c1", &["10.1.0.2", "10.2.0.9"]), [1, 3, 4]);
+    assert_eq!(handles("c2", &["10.1.0.2"]), [2, 5]);
+    assert_eq!(handles("c3", &["10.1.0.2"]), [0; 0]);
+    assert_eq!(handles("c1", &["10.9.0.1"]), [0; 0]);
 }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::super::Result;
+use nix::errno::Errno;
+
+use super::super::{Result, StoreError};
 use super::LeaseDirectory;
 use crate::model::AttachmentKey;
 
@@ -104,6 +106,28 @@ impl LeaseDirectory {
             dated.push(DatedLease { lease, since: u64::try_from(stat.st_mtime).unwrap_or_default() });
         }
         Ok(dated)
+    }
+
+    /// Whether another network of the same data directory holds an address too. No file is read.
+    ///
+    /// # Errors
+    /// [`super::super::StoreError::Io`].
+    pub fn held_by_sibling(&self, address: IpAddr) -> Result<bool> {
+        let (Some(base), Some(own)) = (self.path().parent(), self.path().file_name()) else {
+            return Ok(false);
+        };
+        let failed = |source: std::io::Error| StoreError::Io {
+            action: "list",
+            path: base.to_owned(),
+            source: Errno::from_raw(source.raw_os_error().unwrap_or_default()),
+        };
+        for entry in std::fs::read_dir(base).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() != own && entry.path().join(address.to_string()).exists() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// How many addresses have a lease file. No file is read.

@@ -86,7 +86,7 @@ fn exercise(bytes: &[u8], args: &str) {
             }
         }
     }
-    versions(bytes);
+    versions(bytes, Version::V0_1_0);
     if let Ok(result) = CniResult::from_plugin(bytes, "x", Version::V0_2_0) {
         for version in Version::SUPPORTED {
             let _ = result.to_json(version);
