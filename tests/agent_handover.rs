@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use lab::agent::{Agent, Stray, gone, has_socket, is_alive, pid, status};
-use lab::dns::{Upstream, dig, private_etc};
+use lab::dns::{Upstream, dig, framed, private_etc};
 use lab::outcome::gateway;
 use lab::plugin::{binary, v4};
 use lab::space::run_bounded;
@@ -165,8 +165,14 @@ fn what_is_not_taken_stays() {
     let mut held = lab.host.in_ns(|| TcpStream::connect("[::1]:8080")).unwrap();
     held.set_read_timeout(Some(LIMIT)).unwrap();
     echoes(&mut held, b"before");
+    let question = framed(7, "front");
     let noticed = watched(&lab.host, &a, &gw, (8080, "front"), || {
         for words in [&b"nonsense!!\n"[..], b"hand over\n", b"", b"hand over\n"] {
+            // Somebody is in the middle of a question, which began before another one that has its answer.
+            let mut asking = a.in_ns(|| TcpStream::connect((gw.as_str(), 53))).unwrap();
+            asking.set_read_timeout(Some(LIMIT)).unwrap();
+            asking.write_all(&question[..1]).unwrap();
+            assert_eq!(dig(&a, &gw, "front A").data.len(), 1);
             let mut stream = UnixStream::connect(HANDOVER).unwrap();
             stream.write_all(words).unwrap();
             if words.starts_with(b"hand") {
@@ -178,6 +184,10 @@ fn what_is_not_taken_stays() {
             }
             drop(stream);
             echoes(&mut held, b"after");
+            asking.write_all(&question[1..]).unwrap();
+            let mut answer = [0; 4];
+            asking.read_exact(&mut answer).unwrap();
+            assert_eq!(answer[2..], [0, 7], "it is answered all the same");
         }
     });
     noticed.must_be_nothing();

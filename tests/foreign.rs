@@ -73,7 +73,7 @@ fn chains(container: &Container) -> [String; 2] {
 }
 
 fn echo_server(space: &lab::Space) -> std::thread::JoinHandle<()> {
-    let listener = space.in_ns(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let listener = space.listener("0.0.0.0:80");
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -24,7 +24,7 @@ struct Stream {
 
 impl Stream {
     fn start(space: &Space, from: &str, to: &str) -> Self {
-        let socket = space.in_ns(|| UdpSocket::bind(from)).unwrap();
+        let socket = space.datagrams(from);
         socket.set_nonblocking(true).unwrap();
         let to: std::net::SocketAddr = to.parse().unwrap();
         let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(String::new())));
@@ -98,7 +98,7 @@ fn each_replacement_answers_the_first_packet(backend: &str) {
         Stream::start(&lab.host, "0.0.0.0:4002", single),
     ];
     let probes = [(single, "0.0.0.0:4010"), (ranged, "0.0.0.0:4011")].map(|(to, from)| {
-        let socket = outside.in_ns(|| UdpSocket::bind(from)).unwrap();
+        let socket = outside.datagrams(from);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         (to, socket)
     });

@@ -99,13 +99,15 @@ pub fn run(start: Start) -> Result<(), AgentError> {
     let failed = |source| AgentError::Io { action: "serve", path: path.clone(), source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let post = Post { root, start, lock, listener, passed };
+    // One through all beginnings: what was begun to be answered is answered, whatever becomes of the next agent.
+    let tasks = LocalSet::new();
     loop {
         // What started an ADD may have a supervisor, which is none of ours.
         let supervisor = if start.on_demand { Supervisor::default() } else { Supervisor::of_environment() };
         let keeper = Keeper::new(supervisor, std::mem::take(&mut inheritance));
         let program = start.on_demand.then(Program::of_this_process).flatten();
         let shared = Shared::new(State::open(&post.root)?, start.metrics, keeper, program);
-        match LocalSet::new().block_on(&runtime, post.serve(shared)) {
+        match tasks.block_on(&runtime, post.serve(shared)) {
             Ok(End::Given) => {
                 // The next one's lock now.
                 std::mem::forget(post.lock);

@@ -79,6 +79,14 @@ pub fn question(id: u16, name: &str) -> Vec<u8> {
     bytes
 }
 
+/// The same as it is sent in a stream (RFC 7766).
+pub fn framed(id: u16, name: &str) -> Vec<u8> {
+    let asked = question(id, name);
+    let mut framed = u16::try_from(asked.len()).unwrap().to_be_bytes().to_vec();
+    framed.extend_from_slice(&asked);
+    framed
+}
+
 /// A dnsmasq on an address of the host, which knows `*.example.org` and fails on command.
 pub struct Upstream {
     child: Child,
@@ -144,8 +152,7 @@ pub struct Failing {
 impl Failing {
     /// Starts one at an address of the host: 2 is SERVFAIL, 5 is REFUSED.
     pub fn start(lab: &Lab, address: &str, code: u8) -> Self {
-        let at: SocketAddr = format!("{address}:53").parse().unwrap();
-        let socket = lab.host.in_ns(|| UdpSocket::bind(at)).unwrap();
+        let socket = lab.host.datagrams(&format!("{address}:53"));
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (ended, count) = (Arc::clone(&stop), Arc::clone(&asked));
@@ -188,7 +195,7 @@ impl Answering {
     pub fn start(space: &Space, answer: [u8; 4]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let serve = |bind: &str| {
-            let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap();
+            let socket = space.datagrams(bind);
             socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
             let ended = Arc::clone(&stop);
             std::thread::spawn(move || {

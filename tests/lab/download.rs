@@ -22,7 +22,7 @@ impl Download {
     /// Begins one: the server listens on `bind`, the client connects to `to`.
     pub fn begin(server: &Space, bind: &str, client: &Space, to: &str) -> Self {
         let (got, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let listener = server.in_ns(|| TcpListener::bind(bind).unwrap());
+        let listener = server.listener(bind);
         let ended = Arc::clone(&end);
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();

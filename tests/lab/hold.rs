@@ -17,13 +17,13 @@ pub struct Holder {
 impl Holder {
     /// A process `name` with further words on its command line that listens on a TCP port of a namespace.
     pub fn tcp(space: &Space, bind: &str, name: &str, words: &[&str]) -> Self {
-        let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+        let listener = space.listener(bind);
         Self::with(listener.into(), name, words)
     }
 
     /// The same with a UDP socket.
     pub fn udp(space: &Space, bind: &str, name: &str, words: &[&str]) -> Self {
-        let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+        let socket = space.datagrams(bind);
         Self::with(socket.into(), name, words)
     }
 

@@ -1,7 +1,8 @@
 //! Network namespaces, entered by a closure on a thread that ends with it.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,6 +64,31 @@ impl Space {
             match thread.join() {
                 Ok(value) => value,
                 Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// A TCP listener inside.
+    pub fn listener(&self, at: &str) -> TcpListener {
+        self.bound(at, |at| TcpListener::bind(at))
+    }
+
+    /// A UDP socket inside.
+    pub fn datagrams(&self, at: &str) -> UdpSocket {
+        self.bound(at, |at| UdpSocket::bind(at))
+    }
+
+    /// A socket that was closed a moment ago may still be in a child that another thread has just begun, until that
+    /// becomes its program: such a port is waited for.
+    fn bound<T: Send>(&self, at: &str, bind: impl Fn(&str) -> io::Result<T> + Sync) -> T {
+        let end = Instant::now() + Duration::from_secs(3);
+        self.in_ns(|| loop {
+            match bind(at) {
+                Ok(socket) => return socket,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{} cannot bind {at}: {error}", self.name),
             }
         })
     }

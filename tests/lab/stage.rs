@@ -130,7 +130,7 @@ pub fn neighbour(of: &Space, ip: impl ToString) -> Option<Mac> {
 
 /// A UDP socket that hears of every datagram, and from whom.
 pub fn ear(space: &Space, bind: &str) -> UdpSocket {
-    let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let socket = space.datagrams(bind);
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     socket
 }

@@ -81,7 +81,7 @@ fn accept_with(listener: TcpListener, talk: impl Fn(TcpStream, SocketAddr) + Sen
 
 /// A TCP server in a namespace that answers each connection with `TAG PEER LOCAL`.
 pub fn tcp_server(space: &Space, bind: &str, tag: &str) -> Server {
-    let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let listener = space.listener(bind);
     let tag = tag.to_owned();
     accept_with(listener, move |mut stream, peer| {
         let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -91,7 +91,7 @@ pub fn tcp_server(space: &Space, bind: &str, tag: &str) -> Server {
 
 /// A TCP server that says again what it hears, to several at once.
 pub fn echo_server(space: &Space, bind: &str) -> Server {
-    let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let listener = space.listener(bind);
     accept_with(listener, |stream, _| {
         let _ = stream.set_read_timeout(None);
         std::thread::spawn(move || io::copy(&mut &stream, &mut &stream));
@@ -100,7 +100,7 @@ pub fn echo_server(space: &Space, bind: &str) -> Server {
 
 /// A TCP server that counts the bytes of each connection and answers with their number.
 pub fn sink_server(space: &Space, bind: &str) -> Server {
-    let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let listener = space.listener(bind);
     accept_with(listener, |mut stream, _| {
         let count = io::copy(&mut stream, &mut io::sink()).unwrap_or(0);
         let _ = write!(stream, "{count}");
@@ -109,7 +109,7 @@ pub fn sink_server(space: &Space, bind: &str) -> Server {
 
 /// A minimal HTTP server: 200 and a body that is its tag.
 pub fn http_server(space: &Space, bind: &str, tag: &str) -> Server {
-    let listener = space.in_ns(|| TcpListener::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let listener = space.listener(bind);
     let tag = tag.to_owned();
     accept_with(listener, move |mut stream, _| {
         let mut request = Vec::new();
@@ -130,7 +130,7 @@ pub fn http_server(space: &Space, bind: &str, tag: &str) -> Server {
 
 /// A UDP server in a namespace that answers each datagram with `TAG PEER LOCAL`.
 pub fn udp_server(space: &Space, bind: &str, tag: &str) -> Server {
-    let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+    let socket = space.datagrams(bind);
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let local = socket.local_addr().unwrap();
     let tag = tag.to_owned();
@@ -206,7 +206,7 @@ pub struct UdpClient {
 impl UdpClient {
     /// A client in a namespace, bound to `bind`.
     pub fn new(space: &Space, bind: &str) -> Self {
-        let socket = space.in_ns(|| UdpSocket::bind(bind)).unwrap_or_else(|e| panic!("bind {bind}: {e}"));
+        let socket = space.datagrams(bind);
         Self { socket }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Space;
-use super::dns::question;
+use super::dns::{framed, question};
 
 /// How long an answer may take, which the next agent has to read all records for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -93,10 +93,7 @@ fn ask_stream(gateway: &str, name: &str) -> Result<(), String> {
     let ask = || {
         let mut stream = TcpStream::connect((gateway, 53))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let asked = question(7, name);
-        let mut framed = u16::try_from(asked.len()).unwrap().to_be_bytes().to_vec();
-        framed.extend_from_slice(&asked);
-        stream.write_all(&framed)?;
+        stream.write_all(&framed(7, name))?;
         let mut length = [0; 2];
         stream.read_exact(&mut length)?;
         let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];

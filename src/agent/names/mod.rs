@@ -59,6 +59,8 @@ const PORT: u16 = crate::firewall::NAMES_PORT;
 pub struct Names {
     inner: RefCell<Inner>,
     room: udp::Room,
+    /// Whether somebody else takes further questions.
+    stopped: Cell<bool>,
     streams: Rc<tcp::Streams>,
     shares: Shares,
     /// What happened, since the agent was started.
@@ -217,6 +219,7 @@ fn complaint(gateway: IpAddr, error: &std::io::Error) -> String {
 impl Names {
     /// Takes no further questions: what comes waits for the agent after this one. Those that were taken are answered.
     pub(super) async fn stop(&self) {
+        self.stopped.set(true);
         let listeners = std::mem::take(&mut self.inner.borrow_mut().listeners);
         for mut listener in listeners.into_values() {
             for task in listener.0.drain(..) {

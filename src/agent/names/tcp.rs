@@ -107,6 +107,10 @@ async fn converse(
         let mut framed = u16::try_from(answer.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
         framed.extend_from_slice(&answer);
         timeout(TRANSFER, stream.write_all(&framed)).await??;
+        if names.stopped.get() {
+            // What changes from now on is known to the agent after this one only: its further questions are for that.
+            return Ok(());
+        }
     }
 }
 
