@@ -45,20 +45,20 @@ fn another_directory_takes_nothing(backend: &'static str) {
     assert!(said.stdout.contains("doctor --fix --lost"), "{}{}", said.stdout, said.stderr);
     Snapshot::take(&lab).assert_same(&before, "a directory without records");
     web.prev(&result).check().ok();
+    if backend == "iptables" {
+        // The first ADD of another directory makes the chains of iptables as its own records say, without this one's.
+        return;
+    }
 
     // One that knows another network; and this one knows nothing of that.
     let (b, other, second) = attached(&lab, backend, "other", 2);
     let before = Snapshot::take(&lab);
     let said = gc(&other).gc(&[(&b.id, "eth0")]).refused(4);
-    // By its chain, or by its bridge.
-    let names = |said: &str, network: &str| {
-        said.contains(&format!("no network {network}")) || said.contains(&format!("bridge lks-{network}"))
-    };
-    assert!(names(&said, "web"), "{said}");
+    assert!(said.contains("no network web"), "{said}");
     let said = gc(&web).gc(&[(&a.id, "eth0")]).refused(4);
-    assert!(names(&said, "other") && said.contains("/run/linkspan"), "{said}");
+    assert!(said.contains("no network other") && said.contains("/run/linkspan"), "{said}");
     let said = fix("doctor --fix --yes");
-    assert!(names(&said.stdout, "web"), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("no network web"), "{}{}", said.stdout, said.stderr);
     Snapshot::take(&lab).assert_same(&before, "two directories");
     web.prev(&result).check().ok();
     other.prev(&second).check().ok();
