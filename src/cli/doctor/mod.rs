@@ -22,8 +22,8 @@ const FAULTS: i32 = 4;
 /// How often what mending brings to light is mended too: a DEL leaves what a sweep then takes.
 const ROUNDS: usize = 3;
 
-const LOST: &str =
-    "with --fix: the records of networks are lost, so take their containers' links and rules too";
+/// What `--lost` is for.
+const LOST: &str = "with --fix: records are lost, so take what has none in any network";
 
 pub(super) fn describe() -> Command {
     let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
