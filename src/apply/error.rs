@@ -58,6 +58,16 @@ pub enum Cause {
         /// The address that should be.
         wanted: String,
     },
+    /// What is to be taken away has no record in this state directory, and neither has its network.
+    #[error(
+        "there are attachments of linkspan on this host of which {directory} has no record, and it knows {what}: they are left alone, since another state directory may have their records; set LINKSPAN_STATE_DIR to that one, or, where the records are lost, run 'linkspan doctor --fix --lost' with LINKSPAN_STATE_DIR={directory}, which takes them all away"
+    )]
+    Elsewhere {
+        /// What the directory does not know: `no network web`.
+        what: String,
+        /// The state directory of this call.
+        directory: String,
+    },
     /// A delegated IPAM plugin failed: its own error document where it gave one.
     #[error("the IPAM plugin {plugin} failed: {reason}")]
     Delegated {

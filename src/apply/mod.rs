@@ -22,7 +22,7 @@ pub use drift::Drift;
 pub use error::{ApplyError, Cause};
 pub use kernel::{
     Asked, Delegation, ForeignDrop, FoundRule, Holder, HostEnd, HostSide, Kernel, Known, Look, Mending,
-    PortSurvey, SandboxError, Trip, foreign_drops, is_own_program,
+    PortSurvey, Reach, SandboxError, Trip, foreign_drops, is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
 pub use walk::{Host, ensure_or_undo};

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::apply::Reach;
 use crate::cni::LogLevel;
 use crate::firewall::reference::Kind;
 use crate::model::AttachmentKey;
@@ -15,6 +16,7 @@ use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
 ///
 /// # Errors
 /// [`VerbError::Config`] where the configuration does not say which attachments are valid: nothing is touched then.
+/// [`VerbError::Apply`] where what has no record is a network's that has none here either: it is left alone.
 /// [`VerbError::Several`] with all that could not be taken away.
 pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let valid: HashSet<&AttachmentKey> = valid_attachments(call)?.iter().collect();
@@ -24,11 +26,15 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         Err(VerbError::Several(texts)) => failures.extend(texts),
         other => other?,
     }
+    let mut refusal = None;
     {
         // Under the main lock nothing is half-made, so what has no record now is an orphan.
         let _lock = cx.state.lock(deadline())?;
         let known = cx.state.keys()?;
-        failures.extend(cx.kernel.remove_orphans(&known));
+        match cx.kernel.remove_orphans(&known, Reach::Recorded) {
+            Ok(texts) => failures.extend(texts),
+            Err(error) => refusal = Some(error),
+        }
         // Before the leases that tell whose they are, and so before anybody else is given the address.
         if let Err(error) = reference::gc_by_lease(cx, call, &valid, &known) {
             failures.push(error.to_string());
@@ -45,6 +51,11 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     if let Err(error) = addressing::forward(call, None, "GC") {
         failures.push(error.to_string());
+    }
+    match refusal {
+        Some(error) if failures.is_empty() => return Err(error.into()),
+        Some(error) => failures.push(error.to_string()),
+        None => {}
     }
     if failures.is_empty() { Ok(()) } else { Err(VerbError::Several(failures)) }
 }

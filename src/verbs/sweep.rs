@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::apply::Reach;
+
 use super::{Context, VerbError, deadline, reap};
 
 /// Ends every DEL that has begun, and then takes away what carries our mark and has no record: links, shaping devices,
@@ -10,13 +12,14 @@ use super::{Context, VerbError, deadline, reap};
 /// (`dataDir`) may be another plugin's, and stay.
 ///
 /// # Errors
-/// Where the state directory cannot be read or locked; [`VerbError::Several`] with all that could not be taken away.
-pub fn sweep(cx: &mut Context) -> Result<(), VerbError> {
+/// Where the state directory cannot be read or locked, or does not know the networks of what it would take, and `reach`
+/// does not say that records are lost; [`VerbError::Several`] with all that could not be taken away.
+pub fn sweep(cx: &mut Context, reach: Reach) -> Result<(), VerbError> {
     reap::reap(cx, &[])?;
     // Under the main lock nothing is half-made, so what has no record now is an orphan.
     let _lock = cx.state.lock(deadline())?;
     let known = cx.state.keys()?;
-    let mut failures = cx.kernel.remove_orphans(&known);
+    let mut failures = cx.kernel.remove_orphans(&known, reach)?;
     let directories: BTreeSet<PathBuf> = cx.state.own_lease_directories()?.into_iter().collect();
     for path in directories {
         let Some(directory) = cx.state.existing_lease_directory(&path)? else { continue };

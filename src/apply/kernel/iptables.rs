@@ -108,6 +108,15 @@ fn restore_both(texts: &Restore) -> Result<(), Cause> {
     Ok(())
 }
 
+/// What iptables has of attachments without a record.
+#[derive(Debug, Default)]
+pub(super) struct OrphanRules {
+    /// Whose, each with a family.
+    pub(super) owners: Vec<(Family, AttachmentKey)>,
+    /// The chains of networks, recorded or not, named as nf_tables has them: `net-web`.
+    pub(super) networks: Vec<String>,
+}
+
 impl Kernel {
     /// Whether the iptables backend can be used.
     ///
@@ -268,23 +277,31 @@ impl Kernel {
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none.
-    pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+    pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<OrphanRules, Cause> {
+        let mut orphans = OrphanRules::default();
         let (networks, _) = self.state.networks()?;
         if !networks.iter().any(|network| network.backend == FirewallBackend::Iptables) {
+            return Ok(orphans);
+        }
+        for family in Family::BOTH {
+            let Ok(saved) = save(family, Variant::Default) else { continue };
+            let owners = saved.owners().into_iter().filter_map(|owner| AttachmentKey::parse(&owner));
+            orphans.owners.extend(owners.filter(|owner| !known.contains(owner)).map(|owner| (family, owner)));
+            orphans.networks.extend(saved.network_chains().map(str::to_owned));
+        }
+        Ok(orphans)
+    }
+
+    pub(super) fn remove_iptables(&mut self, orphans: &OrphanRules) -> Result<(), Cause> {
+        if orphans.owners.is_empty() {
             return Ok(());
         }
         let _lock = self.state.iptables_lock(Deadline::default())?;
-        for family in Family::BOTH {
-            let Ok(saved) = save(family, Variant::Default) else { continue };
-            for owner in saved.owners().iter().filter_map(|owner| AttachmentKey::parse(owner)) {
-                if known.contains(&owner) {
-                    continue;
-                }
-                // Each removal changes what is there for the next.
-                let Ok(saved) = save(family, Variant::Default) else { continue };
-                if let Some(text) = iptables::detach_from(&saved, &owner) {
-                    restore(family, Variant::Default, &text)?;
-                }
+        for (family, owner) in &orphans.owners {
+            // Each removal changes what is there for the next.
+            let Ok(saved) = save(*family, Variant::Default) else { continue };
+            if let Some(text) = iptables::detach_from(&saved, owner) {
+                restore(*family, Variant::Default, &text)?;
             }
         }
         Ok(())

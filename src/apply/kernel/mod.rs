@@ -9,6 +9,7 @@ mod asked;
 mod bridge;
 mod chains;
 mod delegate;
+mod elsewhere;
 mod facts;
 mod firewall;
 mod flows;
@@ -48,6 +49,7 @@ use super::{ApplyError, Cause, Drift, Host};
 
 pub use asked::{Asked, Known};
 pub use delegate::{Delegation, is_own_program};
+pub use elsewhere::Reach;
 pub use foreign::{ForeignDrop, Trip, foreign_drops};
 pub use iptables::FoundRule;
 pub use mend::{Look, Mending};

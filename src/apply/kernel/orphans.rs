@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use crate::firewall::nft::{self, Element, Set};
 use crate::model::{AttachmentKey, names};
 use crate::plan::Plan;
-use crate::sys::rtnl::{self, LinkTarget};
+use crate::sys::rtnl::{self, Link, LinkTarget};
 
 use super::absent::delete_together;
+use super::elsewhere::Reach;
+use super::iptables::OrphanRules;
 use super::{ApplyError, Cause, Kernel};
 
 /// The interface group of orphans that are about to go.
@@ -45,32 +47,63 @@ impl Kernel {
 
     /// Takes away links, claims of host ports and firewall elements of attachments that are not in `known`, which are
     /// all that have a record. Called under the main lock. What could not be taken away is said.
-    pub fn remove_orphans(&mut self, known: &HashSet<AttachmentKey>) -> Vec<String> {
+    ///
+    /// # Errors
+    /// [`Cause::Elsewhere`], before anything is taken away, where some of them are of a network that this state
+    /// directory knows nothing of, and `reach` does not say that its records are lost; where that cannot be found out.
+    pub fn remove_orphans(
+        &mut self,
+        known: &HashSet<AttachmentKey>,
+        reach: Reach,
+    ) -> Result<Vec<String>, ApplyError> {
         let mut failures = Vec::new();
-        for outcome in [self.orphan_elements(known), self.orphan_links(known), self.orphan_claims(known)] {
-            if let Err(cause) = outcome {
-                failures.push(cause.to_string());
-            }
+        let mut noted = |cause: Cause| failures.push(cause.to_string());
+        let links = self.orphan_links(known).unwrap_or_else(|cause| {
+            noted(cause);
+            Vec::new()
+        });
+        let elements = self.orphan_elements(known).unwrap_or_else(|cause| {
+            noted(cause);
+            Vec::new()
+        });
+        let rules = self.orphan_iptables(known).unwrap_or_else(|cause| {
+            noted(cause);
+            OrphanRules::default()
+        });
+        let is_any = !links.is_empty() || !elements.is_empty() || !rules.owners.is_empty();
+        if is_any && reach == Reach::Recorded {
+            self.refuse_elsewhere(&links, &rules)
+                .map_err(|cause| ApplyError::new("what has no record", cause))?;
         }
-        failures
+        let outcomes = [
+            self.remove_elements(&elements),
+            self.remove_iptables(&rules),
+            self.remove_links(&links),
+            self.orphan_claims(known),
+        ];
+        failures.extend(outcomes.into_iter().filter_map(Result::err).map(|cause| cause.to_string()));
+        Ok(failures)
     }
 
-    fn orphan_links(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+    fn orphan_links(&mut self, known: &HashSet<AttachmentKey>) -> Result<Vec<Link>, Cause> {
         let keep: HashSet<String> = known
             .iter()
             .flat_map(|key| [names::host_interface(key), names::shaping_interface(key)])
             .collect();
-        let ours = rtnl::links_in_group(self.host()?, names::LINK_GROUP)?;
-        let mut orphans = ours
-            .iter()
-            // Bridges and the gateway links of VLANs belong to networks.
-            .filter(|link| matches!(link.kind.as_deref(), Some("veth" | "ifb")) && !keep.contains(&link.name))
-            .map(|link| LinkTarget::Index(link.index))
-            .peekable();
-        if orphans.peek().is_none() {
+        let mut ours = rtnl::links_in_group(self.host()?, names::LINK_GROUP)?;
+        // Bridges and the gateway links of VLANs belong to networks.
+        ours.retain(|link| {
+            matches!(link.kind.as_deref(), Some("veth" | "ifb")) && !keep.contains(&link.name)
+        });
+        Ok(ours)
+    }
+
+    fn remove_links(&mut self, orphans: &[Link]) -> Result<(), Cause> {
+        if orphans.is_empty() {
             return Ok(());
         }
-        Ok(self.host()?.transact(&delete_together(orphans, ORPHANS_GROUP))?)
+        let targets = orphans.iter().map(|link| LinkTarget::Index(link.index));
+        Ok(self.host()?.transact(&delete_together(targets, ORPHANS_GROUP))?)
     }
 
     fn orphan_claims(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
@@ -80,7 +113,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn orphan_elements(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
+    fn orphan_elements(&mut self, known: &HashSet<AttachmentKey>) -> Result<Vec<Element>, Cause> {
         let owners = Self::comments_of(known);
         let mut orphans = Vec::new();
         for set in Set::OF_ATTACHMENTS {
@@ -90,7 +123,6 @@ impl Kernel {
             let of_nobody = |element: &Element| !element.is_of_network() && !owners.contains(&element.owner);
             orphans.extend(elements.filter(of_nobody));
         }
-        self.remove_elements(&orphans)?;
-        self.orphan_iptables(known)
+        Ok(orphans)
     }
 }

@@ -1,6 +1,7 @@
 //! Doing what mends: each by a verb that is there already.
 
 use crate::agent::client::{self, Contact};
+use crate::apply::Reach;
 use crate::doctor::Remedy;
 use crate::store::State;
 use crate::verbs::{self, Collect, VerbError};
@@ -18,18 +19,24 @@ pub(super) struct Done {
 }
 
 /// Does one thing. What it could not do is part of what is told, and keeps nothing else from being done.
-pub(super) fn apply(session: &mut Session<'_>, remedy: Remedy) -> Done {
-    let failure = perform(session, &remedy).err().map(|error| error.to_string());
+pub(super) fn apply(session: &mut Session<'_>, remedy: Remedy, reach: Reach) -> Done {
+    let failure = perform(session, &remedy, reach).err().map(|error| error.to_string());
     Done { remedy, failure }
 }
 
-fn perform(session: &mut Session<'_>, remedy: &Remedy) -> Result<(), Error> {
+fn perform(session: &mut Session<'_>, remedy: &Remedy, reach: Reach) -> Result<(), Error> {
     match remedy {
         Remedy::Reconcile => with_state(|cx| {
             let found = verbs::reconcile(cx, true, Collect::All)?;
             if found.failures.is_empty() { Ok(()) } else { Err(VerbError::Several(found.failures)) }
         }),
-        Remedy::Sweep => with_state(verbs::sweep),
+        // Where records are lost, the directory may be too.
+        Remedy::Sweep => {
+            if reach == Reach::Lost {
+                recorded::made_context()?;
+            }
+            with_state(|cx| verbs::sweep(cx, reach))
+        }
         Remedy::Forget(key) => by_hand::del_remembered(session, key),
         Remedy::WakeAgent(key) => match client::attach(&State::default_root(), key) {
             Contact::Acknowledged(reply) if reply.ok => Ok(()),

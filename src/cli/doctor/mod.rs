@@ -8,6 +8,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::apply::Reach;
 use crate::doctor::{self, Findings, Pick, Remedy, Severity, Sight};
 use crate::store::State;
 
@@ -21,6 +22,9 @@ const FAULTS: i32 = 4;
 /// How often what mending brings to light is mended too: a DEL leaves what a sweep then takes.
 const ROUNDS: usize = 3;
 
+/// What `--lost` is for.
+const LOST: &str = "with --fix: records are lost, so take what has none in any network";
+
 pub(super) fn describe() -> Command {
     let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     Command::new("doctor")
@@ -29,6 +33,7 @@ pub(super) fn describe() -> Command {
         .arg(flag("fix", "mend what can be mended without harm, after showing it"))
         .arg(flag("yes", "with --fix: do not ask").short('y').requires("fix"))
         .arg(flag("dry-run", "with --fix: only say what would be done").requires("fix").conflicts_with("yes"))
+        .arg(flag("lost", LOST).requires("fix"))
         .after_help(
             "Exit codes: 0 nothing wrong (remarks aside), 1 it could not be found out, 2 a wrong command line,\n\
              3 warnings, 4 faults. docs/doctor.md explains every finding.\n\nExamples:\n  linkspan doctor\n  \
@@ -59,7 +64,8 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
             announce(session, &remedies, is_dry)?;
         }
         if !is_dry && !remedies.is_empty() && (yes || agreed(session)?) {
-            done = mend(session, remedies)?;
+            let reach = if matches.get_flag("lost") { Reach::Lost } else { Reach::Recorded };
+            done = mend(session, remedies, reach)?;
             examined = examine(session)?;
             if !is_json {
                 page::done(session, &done)?;
@@ -111,7 +117,11 @@ fn agreed(session: &mut Session<'_>) -> Result<bool, Error> {
 }
 
 /// Mends, looks again, and mends what that has brought to light.
-fn mend(session: &mut Session<'_>, mut remedies: Vec<Remedy>) -> Result<Vec<mending::Done>, Error> {
+fn mend(
+    session: &mut Session<'_>,
+    mut remedies: Vec<Remedy>,
+    reach: Reach,
+) -> Result<Vec<mending::Done>, Error> {
     let mut done: Vec<mending::Done> = Vec::new();
     for _ in 0..ROUNDS {
         remedies.retain(|remedy| !done.iter().any(|one| one.remedy == *remedy && one.failure.is_some()));
@@ -119,7 +129,7 @@ fn mend(session: &mut Session<'_>, mut remedies: Vec<Remedy>) -> Result<Vec<mend
             break;
         }
         for remedy in remedies {
-            done.push(mending::apply(session, remedy));
+            done.push(mending::apply(session, remedy, reach));
         }
         remedies = examine(session)?.findings.remedies();
     }

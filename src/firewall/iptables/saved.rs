@@ -55,6 +55,12 @@ impl Saved {
         owners
     }
 
+    /// The chains of networks, named as nf_tables has them (`net-web`).
+    pub(crate) fn network_chains(&self) -> impl Iterator<Item = &str> {
+        let named = self.chains().filter_map(|(_, chain)| chain.strip_prefix("LKS-"));
+        named.filter(|chain| chain.starts_with("net-"))
+    }
+
     pub(crate) fn policy(&self, table: &str, chain: &str) -> Option<&str> {
         let table = self.tables.iter().find(|t| t.name == table)?;
         table.chains.iter().find(|(name, _)| name == chain).map(|(_, policy)| policy.as_str())
