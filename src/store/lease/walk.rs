@@ -51,11 +51,6 @@ impl Owner {
         self.container_id() == key.container_id && self.interface().is_none_or(|name| name == key.interface)
     }
 
-    /// Whether nothing names an owner: an empty file, of a host-local that was killed or ran out of space.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -106,11 +101,12 @@ impl LeaseDirectory {
         Ok(dated)
     }
 
-    /// How many addresses have a lease file. No file is read.
+    /// How many addresses have a lease file. No file is read. For tests.
     ///
     /// # Errors
     /// [`super::super::StoreError::Io`].
-    pub fn count(&self) -> Result<usize> {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> Result<usize> {
         self.held().map(|held| held.len())
     }
 
