@@ -28,6 +28,14 @@ pub struct Said {
     pub stderr: String,
 }
 
+impl Said {
+    /// It succeeded and its output has this.
+    #[track_caller]
+    pub fn tells(&self, part: &str) {
+        assert!(self.ok && self.stdout.contains(part), "no {part}: {}{}", self.stdout, self.stderr);
+    }
+}
+
 impl Space {
     /// The namespace that this thread is in.
     pub fn here(name: &str) -> Self {
