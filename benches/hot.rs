@@ -77,9 +77,17 @@ fn function(symbols: &[(u64, String)], at: u64) -> Option<String> {
     Some(lasting(&symbols.get(after.checked_sub(1)?)?.1))
 }
 
-/// The name without what another build has differently: `Cs1a2B_4core` becomes `Cs*_4core`, and numbers that the
+/// The name without what another build has differently. Of the two ways that the compiler has to write names, one ends in
+/// a hash, `_ZN4core3fmt17h0123456789abcdefE`; in the other, `Cs1a2B_4core` becomes `Cs*_4core`, and numbers that the
 /// compiler gives to its own copies go.
 fn lasting(name: &str) -> String {
+    if let Some((before, hash)) = name.rsplit_once("17h").filter(|_| name.starts_with("_ZN")) {
+        let digits = hash.bytes().take_while(u8::is_ascii_hexdigit).count();
+        if digits == 16 {
+            // What comes after the E are the compiler's copies.
+            return format!("{before}17h*");
+        }
+    }
     let mut kept = String::new();
     let mut rest = name;
     while let Some(at) = rest.find("Cs") {

@@ -1,6 +1,7 @@
 //! `make bench`: linkspan against the floor and against Debian's reference plugins, in one run on one kernel.
 //!
 //! All contenders take turns, in an order that rotates, so that what else the machine does falls on all of them alike.
+//! Each has a host of its own (namespaces): a rule, a link or a record of one is not looked at by another.
 //! Times are those of whole processes, from before the spawn until the process is reaped, as a runtime sees them.
 //!
 //! ```text
@@ -17,11 +18,12 @@ mod contender;
 mod host;
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
 
 use contender::{Contender, Kind};
-use host::die;
+use host::{Host, die};
 
 /// How many DELs run at the same time, and how often that is repeated.
 const CROWD: u32 = 64;
@@ -54,7 +56,6 @@ type Series = fn(&Times) -> &[Duration];
 
 fn main() {
     let options = options();
-    host::isolate();
     let mut field = field(&options);
     let mut times: Vec<Times> = field.iter().map(|_| Times::default()).collect();
     warm_up(&mut field, options.count);
@@ -109,23 +110,27 @@ fn options() -> Options {
 fn field(options: &Options) -> Vec<Contender> {
     // Paths must hold from any directory: linkspan's is the target of a symbolic link.
     let absolute = |path: &str| Path::new(path).canonicalize().ok().map(|p| p.to_string_lossy().into_owned());
+    let linkspan = absolute(&options.linkspan);
+    let floor =
+        absolute(&options.floor).unwrap_or_else(|| die(&format!("no floor program: {}", options.floor)));
+    let machine = Host::current();
+    let host = || Rc::new(Host::new(&machine));
     let mut field = Vec::new();
-    match absolute(&options.linkspan) {
+    match linkspan {
         Some(path) => {
-            field.push(Contender::new(Kind::Linkspan, "linkspan", &path));
-            field.push(Contender::new(Kind::Faces, "faces", &path));
-            field.push(Contender::new(Kind::Loopback, "loopback", &path));
+            field.push(Contender::new(Kind::Linkspan, "linkspan", &path, host()));
+            field.push(Contender::new(Kind::Faces, "faces", &path, host()));
+            field.push(Contender::new(Kind::Loopback, "loopback", &path, host()));
         }
         None => eprintln!("bench: skipped linkspan: no {}", options.linkspan),
     }
-    let floor =
-        absolute(&options.floor).unwrap_or_else(|| die(&format!("no floor program: {}", options.floor)));
-    field.push(Contender::new(Kind::Floor, "floor", &floor));
-    field.push(Contender::new(Kind::FloorGroup, "floor by group", &floor));
-    field.push(Contender::new(Kind::Bare, "exec", &floor));
+    let shared = host();
+    field.push(Contender::new(Kind::Floor, "floor", &floor, Rc::clone(&shared)));
+    field.push(Contender::new(Kind::FloorGroup, "floor by group", &floor, shared));
+    field.push(Contender::new(Kind::Bare, "exec", &floor, host()));
     if Path::new(&options.plugins).join("firewall").exists() {
-        field.push(Contender::new(Kind::Chain, "chain", &options.plugins));
-        field.push(Contender::new(Kind::LoopbackChain, "their loopback", &options.plugins));
+        field.push(Contender::new(Kind::Chain, "chain", &options.plugins, host()));
+        field.push(Contender::new(Kind::LoopbackChain, "their loopback", &options.plugins, host()));
     } else {
         eprintln!("bench: skipped chain: no plugins in {}", options.plugins);
     }
@@ -180,6 +185,7 @@ fn crowds(contender: &mut Contender, times: &mut Times) {
             contender.add(n);
         }
         let calls: Vec<_> = (0..CROWD).map(|n| contender.prepared_del(n)).collect();
+        contender.host.enter();
         let start = Instant::now();
         let running: Vec<_> = calls.into_iter().map(host::Call::start).collect();
         let ended: Vec<i32> = running.iter().map(host::Running::reap).collect();

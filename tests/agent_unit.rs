@@ -56,6 +56,26 @@ fn systemd_understands_the_units() {
     assert!(said.stderr.contains("ProtectSistem"), "{}", said.stderr);
 }
 
+/// The unit is as confined as the documentation says, by systemd's own measure.
+#[test]
+fn the_unit_is_confined() {
+    if !Path::new(ANALYZE).exists() {
+        skip!("systemd-analyze is not installed");
+    }
+    let score = |unit: &Path, threshold: &str| {
+        let mut command = Command::new(ANALYZE);
+        command.args(["security", "--no-pager", "--offline=true", threshold]).arg(unit);
+        run_bounded(&mut command, None, Duration::from_secs(30))
+    };
+    let service = unit("linkspan-agent.service");
+    let said = score(&service, "--threshold=21");
+    if said.stderr.contains("unrecognized option") {
+        skip!("systemd-analyze knows no --offline");
+    }
+    assert!(said.ok && said.stdout.contains("Overall exposure level"), "{}{}", said.stdout, said.stderr);
+    assert!(!score(&service, "--threshold=5").ok, "a threshold is kept to");
+}
+
 /// With the unit's capabilities and no more, under a watch of every system call, the agent does all that it does.
 #[test]
 fn the_agent_lives_within_its_unit() {

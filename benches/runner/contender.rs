@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::{Call, counts, die, namespace};
+use crate::host::{Call, Host, counts, die, namespace};
 
 /// Where linkspan finds its delegates: itself under their names. Debian's directory would have it run Debian's IPAM.
 const OWN_PLUGINS: &str = "/run/bench-plugins";
@@ -34,22 +35,19 @@ pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// The binary, and for the chain the directory of the plugins.
     path: String,
+    /// Where its calls are made: its own, but for the floor's two.
+    pub(crate) host: Rc<Host>,
     /// Final results, which a runtime hands to DEL.
     results: HashMap<u32, String>,
     namespaces: HashMap<u32, String>,
 }
 
 impl Contender {
-    pub(crate) fn new(kind: Kind, name: &'static str, path: &str) -> Self {
-        let contender = Contender {
-            kind,
-            name,
-            path: path.to_owned(),
-            results: HashMap::new(),
-            namespaces: HashMap::new(),
-        };
+    /// Prepares a host for it.
+    pub(crate) fn new(kind: Kind, name: &'static str, path: &str, host: Rc<Host>) -> Self {
+        host.enter();
         match kind {
-            Kind::Linkspan => {
+            Kind::Linkspan | Kind::Faces | Kind::Loopback => {
                 let names = ["linkspan", "host-local", "bridge", "portmap", "firewall", "loopback"];
                 let link = |name: &str| symlink(path, format!("{OWN_PLUGINS}/{name}"));
                 if fs::create_dir_all(OWN_PLUGINS)
@@ -64,11 +62,13 @@ impl Contender {
             }
             _ => {}
         }
-        contender
+        let (path, results, namespaces) = (path.to_owned(), HashMap::new(), HashMap::new());
+        Contender { kind, name, path, host, results, namespaces }
     }
 
     /// Makes the namespaces of containers `0..count`, so that no timed call waits for the making of one.
     pub(crate) fn prepare(&mut self, count: u32) {
+        self.host.enter();
         for n in 0..count {
             let name = format!("{}-{n}", self.name);
             self.namespaces.entry(n).or_insert_with(|| namespace(&name));
@@ -76,6 +76,7 @@ impl Contender {
     }
 
     pub(crate) fn add(&mut self, n: u32) -> Duration {
+        self.host.enter();
         let (calls, mut total, mut result) = (self.plugins(), Duration::ZERO, None);
         for plugin in calls {
             let (took, output) = self.call("ADD", plugin, n, result.as_deref()).run();
@@ -87,12 +88,13 @@ impl Contender {
     }
 
     pub(crate) fn del(&mut self, n: u32) -> Duration {
+        self.host.enter();
         let calls = self.plugins().iter().rev();
         let result = self.results.remove(&n);
         calls.map(|plugin| self.call("DEL", plugin, n, result.as_deref()).run().0).sum()
     }
 
-    /// The one process of a DEL, prepared and not started.
+    /// The one process of a DEL, prepared and not started: it is to be started in the contender's host.
     pub(crate) fn prepared_del(&mut self, n: u32) -> Call {
         let result = self.results.remove(&n);
         self.call("DEL", self.plugins()[0], n, result.as_deref())
@@ -100,6 +102,7 @@ impl Contender {
 
     /// One ADD and one DEL under `strace`: (system calls, processes) of each.
     pub(crate) fn traced(&mut self, strace: &str, n: u32) -> [(u64, u64); 2] {
+        self.host.enter();
         let (mut add, mut del, mut result) = ((0, 0), (0, 0), None);
         let sum = |sum: &mut (u64, u64), (calls, processes): (u64, u64)| {
             *sum = (sum.0 + calls, sum.1 + processes);
