@@ -100,7 +100,8 @@ impl Host {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let env = |key: &str| self.environment.borrow().get(key).cloned();
         let words = words.iter().map(OsString::from).collect();
-        let code = linkspan::cli::run(words, &env, &mut stdout, &mut stderr);
+        let code =
+            linkspan::cli::run(linkspan::cli::Terminal::default(), words, &env, &mut stdout, &mut stderr);
         Answer {
             code,
             stdout: String::from_utf8(stdout).unwrap(),

@@ -55,7 +55,7 @@ fn run(root: &Path, words: &[&str]) -> (i32, String, String) {
         }
     };
     let words = words.iter().map(OsString::from).collect();
-    let code = linkspan::cli::run(words, &env, &mut stdout, &mut stderr);
+    let code = linkspan::cli::run(linkspan::cli::Terminal::default(), words, &env, &mut stdout, &mut stderr);
     (code, String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned())
 }
 

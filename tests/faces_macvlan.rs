@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::faces::{VERSIONS, Whose, plugin, refusal, shape};
+use lab::faces::{Two, VERSIONS, Whose, plugin, refusal, shape, two};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp, tcp_answers, tcp_server};
@@ -123,15 +123,13 @@ fn containers_of_one_device_meet_by_their_mode() {
     let Some(lab) = Lab::new() else { return };
     let outside = lab.outside();
     for (mode, meet) in [("bridge", true), ("private", false)] {
-        let (a, b) = (lab.container("a"), lab.container("b"));
         let macvlan = plugin(&lab, Whose::Ours, "macvlan", on_uplink()).with(json!({"mode": mode}));
-        let (ra, rb) = (macvlan.on(&a).add().ok(), macvlan.on(&b).add().ok());
-        let _b = tcp_server(&b, "0.0.0.0:80", "b");
-        let to_b = format!("{}:80", address(&rb, 4));
+        let Two { a: (a, ra), b: (b, rb), .. } = &two(&lab, &macvlan);
+        let to_b = format!("{}:80", address(rb, 4));
         assert_eq!(tcp(&outside, &to_b).tag, "b");
-        assert_eq!(tcp_answers(&a, &to_b), meet, "{mode}");
-        macvlan.on(&a).prev(&ra).del().ok();
-        macvlan.on(&b).prev(&rb).del().ok();
+        assert_eq!(tcp_answers(a, &to_b), meet, "{mode}");
+        macvlan.on(a).prev(ra).del().ok();
+        macvlan.on(b).prev(rb).del().ok();
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::faces::{VERSIONS, Whose, plugin, shape};
+use lab::faces::{Two, VERSIONS, Whose, plugin, shape, two};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
 use lab::talk::{BRIEF, tcp, tcp_server, tcp_within};
@@ -100,26 +100,24 @@ fn the_same_addresses_routes_and_result_in_every_version() {
 fn containers_reach_each_other_and_what_leaves_is_masqueraded() {
     let Some(lab) = Lab::new() else { return };
     let outside = lab.outside();
-    let (a, b) = (lab.container("a"), lab.container("b"));
     let before = Snapshot::take(&lab);
     let ptp = plugin(&lab, Whose::Ours, "ptp", both_families()).with(json!({"ipMasq": true}));
-    let (ra, rb) = (ptp.on(&a).add().ok(), ptp.on(&b).add().ok());
-    let _b = tcp_server(&b, "0.0.0.0:80", "b");
-    let seen = tcp(&a, &format!("{}:80", address(&rb, 4)));
-    assert_eq!(seen.peer.ip().to_string(), address(&ra, 4), "their own subnet is not masqueraded");
-    let _six = tcp_server(&b, "[::]:81", "six");
-    assert_eq!(tcp(&a, &format!("[{}]:81", address(&rb, 6))).peer.ip().to_string(), address(&ra, 6));
+    let Two { a: (a, ra), b: (b, rb), .. } = &two(&lab, &ptp);
+    let seen = tcp(a, &format!("{}:80", address(rb, 4)));
+    assert_eq!(seen.peer.ip().to_string(), address(ra, 4), "their own subnet is not masqueraded");
+    let _six = tcp_server(b, "[::]:81", "six");
+    assert_eq!(tcp(a, &format!("[{}]:81", address(rb, 6))).peer.ip().to_string(), address(ra, 6));
     let _world = tcp_server(&outside, "0.0.0.0:80", "world");
-    let seen = tcp(&a, &format!("{}:80", Outside::V4));
+    let seen = tcp(a, &format!("{}:80", Outside::V4));
     assert_eq!(seen.peer.ip().to_string(), Outside::HOST4, "what leaves is");
-    ptp.on(&a).prev(&ra).check().ok();
-    ptp.on(&a).prev(&ra).del().ok();
-    assert_eq!(tcp(&b, &format!("{}:80", Outside::V4)).tag, "world");
+    ptp.on(a).prev(ra).check().ok();
+    ptp.on(a).prev(ra).del().ok();
+    assert_eq!(tcp(b, &format!("{}:80", Outside::V4)).tag, "world");
     // A container whose namespace went before its DEL.
     b.unbind();
-    ptp.on(&b).prev(&rb).del().ok();
+    ptp.on(b).prev(rb).del().ok();
     let now = Snapshot::take(&lab);
-    now.assert_without(&[&address(&ra, 4), &address(&rb, 4), &a.id, &b.id]);
+    now.assert_without(&[&address(ra, 4), &address(rb, 4), &a.id, &b.id]);
     let links = |s: &Snapshot| s.lines().filter(|l| l.starts_with("link ")).collect::<Vec<_>>();
     assert_eq!(links(&now), links(&before));
 }

@@ -91,12 +91,7 @@ fn the_doors_are_really_shut() {
         let Some(lab) = Lab::new() else { return };
         let outside = lab.outside();
         let a = lab.container("a");
-        lab.ip("link add va type veth peer name vb");
-        lab.ip("link set vb netns a");
-        lab.ip("address add 10.0.0.1/24 dev va");
-        lab.ip("link set va up");
-        a.ip("address add 10.0.0.2/24 dev vb");
-        a.ip("link set vb up");
+        lab.link_by_hand(&a);
         a.ip("route add default via 10.0.0.1");
         lab.host.set_sysctl("net.ipv4.ip_forward", "1");
         let _server = tcp_server(&outside, "0.0.0.0:80", "outside");

@@ -3,7 +3,6 @@
 
 mod lab;
 
-use std::fmt::Write;
 use std::fs;
 
 use lab::outcome::{address, bridge, host_end};
@@ -192,14 +191,7 @@ fn a_full_bridge_is_said_and_refused() {
         lab.plugin(json!({"bridge": "br0", "ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}}));
     let once = plugin.on(&lab.container("warm"));
     once.prev(&once.add().ok()).del().ok();
-    let mut batch = String::new();
-    for n in 0..512 {
-        writeln!(batch, "link add a{n} type veth peer name b{n}\nlink set a{n} master br0").unwrap();
-        if n < 511 {
-            writeln!(batch, "link set b{n} master br0").unwrap();
-        }
-    }
-    lab.host.feed(&["ip", "-batch", "-"], &batch);
+    lab.fill_bridge("br0");
     let a = lab.container("a");
     let before = Snapshot::quick(&lab.host, &["/run/linkspan"]);
     let said = gc(&plugin).status().refused(50);

@@ -111,30 +111,9 @@ fn a_networks_chain_comes_back_with_the_others() {
 fn administrators_rules_stay_where_chains_are_mended() {
     let Some(house) = House::new("nftables") else { return };
     let host = &house.lab.host;
-    host.must(&[
-        "nft",
-        "add",
-        "rule",
-        "inet",
-        "linkspan",
-        "CNI-ADMIN",
-        "ip",
-        "saddr",
-        "203.0.113.0/24",
-        "drop",
-    ]);
-    host.must(&[
-        "nft",
-        "add",
-        "rule",
-        "inet",
-        "linkspan",
-        "postrouting",
-        "ip",
-        "saddr",
-        "203.0.113.9",
-        "accept",
-    ]);
+    for rule in ["CNI-ADMIN ip saddr 203.0.113.0/24 drop", "postrouting ip saddr 203.0.113.9 accept"] {
+        host.must(&["nft", &format!("add rule inet linkspan {rule}")]);
+    }
     house.whole("rules of an administrator");
     host.must(&["nft", "flush", "chain", "inet", "linkspan", "forward"]);
     house.mends("forward", 0);

@@ -121,49 +121,38 @@ fn mends(lab: &Lab, scene: &Scene, damages: Vec<Damage>) {
     }
 }
 
-#[test]
-fn the_command_mends_nftables() {
-    if lab::is_reference() {
-        lab::skip!("the reference has no such command");
-    }
-    let Some(lab) = Lab::new() else { return };
-    let scene = Scene::new(&lab, "nftables");
-    mends(&lab, &scene, to_nftables(&scene));
-    scene.end(&lab);
-}
-
-#[test]
-fn the_command_mends_links() {
-    if lab::is_reference() {
-        lab::skip!("the reference has no such command");
-    }
-    let Some(lab) = Lab::new() else { return };
-    let scene = Scene::new(&lab, "nftables");
-    mends(&lab, &scene, to_links(&scene));
-    scene.end(&lab);
-}
-
-fn mends_iptables(variant: &str) {
+/// The damages to a scene on a backend, in a host whose `iptables` is of this variant.
+fn mends_all(backend: &str, variant: Option<&str>, damages: impl Fn(&Scene) -> Vec<Damage>) {
     if lab::is_reference() {
         lab::skip!("the reference has no such command");
     }
     let Some(mut lab) = Lab::new() else { return };
-    if !lab.iptables(variant) {
+    if let Some(variant) = variant.filter(|variant| !lab.iptables(variant)) {
         lab::skip!("iptables-{variant} is not here");
     }
-    let scene = Scene::new(&lab, "iptables");
-    mends(&lab, &scene, to_iptables());
+    let scene = Scene::new(&lab, backend);
+    mends(&lab, &scene, damages(&scene));
     scene.end(&lab);
 }
 
 #[test]
+fn the_command_mends_nftables() {
+    mends_all("nftables", None, to_nftables);
+}
+
+#[test]
+fn the_command_mends_links() {
+    mends_all("nftables", None, to_links);
+}
+
+#[test]
 fn the_command_mends_iptables_over_nftables() {
-    mends_iptables("nft");
+    mends_all("iptables", Some("nft"), |_| to_iptables());
 }
 
 #[test]
 fn the_command_mends_legacy_iptables() {
-    mends_iptables("legacy");
+    mends_all("iptables", Some("legacy"), |_| to_iptables());
 }
 
 /// What a container that died without DEL left is told of, and with `--collect` deleted; the living are not touched,
@@ -200,12 +189,7 @@ fn only_the_dead_are_collected() {
     assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
     assert!(said.stdout.contains(&format!("dead: {id}:eth0 of network web")), "{}", said.stdout);
     let said = linkspan(&lab, &["reconcile", "--collect"]);
-    assert!(
-        said.ok && said.stdout.contains(&format!("deleted: {id}:eth0")),
-        "{}{}",
-        said.stdout,
-        said.stderr
-    );
+    said.tells(&format!("deleted: {id}:eth0"));
     Snapshot::take(&lab).assert_without(&[&id, &address(&result, 4)]);
     assert_eq!(linkspan(&lab, &["reconcile", "--collect"]).stdout.trim(), "nothing differs");
     for (at, tag) in [("192.0.2.1:8081", "b"), ("192.0.2.1:8082", "c")] {
@@ -235,12 +219,7 @@ fn the_inhabited_are_not_collected() {
     let id = container.id.clone();
     drop(container);
     let said = linkspan(&lab, &["reconcile", "--collect"]);
-    assert!(
-        said.ok && said.stdout.contains(&format!("deleted: {id}:eth0")),
-        "{}{}",
-        said.stdout,
-        said.stderr
-    );
+    said.tells(&format!("deleted: {id}:eth0"));
 }
 
 /// A lease file or a claim that somebody deleted comes back: else the next container would be given the address.
@@ -289,12 +268,7 @@ fn exceptions_in_a_dropping_forward_chain_come_back() {
             ]);
             assert!(!scene.is_reachable(), "{variant} {flush}: the policy drops");
             let said = linkspan(&lab, &["reconcile"]);
-            assert!(
-                said.ok && said.stdout.contains("exception for lks-web"),
-                "{}{}",
-                said.stdout,
-                said.stderr
-            );
+            said.tells("exception for lks-web");
             scene.assert_whole(&lab, flush);
             assert_eq!(linkspan(&lab, &["reconcile"]).stdout.trim(), "nothing differs");
         }

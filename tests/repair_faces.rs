@@ -287,12 +287,7 @@ fn a_macvlan_device_is_told_of() {
     a.unbind();
     drop(a);
     let said = linkspan(&lab, &["reconcile", "--collect"]);
-    assert!(
-        said.ok && said.stdout.contains(&format!("deleted: {id}:eth0")),
-        "{}{}",
-        said.stdout,
-        said.stderr
-    );
+    said.tells(&format!("deleted: {id}:eth0"));
     Snapshot::take(&lab).assert_without(&[&id]);
 }
 

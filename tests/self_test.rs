@@ -43,12 +43,7 @@ fn two_labs_do_not_see_each_other() {
 fn a_container_is_a_namespace_with_a_path() {
     let Some(lab) = Lab::new() else { return };
     let a = lab.container("a");
-    lab.ip("link add va type veth peer name vb");
-    lab.ip("link set vb netns a");
-    lab.ip("address add 10.0.0.1/24 dev va");
-    lab.ip("link set va up");
-    a.ip("address add 10.0.0.2/24 dev vb");
-    a.ip("link set vb up");
+    lab.link_by_hand(&a);
     assert!(icmp::ping(&lab.host, "10.0.0.2"));
     let _udp = talk::udp_server(&a, "0.0.0.0:53", "a");
     assert_eq!(talk::udp(&lab.host, "10.0.0.2:53").peer.ip().to_string(), "10.0.0.1");
@@ -134,17 +129,9 @@ fn a_directory_can_be_frozen_or_full() {
 /// A bridge numbers its ports from 1 to 1023: the test of a full one relies on it.
 #[test]
 fn a_bridge_has_1023_ports() {
-    use std::fmt::Write;
     let Some(lab) = Lab::new() else { return };
     lab.ip("link add br0 type bridge");
-    let mut batch = String::new();
-    for n in 0..512 {
-        writeln!(batch, "link add a{n} type veth peer name b{n}\nlink set a{n} master br0").unwrap();
-        if n < 511 {
-            writeln!(batch, "link set b{n} master br0").unwrap();
-        }
-    }
-    lab.host.feed(&["ip", "-batch", "-"], &batch);
+    lab.fill_bridge("br0");
     assert!(!lab.host.exec(&["ip", "link", "set", "b511", "master", "br0"]).ok);
     lab.ip("link set b0 nomaster");
     lab.ip("link set b511 master br0");

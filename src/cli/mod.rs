@@ -64,12 +64,7 @@ pub struct Terminal {
 ///
 /// `args` are the words after the program's name. Results go to `stdout`, sentences about failures to `stderr`. The
 /// plugins inherit this process's environment and standard error.
-pub fn run(args: Vec<OsString>, env: Environment<'_>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> i32 {
-    run_at(Terminal::default(), args, env, stdout, stderr)
-}
-
-/// As [`run`], with what is known of the outputs.
-pub fn run_at(
+pub fn run(
     terminal: Terminal,
     args: Vec<OsString>,
     env: Environment<'_>,

@@ -6,7 +6,6 @@ use std::fmt;
 use super::arguments::Arguments;
 use super::error::{Error, VariableProblem};
 use super::version::Version;
-use crate::model::AttachmentKey;
 use crate::model::names::INTERFACE_NAME_MAX;
 
 /// The longest container ID: it is half of a file name and of a firewall element's comment.
@@ -132,11 +131,6 @@ impl Environment {
             environment.interface.clear();
         }
         Ok(environment)
-    }
-
-    /// The attachment that ADD, DEL and CHECK are about.
-    pub fn key(&self) -> AttachmentKey {
-        AttachmentKey::new(self.container_id.as_str(), self.interface.as_str())
     }
 
     fn judge(&self, problems: &mut Vec<VariableProblem>) {

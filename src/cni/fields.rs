@@ -217,11 +217,6 @@ impl<'a> Fields<'a> {
     pub fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {
         self.object.iter()
     }
-
-    /// Whether there is no entry at all.
-    pub fn is_empty(&self) -> bool {
-        self.object.is_empty()
-    }
 }
 
 /// The elements of an array that stands at `path`.

@@ -191,30 +191,15 @@ pub(crate) fn opened(network: &NetworkRules, attachment: &AttachmentRules) -> Ve
 #[cfg(test)]
 pub(crate) mod samples {
     use super::{AttachmentRules, NetworkRules};
-    use crate::model::{AttachmentKey, IngressPolicy, Isolation, PortMapping, Protocol, Publication};
+    use crate::model::{AttachmentKey, PortMapping, Protocol, Publication};
 
-    /// A network `web` that does everything.
+    /// A network `web` that masquerades and is reached by its own published ports.
     pub(crate) fn web() -> NetworkRules {
         NetworkRules {
-            network: "web".to_owned(),
             bridge: "lks-web".to_owned(),
             masquerade: true,
-            inside: Vec::new(),
             hairpin: true,
-            masquerade_all: false,
-            ingress: IngressPolicy::Open,
-            isolation: Isolation::None,
-            trusted: Vec::new(),
-            internal: false,
-            apart: false,
-            routed: false,
-            served: Vec::new(),
-            outbound4: None,
-            outbound6: None,
-            admin_chain: "CNI-ADMIN".to_owned(),
-            mark_chain: None,
-            conditions_v4: Vec::new(),
-            conditions_v6: Vec::new(),
+            ..NetworkRules::bare("web", "CNI-ADMIN")
         }
     }
 

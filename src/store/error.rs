@@ -96,8 +96,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The error's number, where a system call failed.
-    pub fn errno(&self) -> Option<Errno> {
+    /// The error's number, where a system call failed. For tests.
+    #[cfg(test)]
+    pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Io { source, .. } => Some(*source),
             _ => None,

@@ -28,14 +28,6 @@ impl State {
         self.dir.replace(&file, &content, |_| Ok(()))
     }
 
-    /// Removes the record of a network. Fine where there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn forget_network(&self, name: &str) -> Result<()> {
-        self.dir.unlink(&path(name)?).map(drop)
-    }
-
     /// All networks that have a record, and the records that cannot be read.
     ///
     /// # Errors

@@ -39,16 +39,6 @@ pub enum SysError {
         /// How long was waited.
         limit: Duration,
     },
-    /// An answer that could not be read.
-    #[error("cannot {action} {object}: {why}")]
-    Malformed {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        object: String,
-        /// What is wrong with the answer.
-        why: &'static str,
-    },
     /// The network namespace is not usable.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -70,7 +60,7 @@ impl SysError {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
             Self::Netns(error) => error.errno(),
-            Self::Interrupted { .. } | Self::Deadline { .. } | Self::Malformed { .. } => None,
+            Self::Interrupted { .. } | Self::Deadline { .. } => None,
         }
     }
 
@@ -79,7 +69,7 @@ impl SysError {
         match self {
             Self::Interrupted { .. } | Self::Deadline { .. } => true,
             Self::Refused { errno, .. } => matches!(errno, Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR),
-            Self::Malformed { .. } | Self::Netns(_) => false,
+            Self::Netns(_) => false,
         }
     }
 }

@@ -137,11 +137,6 @@ impl Netns {
         }
     }
 
-    /// The path that it was opened by, for messages.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     /// Device and inode.
     ///
     /// # Errors

@@ -173,20 +173,13 @@ impl Chain {
 
     /// ADD of each; the outcome of the last, or of the first that fails.
     pub fn add(&self, container: &Container) -> Outcome {
-        let mut last: Option<Outcome> = None;
-        for plugin in self.plugins(container) {
-            let plugin = match last.as_ref().and_then(|outcome| outcome.json.clone()) {
-                Some(result) => plugin.prev(&result),
+        self.until_one_fails(container, |plugin, last| {
+            match last.and_then(|outcome| outcome.json.as_ref()) {
+                Some(result) => plugin.prev(result),
                 None => plugin,
-            };
-            let outcome = plugin.add();
-            let failed = !outcome.succeeded();
-            last = Some(outcome);
-            if failed {
-                break;
             }
-        }
-        last.expect("a list has a plugin")
+            .add()
+        })
     }
 
     /// DEL of each, backwards, with the final result; stops at the first failure.
@@ -200,9 +193,18 @@ impl Chain {
 
     /// CHECK of each, with the final result; the first that fails, or the last.
     pub fn check(&self, container: &Container, result: &Value) -> Outcome {
-        let mut last = None;
+        self.until_one_fails(container, |plugin, _| plugin.prev(result).check())
+    }
+
+    /// Calls each, with the outcome of the one before.
+    fn until_one_fails(
+        &self,
+        container: &Container,
+        call: impl Fn(Plugin, Option<&Outcome>) -> Outcome,
+    ) -> Outcome {
+        let mut last: Option<Outcome> = None;
         for plugin in self.plugins(container) {
-            let outcome = plugin.prev(result).check();
+            let outcome = call(plugin, last.as_ref());
             let failed = !outcome.succeeded();
             last = Some(outcome);
             if failed {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::chain::Bin;
+use super::talk::{Server, tcp_server};
 use super::{Container, Lab, Outcome, Plugin};
 
 /// Whose plugins are called.
@@ -40,6 +41,26 @@ pub fn bridged(lab: &Lab, container: &Container, version: &str, n: u8) -> (Plugi
     let bridge = plugin(lab, Whose::Theirs, "bridge", conf).on(container);
     let result = bridge.add().ok();
     (bridge, result)
+}
+
+/// Two containers of one network, of which the second serves on port 80 under its name.
+pub struct Two {
+    /// The first, and the result of its ADD.
+    pub a: (Container, Value),
+    /// The second, and the result of its ADD.
+    pub b: (Container, Value),
+    _server: Server,
+}
+
+/// Attaches two containers, `a` and `b`.
+pub fn two(lab: &Lab, face: &Plugin) -> Two {
+    let [a, b] = ["a", "b"].map(|name| {
+        let container = lab.container(name);
+        let result = face.on(&container).add().ok();
+        (container, result)
+    });
+    let server = tcp_server(&b.0, "0.0.0.0:80", "b");
+    Two { a, b, _server: server }
 }
 
 /// What a refusal comes to, for a table: exit status, code, and the words of its message.

@@ -188,6 +188,29 @@ impl Lab {
         self.host.ip(args);
     }
 
+    /// A link to a container that no plugin made: 10.0.0.1 here, 10.0.0.2 there.
+    pub fn link_by_hand(&self, container: &Container) {
+        self.ip("link add va type veth peer name vb");
+        self.ip(&format!("link set vb netns {}", container.name()));
+        self.ip("address add 10.0.0.1/24 dev va");
+        self.ip("link set va up");
+        container.ip("address add 10.0.0.2/24 dev vb");
+        container.ip("link set vb up");
+    }
+
+    /// Takes all of a new bridge's ports, 1023: both ends of the pairs `a0`-`b0` to `a510`-`b510`, and `a511`.
+    pub fn fill_bridge(&self, bridge: &str) {
+        use std::fmt::Write;
+        let mut batch = String::new();
+        for n in 0..512 {
+            writeln!(batch, "link add a{n} type veth peer name b{n}\nlink set a{n} master {bridge}").unwrap();
+            if n < 511 {
+                writeln!(batch, "link set b{n} master {bridge}").unwrap();
+            }
+        }
+        self.host.feed(&["ip", "-batch", "-"], &batch);
+    }
+
     /// Makes `iptables` stand for one of its variants, `nft` or `legacy`, in this lab. False where it cannot be had.
     pub fn iptables(&mut self, variant: &str) -> bool {
         let directory = Path::new("/etc/alternatives");

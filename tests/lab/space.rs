@@ -29,6 +29,14 @@ pub struct Said {
     pub stderr: String,
 }
 
+impl Said {
+    /// It succeeded and its output has this.
+    #[track_caller]
+    pub fn tells(&self, part: &str) {
+        assert!(self.ok && self.stdout.contains(part), "no {part}: {}{}", self.stdout, self.stderr);
+    }
+}
+
 impl Space {
     /// The namespace that this thread is in.
     pub fn here(name: &str) -> Self {
@@ -82,13 +90,15 @@ impl Space {
     /// becomes its program: such a port is waited for.
     fn bound<T: Send>(&self, at: &str, bind: impl Fn(&str) -> io::Result<T> + Sync) -> T {
         let end = Instant::now() + Duration::from_secs(3);
-        self.in_ns(|| loop {
-            match bind(at) {
-                Ok(socket) => return socket,
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(5));
+        self.in_ns(|| {
+            loop {
+                match bind(at) {
+                    Ok(socket) => return socket,
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    Err(error) => panic!("{} cannot bind {at}: {error}", self.name),
                 }
-                Err(error) => panic!("{} cannot bind {at}: {error}", self.name),
             }
         })
     }

@@ -94,18 +94,22 @@ impl Town {
     }
 }
 
-/// Which of TCP and UDP, IPv4 and IPv6, are answered: all four, or what there is.
+/// Which of TCP and UDP, IPv4 and IPv6, are answered: all four, or what there is. They are asked at once, since what is
+/// silent takes its whole time; and twice, since a neighbour that is not found at once is looked for once a second.
 pub fn answers(from: &Space, at: &[String; 2]) -> Vec<&'static str> {
-    let mut answered = Vec::new();
-    for (at, names) in at.iter().zip([["tcp4", "udp4"], ["tcp6", "udp6"]]) {
-        if tcp_answers(from, &format!("{at}:80")) {
-            answered.push(names[0]);
-        }
-        if udp_answers(from, &format!("{at}:53")) {
-            answered.push(names[1]);
-        }
-    }
-    answered
+    let [four, six] = at;
+    let asked = std::thread::scope(|scope| {
+        let tcp = |at: &String| (0..2).any(|_| tcp_answers(from, &format!("{at}:80")));
+        let udp = |at: &String| (0..2).any(|_| udp_answers(from, &format!("{at}:53")));
+        let asking = [
+            ("tcp4", scope.spawn(move || tcp(four))),
+            ("udp4", scope.spawn(move || udp(four))),
+            ("tcp6", scope.spawn(move || tcp(six))),
+            ("udp6", scope.spawn(move || udp(six))),
+        ];
+        asking.map(|(name, asking)| asking.join().expect("somebody who asks").then_some(name))
+    });
+    asked.into_iter().flatten().collect()
 }
 
 /// All of a container is reached.

@@ -76,13 +76,7 @@ impl Kernel {
     }
 
     pub(super) fn probe_interface(&mut self, step: &Interface, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let Some(open) = self.sandbox(&step.sandbox) else {
-            drifts.push(Drift::missing(format!("network namespace {}", step.sandbox.path)));
-            return Ok(());
-        };
-        let object = format!("interface {} in the container", step.name);
-        let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? else {
-            drifts.push(Drift::missing(object));
+        let Some((open, link, object)) = self.interface_or_drift(&step.sandbox, &step.name, drifts)? else {
             return Ok(());
         };
         if step.up != link.is_up() {

@@ -5,7 +5,7 @@ use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl;
 use crate::sys::{Netns, NetnsError, SysError};
 
-use super::{Cause, Kernel};
+use super::{Cause, Drift, Kernel};
 
 /// Why a namespace cannot serve a container.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,26 @@ impl Kernel {
     pub(super) fn needed_sandbox(&mut self, sandbox: &Sandbox) -> Result<&mut OpenSandbox, Cause> {
         self.sandbox(sandbox)
             .ok_or_else(|| SysError::from(NetnsError::Missing { path: sandbox.path.clone() }).into())
+    }
+
+    /// An interface in a namespace, with what it is called in a drift; where either is not there, `None`, and a drift
+    /// that says so.
+    pub(super) fn interface_or_drift(
+        &mut self,
+        sandbox: &Sandbox,
+        name: &str,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<Option<(&mut OpenSandbox, rtnl::Link, String)>, Cause> {
+        let Some(open) = self.sandbox(sandbox) else {
+            drifts.push(Drift::missing(format!("network namespace {}", sandbox.path)));
+            return Ok(None);
+        };
+        let object = format!("interface {name} in the container");
+        let Some(link) = rtnl::link_by_name(&mut open.socket, name)? else {
+            drifts.push(Drift::missing(object));
+            return Ok(None);
+        };
+        Ok(Some((open, link, object)))
     }
 }
 

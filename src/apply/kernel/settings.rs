@@ -52,13 +52,7 @@ impl Kernel {
     }
 
     pub(super) fn probe_settings(&mut self, step: &Settings, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let Some(open) = self.sandbox(&step.sandbox) else {
-            drifts.push(Drift::missing(format!("network namespace {}", step.sandbox.path)));
-            return Ok(());
-        };
-        let object = format!("interface {} in the container", step.name);
-        let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? else {
-            drifts.push(Drift::missing(object));
+        let Some((_, link, object)) = self.interface_or_drift(&step.sandbox, &step.name, drifts)? else {
             return Ok(());
         };
         let (wanted, found) = (words(&step.wanted), words(&settings_of(&link)));

@@ -37,11 +37,6 @@ impl Saved {
         Self { tables }
     }
 
-    /// Whether what is forwarded is dropped unless a rule says otherwise.
-    pub fn drops_forwarded(&self) -> bool {
-        self.policy("filter", "FORWARD") == Some("DROP")
-    }
-
     /// Whose rules are in it: the comments of rules in chains of ours, each once.
     pub fn owners(&self) -> Vec<String> {
         let mut owners: Vec<String> = Vec::new();

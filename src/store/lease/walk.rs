@@ -130,11 +130,12 @@ impl LeaseDirectory {
         Ok(false)
     }
 
-    /// How many addresses have a lease file. No file is read.
+    /// How many addresses have a lease file. No file is read. For tests.
     ///
     /// # Errors
     /// [`super::super::StoreError::Io`].
-    pub fn count(&self) -> Result<usize> {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> Result<usize> {
         self.held().map(|held| held.len())
     }
 

@@ -13,8 +13,6 @@ pub(super) const RTM_GETADDR: u16 = 22;
 pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_GETROUTE: u16 = 26;
-pub(super) const RTM_NEWNEIGH: u16 = 28;
-pub(super) const RTM_DELNEIGH: u16 = 29;
 pub(super) const RTM_GETNEIGH: u16 = 30;
 pub(super) const RTM_NEWQDISC: u16 = 36;
 pub(super) const RTM_DELQDISC: u16 = 37;
@@ -126,7 +124,6 @@ pub(super) const RTM_F_CLONED: u32 = 0x200;
 pub(super) const NDA_DST: u16 = 1;
 pub(super) const NDA_LLADDR: u16 = 2;
 pub(super) const NDA_IFINDEX: u16 = 8;
-pub(super) const NUD_PERMANENT: u16 = 0x80;
 
 /// How IPv6 link-local addresses are made (`linux/if_link.h`).
 pub(super) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;

@@ -33,7 +33,7 @@ pub use link::{
     links_with_master,
 };
 pub use macvlan::{MacvlanDevice, create_macvlan};
-pub use neighbour::{Neighbour, add_neighbour, delete_neighbour, neighbours};
+pub use neighbour::{Neighbour, neighbours};
 pub use netconf::forwards;
 pub use notice::{Notice, hear_routes, monitor, notice};
 pub use route::{

@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use crate::model::MacAddress;
 use crate::model::attributes::{Attributes, find};
 use crate::sys::SysError;
-use crate::sys::netlink::{CREATE, Message, Socket};
+use crate::sys::netlink::{Message, Socket};
 
 use super::kernel::*;
-use super::reading::{family_of, ip_of, octets, u16_of, u32_in};
+use super::reading::{ip_of, u16_of, u32_in};
 
 /// The size of `ndmsg`.
 const HEADER: usize = 12;
@@ -28,22 +28,6 @@ pub struct Neighbour {
     pub state: u16,
 }
 
-/// Makes a permanent entry, in place of what is there.
-pub fn add_neighbour(index: u32, address: IpAddr, mac: MacAddress) -> Message {
-    let mut attributes = start(index, address, NUD_PERMANENT);
-    attributes.put(NDA_LLADDR, &mac.0);
-    let bytes = attributes.into_bytes();
-    Message::new(RTM_NEWNEIGH, CREATE | NLM_F_REPLACE, bytes, "add the neighbour", address.to_string())
-}
-
-/// Forgets a neighbour; that it is unknown (`ENOENT`), or its link gone (`ENODEV`), is as good.
-pub fn delete_neighbour(index: u32, address: IpAddr) -> Message {
-    let bytes = start(index, address, 0).into_bytes();
-    Message::new(RTM_DELNEIGH, 0, bytes, "delete the neighbour", address.to_string())
-        .tolerating(Errno::ENOENT)
-        .tolerating(Errno::ENODEV)
-}
-
 /// The neighbours of a link, of both families.
 ///
 /// # Errors
@@ -56,14 +40,6 @@ pub fn neighbours(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Sys
     let answers = socket.dump(&message)?;
     let read = answers.iter().filter_map(|answer| parse(&answer.body));
     Ok(read.filter(|neighbour| neighbour.index == index).collect())
-}
-
-fn start(index: u32, address: IpAddr, state: u16) -> Attributes {
-    let [a, b, c, d] = index.to_ne_bytes();
-    let [s0, s1] = state.to_ne_bytes();
-    let mut attributes = Attributes::after(&[family_of(address), 0, 0, 0, a, b, c, d, s0, s1, 0, 0]);
-    attributes.put(NDA_DST, &octets(address));
-    attributes
 }
 
 fn parse(body: &[u8]) -> Option<Neighbour> {

@@ -30,14 +30,6 @@ pub struct Qdisc {
     pub limit: Option<u32>,
 }
 
-impl Qdisc {
-    /// A token bucket's burst in bytes, as near as ticks of 64 ns tell it.
-    pub fn burst_bytes(&self) -> Option<u64> {
-        let nanoseconds = u128::from(self.buffer?) * 64;
-        u64::try_from(nanoseconds * u128::from(self.rate?) / 1_000_000_000).ok()
-    }
-}
-
 /// A filter that sends incoming packets out through another link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Redirect {

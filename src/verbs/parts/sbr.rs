@@ -3,7 +3,7 @@
 use crate::apply::ApplyError;
 use crate::cni::{CniResult, Code};
 use crate::model::AttachmentKey;
-use crate::plan::{self, Plan, Sandbox, SourceTable, Sources, Step};
+use crate::plan::{self, Plan, RoutingFacts, Sandbox, SourceTable, Sources, Step};
 
 use super::leases_on;
 use crate::verbs::{Call, Context, VerbError};
@@ -29,11 +29,9 @@ pub(super) fn build(
     if addresses.is_empty() {
         return Ok((Plan::default(), previous));
     }
-    let failed = |cause| ApplyError::new(format!("the routes of {name}"), cause);
-    let facts = cx.kernel.routing_facts(sandbox, name).map_err(failed)?;
-    let facts = facts.ok_or_else(|| super::no_interface(name))?;
+    let facts = facts(cx, sandbox, name)?.ok_or_else(|| super::no_interface(name))?;
     let step = plan::sources(sandbox, name, &addresses, &facts, call.config.table);
-    Ok((Plan { steps: vec![Step::Sources(Box::new(step))] }, previous))
+    Ok((plan(step), previous))
 }
 
 /// What the reference plugin left: it keeps no record, so every rule from one of the interface's addresses is taken
@@ -45,10 +43,7 @@ pub(super) fn left_by_reference(
     sandbox: &Sandbox,
 ) -> Result<Plan, VerbError> {
     let name = &key.interface;
-    let failed = |cause| ApplyError::new(format!("the routes of {name}"), cause);
-    let Some(facts) = cx.kernel.routing_facts(sandbox, name).map_err(failed)? else {
-        return Ok(Plan::default());
-    };
+    let Some(facts) = facts(cx, sandbox, name)? else { return Ok(Plan::default()) };
     let tables = facts
         .rules
         .iter()
@@ -58,8 +53,7 @@ pub(super) fn left_by_reference(
         })
         .map(|(source, table)| SourceTable { source: *source, table: *table, routes: Vec::new() })
         .collect();
-    let step = Sources { sandbox: sandbox.clone(), name: name.clone(), tables, moved: Vec::new() };
-    Ok(Plan { steps: vec![Step::Sources(Box::new(step))] })
+    Ok(plan(of_tables(sandbox, name, tables)))
 }
 
 /// What CHECK may expect of an interface that the reference plugin set up: a rule for each address.
@@ -71,8 +65,7 @@ pub(super) fn expected(
     previous: &CniResult,
 ) -> Result<Plan, VerbError> {
     let name = &key.interface;
-    let failed = |cause| ApplyError::new(format!("the routes of {name}"), cause);
-    let facts = cx.kernel.routing_facts(sandbox, name).map_err(failed)?.unwrap_or_default();
+    let facts = facts(cx, sandbox, name)?.unwrap_or_default();
     let tables = leases_on(previous, name)
         .iter()
         .map(|lease| {
@@ -82,6 +75,20 @@ pub(super) fn expected(
             SourceTable { source, table, routes: Vec::new() }
         })
         .collect();
-    let step = Sources { sandbox: sandbox.clone(), name: name.clone(), tables, moved: Vec::new() };
-    Ok(Plan { steps: vec![Step::Sources(Box::new(step))] })
+    Ok(plan(of_tables(sandbox, name, tables)))
+}
+
+/// The addresses, routes and rules of the interface; `None` where the container lacks it.
+fn facts(cx: &mut Context, sandbox: &Sandbox, name: &str) -> Result<Option<RoutingFacts>, VerbError> {
+    let failed = |cause| ApplyError::new(format!("the routes of {name}"), cause);
+    Ok(cx.kernel.routing_facts(sandbox, name).map_err(failed)?)
+}
+
+/// Tables of which nothing was moved.
+fn of_tables(sandbox: &Sandbox, name: &str, tables: Vec<SourceTable>) -> Sources {
+    Sources { sandbox: sandbox.clone(), name: name.to_owned(), tables, moved: Vec::new() }
+}
+
+fn plan(step: Sources) -> Plan {
+    Plan { steps: vec![Step::Sources(Box::new(step))] }
 }

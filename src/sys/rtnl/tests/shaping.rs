@@ -14,7 +14,9 @@ fn a_token_bucket_is_set_changed_and_taken_away() {
             assert_eq!((root.kind.as_str(), root.rate), ("tbf", Some(rate)));
             assert_eq!(root.limit, Some(u32::try_from(rate / 40 + 50_000).unwrap()));
             assert_eq!(root.handle, 0x0001_0000);
-            assert!(root.burst_bytes().unwrap().abs_diff(50_000) < 500, "{root:?}");
+            // A tick is 64 ns.
+            let burst = u128::from(root.buffer.unwrap()) * 64 * u128::from(rate) / 1_000_000_000;
+            assert!(burst.abs_diff(50_000) < 500, "{root:?}");
         }
         pair.here.transact(&[delete_root(1000), delete_root(1000), delete_root(4242)]).unwrap();
         assert!(qdiscs(&mut pair.here, 1000).unwrap().iter().all(|q| q.kind != "tbf"));
