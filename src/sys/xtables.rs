@@ -3,11 +3,11 @@
 
 mod counts;
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::SysError;
 
@@ -74,8 +74,7 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
 /// # Errors
 /// As [`filter_table`].
 pub fn table(ipv6: bool, name: &str) -> Result<Option<Table>, SysError> {
-    let names = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
-    if !lists(names, name) {
+    if !in_use(ipv6).lists(name) {
         return Ok(None);
     }
     let failed = |errno| SysError::refused("read", format!("the table {name} of legacy iptables"), errno);
@@ -117,11 +116,39 @@ pub fn table(ipv6: bool, name: &str) -> Result<Option<Table>, SysError> {
     Err(failed(Errno::EAGAIN))
 }
 
-/// Whether the list of tables in use names one. There are five that could be in it.
-fn lists(names: &str, wanted: &str) -> bool {
+/// The tables of legacy iptables that are in use, of one family.
+#[derive(Debug, Clone, Copy)]
+pub struct InUse {
+    /// A line each. There are five that could be in it.
+    text: [u8; 128],
+    length: usize,
+}
+
+impl InUse {
+    /// Whether a table is.
+    pub fn lists(&self, wanted: &str) -> bool {
+        self.names().any(|name| name == wanted.as_bytes())
+    }
+
+    /// Whether any is.
+    pub fn any(&self) -> bool {
+        self.names().any(|name| !name.is_empty())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.text[..self.length].split(|byte| *byte == b'\n')
+    }
+}
+
+/// Asks for the tables in use in the calling thread's namespace; none where the kernel has no legacy iptables. Three
+/// system calls.
+pub fn in_use(ipv6: bool) -> InUse {
+    let path = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
     let mut text = [0; 128];
-    let length = File::open(names).and_then(|mut file| file.read(&mut text)).unwrap_or(0);
-    text[..length].split(|byte| *byte == b'\n').any(|name| name == wanted.as_bytes())
+    // Not open(2): musl's sets the flag once more.
+    let file = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| nix::unistd::read(file, &mut text)).unwrap_or(0);
+    InUse { text, length }
 }
 
 /// getsockopt(2) into a buffer that also holds the question.

@@ -18,9 +18,6 @@ use super::{ApplyError, Cause, Drift, Kernel};
 
 /// The chain of our exceptions, and where it is.
 pub(super) const ADMIT: &str = "LINKSPAN-ADMIT";
-/// Tables of legacy iptables that are in use; the file is not there where none is.
-pub(super) const LEGACY_TABLES: [(Family, &str); 2] =
-    [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")];
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 pub(super) const NF_FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
 
@@ -89,10 +86,16 @@ impl Kernel {
     }
 
     /// The same for legacy iptables, of which nf_tables knows nothing, for the families of an attachment.
-    pub(super) fn admit_through_legacy_drop(step: &Firewall) -> Result<(), Cause> {
+    pub(super) fn admit_through_legacy_drop(&mut self, step: &Firewall) -> Result<(), Cause> {
         let network = &step.network;
+        if network.internal {
+            return Ok(());
+        }
         for family in Family::BOTH {
-            if has_family(step, family) && !network.internal && legacy_drops(family, &network.bridge)? {
+            if has_family(step, family)
+                && self.uses_legacy(family == Family::V6, "filter")
+                && legacy_drops(family, &network.bridge)?
+            {
                 Self::admit_by_iptables(family, Variant::Legacy, network)?;
             }
         }
@@ -239,8 +242,9 @@ impl Kernel {
                 places.push((family, Variant::Nft));
             }
         }
-        let legacy = LEGACY_TABLES.into_iter().filter(|(_, file)| uses_filter(file));
-        places.extend(legacy.map(|(family, _)| (family, Variant::Legacy)));
+        let legacy =
+            Family::BOTH.into_iter().filter(|family| self.uses_legacy(*family == Family::V6, "filter"));
+        places.extend(legacy.map(|family| (family, Variant::Legacy)));
         for (family, variant) in places {
             if let Some(text) = iptables::retraction(&save(family, variant)?, interface) {
                 restore(family, variant, &text)?;
@@ -303,8 +307,4 @@ pub(super) fn legacy_rejects(family: Family) -> Result<bool, Cause> {
     let Some(table) = xtables::filter_table(family == Family::V6)? else { return Ok(false) };
     let forward = (table.forward_start, table.forward_policy);
     Ok(LegacyFilter::new(family, &table.entries, forward).rejects_forwarded())
-}
-
-fn uses_filter(file: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
 }

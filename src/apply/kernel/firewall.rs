@@ -36,7 +36,7 @@ impl Kernel {
                 }
                 if step.admit && !step.network.bridge.is_empty() {
                     self.admit_through_drop(&step.network, &chains)?;
-                    Self::admit_through_legacy_drop(step)?;
+                    self.admit_through_legacy_drop(step)?;
                 } else if step.admit {
                     self.admit_interface(&step.network, &step.attachment.host_interface)?;
                 }

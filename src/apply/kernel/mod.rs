@@ -44,6 +44,7 @@ use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::rtnl;
+use crate::sys::xtables::{self, InUse};
 
 use super::{ApplyError, Cause, Drift, Host};
 
@@ -70,6 +71,8 @@ pub struct Kernel {
     sandboxes: Vec<OpenSandbox>,
     /// Bridges that were looked up by this call.
     bridges: Vec<rtnl::Link>,
+    /// The tables of legacy iptables, IPv4's and IPv6's, where this call has asked for them.
+    legacy: [Option<InUse>; 2],
 }
 
 impl Kernel {
@@ -83,6 +86,7 @@ impl Kernel {
             bus: zones::ToBus::default(),
             sandboxes: Vec::new(),
             bridges: Vec::new(),
+            legacy: [None; 2],
         }
     }
 
@@ -94,6 +98,11 @@ impl Kernel {
     /// The nf_tables socket of the host's namespace.
     fn nft(&mut self) -> Result<&mut NftSocket, Cause> {
         opened(&mut self.nft, NftSocket::open)
+    }
+
+    /// Whether legacy iptables uses a table, as of the first time that this call asked.
+    fn uses_legacy(&mut self, ipv6: bool, table: &str) -> bool {
+        self.legacy[usize::from(ipv6)].get_or_insert_with(|| xtables::in_use(ipv6)).lists(table)
     }
 
     fn ensure_step(&mut self, step: &Step) -> Result<(), Cause> {

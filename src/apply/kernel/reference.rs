@@ -14,7 +14,6 @@ use crate::plan::Sandbox;
 use crate::store::Deadline;
 use crate::sys::rtnl;
 
-use super::admission::LEGACY_TABLES;
 use super::firewall::refused;
 use super::iptables::{Variant, is_installed, restore, save};
 use super::{ApplyError, Cause, Drift, Kernel};
@@ -212,11 +211,9 @@ impl Kernel {
                 }
             }
         }
-        for (family, file) in LEGACY_TABLES {
-            let in_use =
-                std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|line| line == table));
+        for family in Family::BOTH {
             // Theirs would have needed the program too.
-            if in_use && is_installed(family, Variant::Legacy) {
+            if self.uses_legacy(family == Family::V6, table) && is_installed(family, Variant::Legacy) {
                 places.push((Variant::Legacy, family));
             }
         }

@@ -9,7 +9,6 @@ use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, Publication};
 use crate::sys::xtables;
 
-use super::admission::LEGACY_TABLES;
 use super::reference::FAMILIES;
 use super::{ApplyError, Cause, Drift, Kernel};
 
@@ -187,11 +186,10 @@ impl Kernel {
     fn has_theirs(&mut self, families: [bool; 2]) -> Result<(bool, bool), Cause> {
         let mut questions: Vec<NftMessage> = Vec::new();
         let mut legacy = false;
-        let places = FAMILIES.into_iter().zip(LEGACY_TABLES).zip(families);
-        for (((_, number), (_, file)), _) in places.filter(|(_, asked)| *asked) {
+        for ((_, number), _) in FAMILIES.into_iter().zip(families).filter(|(_, asked)| *asked) {
             questions.push(nft::chain_policy(number, "nat", theirs::PUBLISHED));
             questions.push(nft::chain_policy(number, theirs::PORTS_TABLE, theirs::PORTS_CHAIN));
-            legacy |= std::fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|t| t == "nat"));
+            legacy |= self.uses_legacy(number == FAMILIES[1].1, "nat");
         }
         // A kernel without nf_tables has none of it there.
         let Ok(nft) = self.nft() else { return Ok((legacy, false)) };

@@ -11,7 +11,7 @@ use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::flows::{self, Flow};
 use crate::sys::nfnetlink::trace::{Event, Packet};
 use crate::sys::probe::{Kind, Probe, Reply};
-use crate::sys::{Netns, SysError};
+use crate::sys::{Netns, SysError, xtables};
 
 use super::place::{self, Place, Watched};
 use super::seen::{self, Answer, Direction, Live, Tracked};
@@ -244,7 +244,7 @@ fn unseen(places: &[Place], lost: bool) -> Vec<String> {
     if lost {
         unseen.push("some of the trace, which came faster than it was read".to_owned());
     }
-    if std::fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty()) {
+    if xtables::in_use(false).any() || xtables::in_use(true).any() {
         unseen.push("rules of iptables-legacy, which the kernel does not tell of".to_owned());
     }
     unseen

@@ -5,12 +5,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::GET_INFO;
+use super::{GET_INFO, in_use};
 use crate::sys::SysError;
 
-/// Tables in use; the file is not there where none is. Asking for a table that is not in use would load it.
-const IN_USE: [(libc::c_int, &str); 2] =
-    [(libc::AF_INET, "/proc/net/ip_tables_names"), (libc::AF_INET6, "/proc/net/ip6_tables_names")];
 /// `struct ipt_getinfo` and `struct ip6t_getinfo`.
 #[repr(C)]
 struct Info {
@@ -42,14 +39,17 @@ pub struct LegacyTable {
 /// Where the kernel refuses, as it does without `CAP_NET_ADMIN`.
 pub fn legacy_tables() -> Result<Vec<LegacyTable>, SysError> {
     let mut tables = Vec::new();
-    for (family, file) in IN_USE {
-        let names = std::fs::read_to_string(file).unwrap_or_default();
-        if names.trim().is_empty() {
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        // Asking for a table that is not in use would load it.
+        let names = in_use(family == libc::AF_INET6);
+        if !names.any() {
             continue;
         }
         let refused = |errno| SysError::refused("ask for the tables of", "legacy iptables", errno);
         let socket = open(family).map_err(refused)?;
-        for name in names.lines() {
+        for name in
+            names.names().filter_map(|name| std::str::from_utf8(name).ok()).filter(|name| !name.is_empty())
+        {
             match info(&socket, family, name) {
                 Ok(info) => {
                     let (entries, size) = (info.entries, info.size);
