@@ -16,7 +16,7 @@ use lab::plugin::{binary, v4};
 use lab::space::run_bounded;
 use lab::{Lab, eventually};
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn it_serves_until_it_is_told_to_end() {

@@ -21,7 +21,7 @@ use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
 use lab::{Container, Lab, eventually};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const HANDOVER: &str = "/run/linkspan/handover.sock";
 
 struct Scene {

@@ -16,7 +16,7 @@ use lab::outcome::{Outcome, gateway};
 use lab::plugin::{Plugin, binary, v4};
 use lab::{Container, Lab, eventually};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn named(lab: &Lab) -> Plugin {
     lab.plugin(json!({"dns": {"enabled": true}, "ipam": v4(1)}))

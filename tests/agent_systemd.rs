@@ -19,7 +19,7 @@ use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
 use lab::{Container, Lab, Plugin, eventually};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const UNITS: [&str; 2] = ["linkspan-agent.socket", "linkspan-agent.service"];
 
 fn network(lab: &Lab) -> Plugin {

@@ -156,7 +156,7 @@ fn calls(set: &str) -> Vec<String> {
         return vec![set.to_owned()];
     }
     let said =
-        run_bounded(Command::new(ANALYZE).args(["syscall-filter", set]), None, Duration::from_secs(10));
+        run_bounded(Command::new(ANALYZE).args(["syscall-filter", set]), None, Duration::from_secs(60));
     assert!(said.ok, "{set}: {}", said.stderr);
     said.stdout
         .lines()

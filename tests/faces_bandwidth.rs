@@ -12,7 +12,7 @@ use lab::talk::{pour, sink_server};
 use lab::{Container, Lab, inspect};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(30);
 /// 8 Mbit/s: a megabyte takes a second, less what the bucket holds.
 const RATE: u64 = 8_000_000;
 const BURST: u64 = 256_000;

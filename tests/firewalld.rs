@@ -20,7 +20,7 @@ use lab::{Lab, Outside, Plugin, Snapshot, eventually};
 use serde_json::{Value, json};
 use street::Street;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A host with firewalld and the world outside.
 struct Town {

@@ -14,7 +14,7 @@ use lab::talk::{http_get, http_server, pour, sink_server, tcp, tcp_answers, tcp_
 use lab::{Lab, Plugin, eventually};
 use serde_json::json;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn network(lab: &Lab, keys: serde_json::Value) -> Plugin {
     lab.plugin(json!({"ipam": dual_stack(1)})).with(keys)

@@ -15,7 +15,7 @@ use lab::talk::{Server, tcp, tcp_server};
 use lab::{Container, Lab, Outside, Plugin, Snapshot, eventually, inspect};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A host with one container, whole, and what is asked of it.
 struct Scene {

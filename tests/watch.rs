@@ -16,7 +16,7 @@ use lab::talk::{pour, sink_server};
 use lab::{Lab, eventually};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Debian's own, which has Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";
 const SOCKET: &str = "/run/linkspan/metrics.sock";

@@ -79,7 +79,7 @@ pub fn document(words: &str, name: &str) -> Value {
     value
 }
 
-/// Runs a line of shell with the program as `$L`, for at most ten seconds.
+/// Runs a line of shell with the program as `$L`, for at most a minute.
 pub fn shell(line: &str) -> super::space::Said {
-    run_bounded(Command::new("bash").args(["-c", line]).env("L", binary()), None, Duration::from_secs(10))
+    run_bounded(Command::new("bash").args(["-c", line]).env("L", binary()), None, Duration::from_secs(60))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Space, eventually};
 
 /// How long more may take to come on a busy machine.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server that pours, and a client that counts what it gets, until they are told to end.
 pub struct Download {

@@ -103,9 +103,9 @@ impl Space {
         })
     }
 
-    /// Runs a command inside, for at most ten seconds.
+    /// Runs a command inside, for at most a minute.
     pub fn exec(&self, argv: &[&str]) -> Said {
-        self.in_ns(|| run_bounded(Command::new(argv[0]).args(&argv[1..]), None, Duration::from_secs(10)))
+        self.in_ns(|| run_bounded(Command::new(argv[0]).args(&argv[1..]), None, Duration::from_secs(60)))
     }
 
     /// Runs a command inside that must succeed, and returns its output.

@@ -12,7 +12,7 @@ use super::{Lab, eventually, skipped};
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 const UNITS: &str = "/run/units";
 const COMPLAINTS: &str = "/run/complaints";
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What the units of a distribution are waited for, and nothing behind them.
 const TARGETS: [&str; 8] = [

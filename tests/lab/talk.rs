@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Space;
 
 /// How long a client waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(6);
 /// How long a client waits for what must not come.
 pub const BRIEF: Duration = Duration::from_millis(400);
 

@@ -11,7 +11,7 @@ use super::Space;
 use super::dns::{framed, question};
 
 /// How long an answer may take, which the next agent has to read all records for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What they noticed.
 #[derive(Debug, Default)]
