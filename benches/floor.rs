@@ -92,18 +92,19 @@ fn add(netns: &str, n: u32) {
     let route = socket(libc::NETLINK_ROUTE);
     let filter = socket(libc::NETLINK_NETFILTER);
     let target = open(netns, libc::O_RDONLY);
+    let bridge = index_of(route, BRIDGE);
+    send(route, veth(n, bridge, target), 2);
+    no_ipv6(n);
     // A socket stays in the namespace that it was opened in. The host's two are open, so nothing has to come back.
     if unsafe { libc::setns(target, libc::CLONE_NEWNET) } != 0 {
         die("setns");
     }
     let inside = socket(libc::NETLINK_ROUTE);
 
-    let bridge = index_of(route, BRIDGE);
-    send(route, veth(n, bridge, target), 3);
     send(inside, container(n), 5);
-    // The kernel notices the carrier of the host end in a worker of its own; until then the bridge may not forward, and
-    // to ask for the port's state gets ENETDOWN. To read the link makes it notice now.
-    index_of(route, &format!("fl{n}"));
+    // The kernel notices the carrier of the host end in a worker of its own, and until then the bridge does not forward.
+    // Whoever asks for it makes it notice now.
+    notice_carrier(route, n);
     send(filter, element(libc::NFT_MSG_NEWSETELEM as u16, CREATE, n), 1);
     println!(
         "{{\"cniVersion\":\"1.0.0\",\"interfaces\":[{{\"name\":\"floor0\"}},{{\"name\":\"fl{n}\"}},{{\"name\":\"eth0\",\
@@ -175,8 +176,27 @@ fn veth(n: u32, bridge: u32, target: i32) -> Batch {
         b.text(kind, "bridge");
         b.nest(data, |b| b.attribute(hairpin, &[1]));
     });
-    no_link_local(&mut batch, HOST_INDEX + n);
     batch
+}
+
+fn notice_carrier(route: i32, n: u32) {
+    let mut asked = [0x0au32, 0]; // ETHTOOL_GLINK
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(format!("fl{n}").bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = asked.as_mut_ptr().cast();
+    let siocethtool = 0x8946;
+    if unsafe { libc::ioctl(route, siocethtool, &request) } != 0 || asked[1] == 0 {
+        die("carrier");
+    }
+}
+
+/// A port has no use for IPv6 of its own, which costs more with every route of the host.
+fn no_ipv6(n: u32) {
+    if std::fs::write(format!("/proc/sys/net/ipv6/conf/fl{n}/disable_ipv6"), "1").is_err() {
+        die("disable_ipv6");
+    }
 }
 
 /// No link-local address: its making is multicast, which a bridge copies to all the other containers.

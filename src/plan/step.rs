@@ -300,6 +300,14 @@ impl Step {
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Forwarding(_) | Self::Localnet(_) | Self::Bridge(_) | Self::Upon(_))
     }
+
+    /// The bridge port, where it is about one.
+    pub fn port(&self) -> Option<&Port> {
+        match self {
+            Self::Port(port) => Some(port),
+            _ => None,
+        }
+    }
 }
 
 /// What the step is about, for error texts: `the bridge lks-web`.

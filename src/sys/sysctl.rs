@@ -13,6 +13,9 @@ use super::SysError;
 
 mod private;
 
+/// Where proc is mounted.
+const PROC: &str = "/proc";
+
 /// The longest value that is read: a page, as the kernel's own handlers have it.
 const LONGEST: usize = 4096;
 
@@ -45,6 +48,43 @@ pub fn write(key: &str, value: &str) -> Result<(), SysError> {
         .map_err(|error| SysError::io("set the sysctl", object(&path.display().to_string()), &error))
 }
 
+/// By which way directories of parameters are looked up.
+#[derive(Debug)]
+pub struct Root {
+    /// A proc file system of this process's own.
+    own: Option<OwnedFd>,
+}
+
+impl Root {
+    /// The host's /proc; with `crowded`, where the caller says that the host has many network namespaces, a proc file
+    /// system that is mounted for this value alone, nowhere in the tree, where no look-up has to walk what was found in
+    /// all of them (see the module `private`). Where it cannot be had (before Linux 5.2, in user namespaces, under a
+    /// policy), the host's serves.
+    pub fn new(crowded: bool) -> Self {
+        Self { own: crowded.then(|| private::mount().ok()).flatten() }
+    }
+
+    /// A directory below /proc/sys, by its path there, as the calling thread's network namespace has it. `None` where
+    /// the kernel has none of that name.
+    ///
+    /// # Errors
+    /// Where the path leads out of /proc/sys (`EINVAL`), or it cannot be opened.
+    pub fn directory(&self, key: &str) -> Result<Option<Directory>, SysError> {
+        let refused = |errno| SysError::refused("look up the sysctls", key, errno);
+        let path = path_of(key).ok_or_else(|| refused(Errno::EINVAL))?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let opened = match &self.own {
+            Some(proc) => open(proc, path.strip_prefix(PROC).unwrap_or(&path), flags),
+            None => open(AT_FDCWD, &path, flags),
+        };
+        match opened {
+            Ok(fd) => Ok(Some(Directory { fd, path })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(refused(errno)),
+        }
+    }
+}
+
 /// The parameters of one directory, such as `net/ipv6/conf/eth0`, which is looked up once for all of them: the kernel
 /// keeps what it found for every namespace in one list, and each look-up from the root walks it.
 #[derive(Debug)]
@@ -54,30 +94,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory below /proc/sys, by its path there. `None` where the kernel has none of that name.
-    ///
-    /// With `crowded` the caller says that the host has many network namespaces. The list is walked then in a proc file
-    /// system that is mounted for this call alone, nowhere in the tree, where it is empty (see the module `private`).
-    ///
-    /// # Errors
-    /// Where the path leads out of /proc/sys (`EINVAL`), or it cannot be opened.
-    pub fn open(key: &str, crowded: bool) -> Result<Option<Self>, SysError> {
-        let refused = |errno| SysError::refused("look up the sysctls", key, errno);
-        let path = path_of(key).ok_or_else(|| refused(Errno::EINVAL))?;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        // Where it cannot be had (before Linux 5.2, in user namespaces, under a policy), the one of the host serves.
-        let own = crowded.then(|| private::proc_sys(&path).ok()).flatten();
-        let opened = match &own {
-            Some((proc, inside)) => open(proc, inside, flags),
-            None => open(AT_FDCWD, &path, flags),
-        };
-        match opened {
-            Ok(fd) => Ok(Some(Self { fd, path })),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(refused(errno)),
-        }
-    }
-
     /// Sets a parameter of the directory; one that this kernel does not have is passed over.
     ///
     /// # Errors

@@ -26,10 +26,10 @@ const DAD_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Kernel {
     pub(super) fn ensure_interface(&mut self, step: &Interface) -> Result<(), Cause> {
-        let crowded = self.state.is_crowded();
+        let sysctls = self.sysctls();
         let open = self.needed_sandbox(&step.sandbox)?;
         let index = open.index_of(&step.name)?;
-        prepare(&open.netns, step, crowded)?;
+        prepare(&open.netns, step, &sysctls)?;
         if step.up {
             open.socket.transact(&messages(step, index))?;
         }
@@ -167,9 +167,8 @@ impl Kernel {
     }
 }
 
-/// What has to be set before the link comes up: no address but ours, and no wait for one that is ours. On a `crowded`
-/// host the way to the settings is another one.
-fn prepare(netns: &Netns, step: &Interface, crowded: bool) -> Result<(), Cause> {
+/// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
+fn prepare(netns: &Netns, step: &Interface, sysctls: &sysctl::Root) -> Result<(), Cause> {
     let has_v6 = step.addresses.iter().any(IpNetwork::is_ipv6);
     let dad = if step.dad { "1" } else { "0" };
     let mut settings = Vec::new();
@@ -187,7 +186,7 @@ fn prepare(netns: &Netns, step: &Interface, crowded: bool) -> Result<(), Cause> 
     }
     netns.enter(|| {
         // A kernel without IPv6 has no such directory, and needs none of it.
-        if let Some(directory) = sysctl::Directory::open(&format!("net/ipv6/conf/{}", step.name), crowded)? {
+        if let Some(directory) = sysctls.directory(&format!("net/ipv6/conf/{}", step.name))? {
             for (key, value) in settings {
                 directory.write_if_there(key, value)?;
             }

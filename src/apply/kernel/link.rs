@@ -15,7 +15,8 @@ const HOST_INDEX: (u32, u32) = (100_000, 900_000);
 const CONTAINER_INDEX: (u32, u32) = (100, 900);
 
 impl Kernel {
-    pub(super) fn ensure_link(&mut self, step: &Link) -> Result<(), Cause> {
+    /// Makes the pair, and where it becomes a port of a bridge, what `port` says that the kernel takes at once.
+    pub(super) fn ensure_link(&mut self, step: &Link, port: Option<&Port>) -> Result<(), Cause> {
         let master = match &step.bridge {
             Some(name) => match self.bridge(name)? {
                 Some(bridge) => Some(bridge.index),
@@ -24,25 +25,50 @@ impl Kernel {
             None => None,
         };
         let peer_index = chosen(CONTAINER_INDEX, &step.name);
-        let first =
-            self.create_veth(step, master, Some((chosen(HOST_INDEX, &step.host_name), peer_index)))?;
+        let indexes = (chosen(HOST_INDEX, &step.host_name), peer_index);
+        let first = self.create_veth(step, (master, port), Some(indexes))?;
         let Err(error) = first else {
             self.needed_sandbox(&step.sandbox)?.chosen_index = Some(peer_index);
-            return Ok(());
+            return self.settle_host_end(step, (master, port));
         };
         match error.errno() {
             Some(Errno::EEXIST | Errno::EBUSY) => {}
             _ => return Err(self.explain(step, error)),
         }
         self.remove_leftover(step)?;
-        self.create_veth(step, master, None)?.map_err(|error| self.explain(step, error))
+        self.create_veth(step, (master, port), None)?.map_err(|error| self.explain(step, error))?;
+        self.settle_host_end(step, (master, port))
+    }
+
+    /// A bridge's port has no use for IPv6 of its own: what it forwards never comes there. Making its addresses and
+    /// routes costs more with every route of the host, which are as many as containers then.
+    fn settle_host_end(
+        &mut self,
+        step: &Link,
+        (master, port): (Option<u32>, Option<&Port>),
+    ) -> Result<(), Cause> {
+        if master.is_none() {
+            return Ok(());
+        }
+        self.port_set = port.map(|port| port.host_name.clone());
+        let directory = self.sysctls().directory(&format!("net/ipv6/conf/{}", step.host_name))?;
+        match directory.map(|directory| directory.write_if_there("disable_ipv6", "1")) {
+            // A kernel without IPv6 has none to refuse.
+            None | Some(Ok(())) => Ok(()),
+            // Where sysctls cannot be set, it has no address at least.
+            Some(Err(_)) => {
+                let change = LinkChange { no_link_local: true, ..LinkChange::default() };
+                let bare = rtnl::set_link(LinkTarget::Name(&step.host_name), &change);
+                Ok(self.host()?.transact(&[bare.tolerating(Errno::EAFNOSUPPORT)])?)
+            }
+        }
     }
 
     /// Makes the pair; the inner result is the kernel's answer to the one message.
     fn create_veth(
         &mut self,
         step: &Link,
-        master: Option<u32>,
+        (master, port): (Option<u32>, Option<&Port>),
         indexes: Option<(u32, u32)>,
     ) -> Result<Result<(), SysError>, Cause> {
         // The host's socket is taken out for the moment, so that the sandbox can be borrowed beside it.
@@ -63,11 +89,10 @@ impl Kernel {
                 mtu: step.mtu,
                 tx_queue_len: step.tx_queue_len,
             });
-            // A bridge port needs no address of its own; making one costs more with every route of the host.
-            let change = LinkChange { no_link_local: true, ..LinkChange::default() };
-            let bare = rtnl::set_link(LinkTarget::Name(&step.host_name), &change);
-            let bare = master.map(|_| bare.tolerating(Errno::EAFNOSUPPORT));
-            host.transact(&[message].into_iter().chain(bare).collect::<Vec<_>>())
+            let flags = port
+                .filter(|_| master.is_some())
+                .map(|port| rtnl::set_port(LinkTarget::Name(&port.host_name), &port_change(port)));
+            host.transact(&[message].into_iter().chain(flags).collect::<Vec<_>>())
         });
         self.host = Some(host);
         outcome
@@ -96,25 +121,22 @@ impl Kernel {
         }
     }
 
+    /// Has the port of a link forward.
     pub(super) fn ensure_port(&mut self, step: &Port) -> Result<(), Cause> {
-        let target = LinkTarget::Name(&step.host_name);
-        let mut change =
-            PortChange { hairpin: Some(step.hairpin), isolated: Some(step.isolated), forwarding: step.up };
-        // The kernel notices the carrier some time later, and until then refuses the forwarding state.
-        let mut messages = vec![rtnl::notice_carrier(&step.host_name), rtnl::set_port(target, &change)];
+        let known = self.port_set.as_ref() == Some(&step.host_name);
+        // The kernel notices the carrier some time later, and until then refuses the forwarding state; with that it
+        // gives it.
+        rtnl::notice_carrier(self.host()?, &step.host_name);
+        if !known {
+            self.change_port(step)?;
+        }
         // A bridge without forwarding ports has no carrier either. Until the kernel notices that it has one again, what
         // the host sends into it is dropped: the first packets through a published port, or the question for its
         // address, which is asked again only a second later.
-        let idle = self.bridges.iter().filter(|bridge| !bridge.carrier);
-        messages.extend(idle.map(|bridge| rtnl::notice_carrier(&bridge.name)));
-        match self.host()?.transact(&messages) {
-            Ok(()) => {}
-            // A bridge that runs the spanning tree decides on the state by itself.
-            Err(error) if step.up && matches!(error.errno(), Some(Errno::EBUSY | Errno::ENETDOWN)) => {
-                change.forwarding = false;
-                self.host()?.transact(&[rtnl::set_port(target, &change)])?;
-            }
-            Err(error) => return Err(error.into()),
+        let idle: Vec<String> =
+            self.bridges.iter().filter(|bridge| !bridge.carrier).map(|bridge| bridge.name.clone()).collect();
+        for bridge in idle {
+            rtnl::notice_carrier(self.host()?, &bridge);
         }
         if !step.vlans.is_empty() {
             self.ensure_vlans(step)?;
@@ -128,6 +150,20 @@ impl Kernel {
         let index = open.index_of(&step.name)?;
         let announce = LinkChange { mac: Some(step.mac), ..LinkChange::default() };
         Ok(open.socket.transact(&[rtnl::set_link(LinkTarget::Index(index), &announce)])?)
+    }
+
+    /// Sets all of a port, whatever it was.
+    fn change_port(&mut self, step: &Port) -> Result<(), Cause> {
+        let target = LinkTarget::Name(&step.host_name);
+        let mut change = PortChange { forwarding: step.up, ..port_change(step) };
+        match self.host()?.transact(&[rtnl::set_port(target, &change)]) {
+            // A bridge that runs the spanning tree decides on the state by itself.
+            Err(error) if step.up && matches!(error.errno(), Some(Errno::EBUSY | Errno::ENETDOWN)) => {
+                change.forwarding = false;
+                Ok(self.host()?.transact(&[rtnl::set_port(target, &change)])?)
+            }
+            other => Ok(other?),
+        }
     }
 
     fn ensure_vlans(&mut self, step: &Port) -> Result<(), Cause> {
@@ -203,6 +239,11 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// What the kernel takes of a port that has no carrier yet.
+fn port_change(port: &Port) -> PortChange {
+    PortChange { hairpin: Some(port.hairpin), isolated: Some(port.isolated), forwarding: false }
 }
 
 fn members(vlans: &Vlans) -> Vec<BridgeVlan> {

@@ -227,7 +227,7 @@ impl Kernel {
             } else if on_host.is_none() {
                 mending.left.append(&mut drifts);
             } else if !drifts.is_empty() {
-                let mended = if repair { self.ensure_step(step) } else { Ok(()) };
+                let mended = if repair { self.ensure_step(step, None) } else { Ok(()) };
                 mending.take(step, mended.map(|()| drifts));
             }
         }
@@ -250,7 +250,7 @@ impl Kernel {
             }
             match step {
                 Step::Leases(step) => self.hold_leases(step)?,
-                _ => self.ensure_step(step)?,
+                _ => self.ensure_step(step, None)?,
             }
         }
         Ok(drifts)

@@ -39,11 +39,12 @@ mod zones;
 
 use std::rc::Rc;
 
-use crate::plan::Step;
+use crate::plan::{Port, Step};
 use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::rtnl;
+use crate::sys::sysctl;
 use crate::sys::xtables::{self, InUse};
 
 use super::{ApplyError, Cause, Drift, Host};
@@ -71,6 +72,10 @@ pub struct Kernel {
     sandboxes: Vec<OpenSandbox>,
     /// Bridges that were looked up by this call.
     bridges: Vec<rtnl::Link>,
+    /// The host end whose port was set when it was made, by this call.
+    port_set: Option<String>,
+    /// The way to sysctls, where this call has set any that goes by it.
+    sysctls: Option<Rc<sysctl::Root>>,
     /// The tables of legacy iptables, IPv4's and IPv6's, where this call has asked for them.
     legacy: [Option<InUse>; 2],
 }
@@ -86,6 +91,8 @@ impl Kernel {
             bus: zones::ToBus::default(),
             sandboxes: Vec::new(),
             bridges: Vec::new(),
+            port_set: None,
+            sysctls: None,
             legacy: [None; 2],
         }
     }
@@ -100,12 +107,18 @@ impl Kernel {
         opened(&mut self.nft, NftSocket::open)
     }
 
+    /// The way to sysctls, which is another one on a host with many containers.
+    fn sysctls(&mut self) -> Rc<sysctl::Root> {
+        let state = &self.state;
+        Rc::clone(self.sysctls.get_or_insert_with(|| Rc::new(sysctl::Root::new(state.is_crowded()))))
+    }
+
     /// Whether legacy iptables uses a table, as of the first time that this call asked.
     fn uses_legacy(&mut self, ipv6: bool, table: &str) -> bool {
         self.legacy[usize::from(ipv6)].get_or_insert_with(|| xtables::in_use(ipv6)).lists(table)
     }
 
-    fn ensure_step(&mut self, step: &Step) -> Result<(), Cause> {
+    fn ensure_step(&mut self, step: &Step, port: Option<&Port>) -> Result<(), Cause> {
         match step {
             // Taken before the plan was built, since the plan follows from them.
             Step::Leases(_) => Ok(()),
@@ -115,7 +128,7 @@ impl Kernel {
             Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),
-            Step::Link(step) => self.ensure_link(step),
+            Step::Link(step) => self.ensure_link(step, port),
             Step::Routed(step) => self.ensure_routed(step),
             Step::Macvlan(step) => self.ensure_macvlan(step),
             Step::Interface(step) => self.ensure_interface(step),
@@ -131,8 +144,9 @@ impl Kernel {
 
 impl Host for Kernel {
     fn ensure(&mut self, steps: &[Step]) -> Result<(), (usize, ApplyError)> {
+        let port = steps.iter().find_map(Step::port);
         for (index, step) in steps.iter().enumerate() {
-            self.ensure_step(step).map_err(|cause| (index, ApplyError::new(step, cause)))?;
+            self.ensure_step(step, port).map_err(|cause| (index, ApplyError::new(step, cause)))?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Pair {
         let veth = Veth { index: Some(1000), peer_index: Some(2000), master: Some(900), ..veth(&self.netns) };
         self.here.transact(&[create_bridge(&bridge("br", 900)), create_veth(&veth)]).unwrap();
         self.there.transact(&[set_link(LinkTarget::Index(2000), &up())]).unwrap();
-        self.here.transact(&[notice_carrier("host")]).unwrap();
+        assert!(notice_carrier(&self.here, "host"));
         self
     }
 

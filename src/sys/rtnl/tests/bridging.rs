@@ -59,8 +59,13 @@ fn a_port_forwards_as_soon_as_its_carrier_is_noticed() {
         assert_eq!(error.errno(), Some(Errno::ENETDOWN), "{error}");
         pair.there.transact(&[set_link(LinkTarget::Index(2000), &up())]).unwrap();
         // Here it may be refused still, or not any more.
-        pair.here.transact(&[notice_carrier("host"), forward]).unwrap();
+        assert!(notice_carrier(&pair.here, "host"));
+        assert_eq!(pair.link("host").port.unwrap().state, 3, "by itself");
+        pair.here.transact(&[forward]).unwrap();
         assert_eq!(pair.link("host").port.unwrap().state, 3);
+        assert!(
+            !notice_carrier(&pair.here, "nobody") && !notice_carrier(&pair.here, "longer-than-a-name-is")
+        );
     });
 }
 
