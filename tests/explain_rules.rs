@@ -5,6 +5,7 @@
 mod lab;
 
 use lab::Outside;
+use lab::bpf::{Place, drop_all};
 use lab::explain::{Host, explained, host, host_on, id, open, paste, trip};
 use lab::outcome::{gateway, host_end};
 use lab::town::town;
@@ -42,6 +43,66 @@ fn somebody_elses_chain_drops() {
         "foreign-drop",
     );
     drop(own);
+}
+
+/// What sees packets where no chain does is not followed, and said to be there.
+#[test]
+fn programs_on_a_link_are_told_of() {
+    let Some(host) = host(open()) else { return };
+    let veth = host_end(&host.shop.result);
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let unknown = || {
+        let told = explained(&out.words);
+        assert_eq!(told["verdict"], "arrives", "{told}");
+        told["unknown"].to_string()
+    };
+    let is_told = |words: &str, way: &str| {
+        let unknown = unknown();
+        assert!(unknown.contains(words) && unknown.contains(way), "{words}, {way}: {unknown}");
+        assert!(!lab::talk::tcp_answers(&host.shop, &out.at), "{words} drops it");
+    };
+    let is_quiet = || {
+        out.works();
+        let unknown = unknown();
+        assert!(!unknown.contains("tc") && !unknown.contains("XDP"), "{unknown}");
+    };
+    is_quiet();
+    for (place, words, way, link) in [
+        (Place::Xdp, "XDP", "of", &*veth),
+        (Place::In, "tcx", "comes in by", &veth),
+        (Place::Out, "tcx", "leaves by", "uplink"),
+    ] {
+        let dropping = match drop_all(host.kernel(), link, place) {
+            Ok(dropping) => dropping,
+            Err(error) => {
+                lab::skipped(&format!("{place:?}: {error}"));
+                continue;
+            }
+        };
+        is_told(words, &format!("{way} {link}"));
+        drop(dropping);
+        is_quiet();
+    }
+    let inside = drop_all(&host.shop, "eth0", Place::Out);
+    if inside.is_ok() {
+        is_told("tcx", &format!("in container {}", id(&host.shop)));
+    }
+    drop(inside);
+    // What shapes containers of ours is nothing to be told of; another filter is, whichever way it looks.
+    host.kernel().must(&["tc", "qdisc", "add", "dev", &veth, "clsact"]);
+    is_quiet();
+    let filter = ["protocol", "all", "prio", "1", "u32", "match", "u32", "0", "0", "action", "drop"];
+    for (side, way) in [("ingress", "comes in by"), ("egress", "leaves by")] {
+        let words = [&["tc", "filter", "add", "dev", &veth, side][..], &filter].concat();
+        if !host.kernel().exec(&words).ok {
+            lab::skipped("filters of tc that drop: no u32, or no gact");
+            return;
+        }
+        is_told("filters of tc (u32)", &format!("{way} {veth}"));
+        host.kernel().must(&["tc", "filter", "del", "dev", &veth, side]);
+    }
+    is_quiet();
 }
 
 #[test]

@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use crate::apply::{Asked, Known};
 use crate::firewall::iptables::{Family, LegacyTable};
 use crate::firewall::nft::{self, BaseChain, Chain, Followed, Packet};
+use crate::model::names;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::rtnl::{self, Address, FoundRoute, Link, RouteFilter, RouteQuery};
-use crate::sys::{Netns, SysError, sysctl, xtables};
+use crate::sys::{Netns, SysError, sysctl, tcx, xtables};
 
 /// `NFPROTO_BRIDGE`.
 pub(super) const BRIDGE: u8 = 7;
@@ -88,6 +89,8 @@ pub(super) struct Site {
     known: HashMap<(u8, String), Known>,
     /// What of the firewall is not followed, in words.
     pub(super) blind: Vec<String>,
+    /// The links that have filters of tc, where that was asked, each with whether those see what leaves too.
+    filtered: Option<Vec<(u32, bool)>>,
 }
 
 impl Site {
@@ -110,6 +113,7 @@ impl Site {
             legacy: Vec::new(),
             known: HashMap::new(),
             blind: Vec::new(),
+            filtered: None,
         };
         if let Err(error) = site.read_chains() {
             site.blind.push(match error.errno() {
@@ -208,6 +212,44 @@ impl Site {
         let mut found: Vec<_> = own.collect();
         found.sort_by_key(|address| address.scope);
         found.into_iter().map(|address| address.address.ip()).collect()
+    }
+
+    /// Programs that see what comes in by a link before any chain does, or what leaves by it after: they may drop it, or
+    /// send it elsewhere, and what they do is not followed. In words; what limits rates of ours is none of them.
+    pub(super) fn interceptors(&mut self, link: &Link, incoming: bool) -> Result<Vec<String>, SysError> {
+        let mut found = Vec::new();
+        let (way, name) = (if incoming { "comes in by" } else { "leaves by" }, &link.name);
+        if incoming && link.xdp {
+            found.push(format!(
+                "what the XDP program of {name} does with what comes in (ip link show {name})"
+            ));
+        }
+        let filtered = match &self.filtered {
+            Some(known) => known,
+            None => self.filtered.insert(rtnl::filtered_links(&mut self.socket)?),
+        };
+        if filtered.iter().any(|(index, both)| *index == link.index && (incoming || *both)) {
+            let own =
+                |other: &&Link| other.group == names::LINK_GROUP && other.kind.as_deref() == Some("ifb");
+            let shapers: Vec<u32> = self.links.iter().filter(own).map(|link| link.index).collect();
+            let kinds = rtnl::filter_kinds(&mut self.socket, link.index, incoming, &shapers)?;
+            if !kinds.is_empty() {
+                let (kinds, side) = (kinds.join(", "), if incoming { "ingress" } else { "egress" });
+                found.push(format!(
+                    "what filters of tc ({kinds}) do with what {way} {name} (tc filter show dev {name} {side})"
+                ));
+            }
+        }
+        let count = match &self.netns {
+            Some(netns) => netns.enter(|| tcx::count(link.index, incoming))?,
+            None => tcx::count(link.index, incoming),
+        };
+        if count > 0 {
+            found.push(format!(
+                "what programs of tcx do with what {way} {name} (bpftool net show dev {name})"
+            ));
+        }
+        Ok(found)
     }
 
     /// What becomes of a packet as far as routes go.

@@ -22,6 +22,7 @@ pub mod sockdiag;
 pub mod splice;
 pub mod start;
 pub mod sysctl;
+pub mod tcx;
 pub mod turn;
 pub mod xtables;
 

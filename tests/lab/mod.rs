@@ -17,6 +17,7 @@
 pub mod agent;
 pub mod backends;
 pub mod beside;
+pub mod bpf;
 pub mod chain;
 pub mod cli;
 pub mod damage;

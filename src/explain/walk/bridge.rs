@@ -27,6 +27,7 @@ impl<'a> Walk<'a> {
             self.hop(&veth.name, format!("host end of {}", attachment.container));
             return self.host_receives(veth.index);
         };
+        self.intercepted(&veth, true)?;
         let isolated = veth.port.is_some_and(|port| port.isolated);
         let isolation = if isolated { ", isolated from other isolated ports" } else { "" };
         self.hop(&veth.name, format!("port of bridge {}, forwarding{isolation}", bridge.name));
@@ -145,6 +146,7 @@ impl<'a> Walk<'a> {
         let passed = hooks::pass(&mut self.host, &mut self.packet, Hook::Postrouting, true, &self.original)?;
         self.tell(&bridge.name, Hook::Postrouting, passed, false)?;
         self.hop(&output.name, format!("out by the port of container {}", to.container));
+        self.intercepted(&output, false)?;
         self.container_receives(to)
     }
 
@@ -212,6 +214,7 @@ impl<'a> Walk<'a> {
             self.tell(&bridge.name, hook, passed, false)?;
         }
         self.hop(&output.name, format!("out by the port of container {}", to.container));
+        self.intercepted(&output, false)?;
         self.container_receives(to)
     }
 

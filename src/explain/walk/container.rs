@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::sys::rtnl::{FoundRoute, RouteQuery};
+use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
 use crate::sys::{Netns, NetnsId};
 use crate::view::Attachment;
 
@@ -74,6 +74,7 @@ impl<'a> Walk<'a> {
             let passed = hooks::pass_inside(&mut site, &mut self.packet, hook)?;
             self.tell(&who, hook, passed, false)?;
         }
+        self.unseen_inside(&mut site, attachment, (&link, false))?;
         let next = route.gateway.unwrap_or(self.destination());
         self.enter_host(attachment, next, &route)
     }
@@ -158,6 +159,7 @@ impl<'a> Walk<'a> {
             return Err(self.ends(who, surely(Fault::LinkDown, what, mend)));
         }
         self.fits_link(&link, Some(attachment));
+        self.unseen_inside(&mut site, attachment, (&link, true))?;
         self.packet.bridge = None;
         self.packet.input = Some(link.name.clone());
         self.packet.input_index = Some(link.index);
@@ -214,6 +216,20 @@ impl<'a> Walk<'a> {
             return Err(self.ends(who, surely(fault, what, mend)));
         }
         self.arrive(&mut site, attachment)
+    }
+
+    /// What sees a packet on a container's link and is not followed.
+    fn unseen_inside(
+        &mut self,
+        site: &mut Site,
+        attachment: &Attachment,
+        (link, incoming): (&Link, bool),
+    ) -> Way<()> {
+        let found = site.interceptors(link, incoming)?;
+        self.doubt(
+            found.into_iter().map(|what| format!("in container {}, {what}", attachment.container)).collect(),
+        );
+        Ok(())
     }
 
     /// The command that gives a container an address back that ADD gave it.

@@ -52,6 +52,7 @@ impl<'a> Walk<'a> {
             let mend = format!("ip link set {} up", link.name);
             return Err(self.ends(&link.name, surely(Fault::LinkDown, what, Some(mend))));
         }
+        self.intercepted(&link, true)?;
         self.is_tracked()?;
         self.packet.bridge = None;
         self.set_input(&link);
@@ -83,6 +84,22 @@ impl<'a> Walk<'a> {
             Err(errno) => {
                 let finding = self.no_route(errno);
                 Err(self.ends("host", finding))
+            }
+        }
+    }
+
+    /// What sees a packet on a link of the host's and is not followed.
+    pub(super) fn intercepted(&mut self, link: &Link, incoming: bool) -> Way<()> {
+        let found = self.host.interceptors(link, incoming)?;
+        self.doubt(found);
+        Ok(())
+    }
+
+    /// What is not known, each once.
+    pub(super) fn doubt(&mut self, unknown: Vec<String>) {
+        for words in unknown {
+            if !self.unknown.contains(&words) {
+                self.unknown.push(words);
             }
         }
     }
@@ -123,6 +140,7 @@ impl<'a> Walk<'a> {
             let mend = format!("ip link set {} up", output.name);
             return Err(self.ends(&output.name, surely(Fault::LinkDown, what, Some(mend))));
         }
+        self.intercepted(output, false)?;
         let is_ours = |own: &&Attachment| own.bridge.as_deref() == Some(&output.name);
         if output.kind.as_deref() == Some("bridge") && self.attachments.iter().any(|own| is_ours(&own)) {
             return self.out_by_bridge(output, next);

@@ -53,6 +53,8 @@ pub struct Link {
     pub macvlan_mode: Option<u32>,
     /// Its VLAN, where it is a VLAN device.
     pub vlan_id: Option<u16>,
+    /// Whether a program of XDP sees what comes in first.
+    pub xdp: bool,
     /// What has passed.
     pub traffic: Option<Traffic>,
 }
@@ -204,6 +206,7 @@ pub(super) fn parse(body: &[u8]) -> Option<Link> {
             IFLA_LINK_NETNSID => link.peer_elsewhere = true,
             IFLA_MASTER => link.master = u32_of(value).filter(|index| *index != 0),
             IFLA_GROUP => link.group = u32_of(value)?,
+            IFLA_XDP => link.xdp = find(value, IFLA_XDP_ATTACHED).and_then(u8_of).unwrap_or(0) != 0,
             IFLA_OPERSTATE => link.oper_state = u8_of(value)?,
             IFLA_CARRIER => link.carrier = u8_of(value)? != 0,
             IFLA_PROMISCUITY => link.promiscuity = u32_of(value)?,

@@ -43,7 +43,7 @@ pub use route::{
 pub use rule::{Rule, add_rule, delete_rule, rules};
 pub use set::{Devconf, LinkChange, LinkTarget, set_link};
 pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
-pub use tc_query::{Qdisc, Redirect, ingress_links, qdiscs, redirects};
+pub use tc_query::{Qdisc, Redirect, filter_kinds, filtered_links, ingress_links, qdiscs, redirects};
 pub use veth::{Veth, create_veth};
 
 #[cfg(test)]

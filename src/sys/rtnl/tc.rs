@@ -17,6 +17,9 @@ pub(super) const ROOT: u32 = 0xffff_ffff;
 pub(super) const INGRESS: u32 = 0xffff_fff1;
 /// The handle of an ingress qdisc, `ffff:`.
 pub(super) const INGRESS_HANDLE: u32 = 0xffff_0000;
+/// What filters of packets that come in hang on (`TC_H_CLSACT`, `TC_H_MIN_INGRESS`), and of those that leave.
+pub(super) const CLSACT_IN: u32 = 0xffff_fff2;
+pub(super) const CLSACT_OUT: u32 = 0xffff_fff3;
 /// The size of `tcmsg`.
 pub(super) const HEADER: usize = 20;
 

@@ -9,8 +9,8 @@ use crate::sys::netlink::{Message, Socket};
 use super::kernel::*;
 use super::reading::{text_of, u32_in, u64_of};
 use super::tc::{
-    ACT_KIND, ACT_OPTIONS, HEADER, INGRESS_HANDLE, KIND, MIRRED_PARMS, OPTIONS, TBF_PARMS, TBF_RATE64,
-    U32_ACT, header,
+    ACT_KIND, ACT_OPTIONS, CLSACT_IN, CLSACT_OUT, HEADER, INGRESS_HANDLE, KIND, MIRRED_PARMS, OPTIONS,
+    TBF_PARMS, TBF_RATE64, U32_ACT, header,
 };
 
 /// A queueing discipline of a link.
@@ -55,11 +55,57 @@ pub fn qdiscs(socket: &mut Socket, index: u32) -> Result<Vec<Qdisc>, SysError> {
 /// # Errors
 /// As [`Socket::dump`].
 pub fn ingress_links(socket: &mut Socket) -> Result<Vec<u32>, SysError> {
+    Ok(filtered_links(socket)?.into_iter().filter(|(_, both)| !both).map(|(index, _)| index).collect())
+}
+
+/// The links whose packets filters may see, each with whether those that leave are seen too (`clsact`), and not only
+/// those that come in (`ingress`).
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn filtered_links(socket: &mut Socket) -> Result<Vec<(u32, bool)>, SysError> {
     let body = Attributes::after(&header(0, 0, 0, 0)).into_bytes();
     let message = Message::new(RTM_GETQDISC, 0, body, "list", "the queueing disciplines");
     let answers = socket.dump(&message)?;
-    let hooked = answers.iter().filter(|a| parse_qdisc(&a.body).is_some_and(|q| q.kind == "ingress"));
-    Ok(hooked.filter_map(|answer| u32_in(&answer.body, 4)).collect())
+    let both = |answer: &[u8]| match parse_qdisc(answer)?.kind.as_str() {
+        "clsact" => Some(true),
+        "ingress" => Some(false),
+        _ => None,
+    };
+    Ok(answers.iter().filter_map(|a| Some((u32_in(&a.body, 4)?, both(&a.body)?))).collect())
+}
+
+/// The kinds of the filters (`flower`, `bpf`) that see what comes in by a link of [`filtered_links`], or what leaves by
+/// it; each once. Redirections to the links `own` are passed over.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn filter_kinds(
+    socket: &mut Socket,
+    index: u32,
+    incoming: bool,
+    own: &[u32],
+) -> Result<Vec<String>, SysError> {
+    let parent = if incoming { CLSACT_IN } else { CLSACT_OUT };
+    let body = Attributes::after(&header(index, 0, parent, 0)).into_bytes();
+    let message = Message::new(RTM_GETTFILTER, 0, body, "list", "the filters")
+        .tolerating(Errno::EINVAL)
+        .tolerating(Errno::ENOENT)
+        .tolerating(Errno::ENODEV);
+    let mut kinds: Vec<String> = Vec::new();
+    for answer in socket.dump(&message)? {
+        let Some(kind) = answer.body.get(HEADER..).and_then(|all| find(all, KIND)).map(text_of) else {
+            continue;
+        };
+        // A chain or a priority, or a table of u32, in which the rules are numbered from 1.
+        let handle = u32_in(&answer.body, 8).unwrap_or(0);
+        let is_rule = if kind == "u32" { handle & 0xfff != 0 } else { handle != 0 };
+        let is_own = parse_redirect(&answer.body).is_some_and(|redirect| own.contains(&redirect.to));
+        if is_rule && !is_own && !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    Ok(kinds)
 }
 
 /// The redirections of what comes in by a link.
