@@ -220,6 +220,22 @@ fn features_of_the_kernel() {
 #[test]
 fn iptables_where_it_is_needed() {
     let Some(lab) = host() else { return };
+    let versions = || document("doctor --json", "doctor")["doctor"]["versions"].clone();
+    let release = lab.host.must(&["uname", "-r"]);
+    assert_eq!(versions()[0], json!({"program": "Linux", "version": release.trim()}));
+    assert!(!versions().to_string().contains("iptables"), "nobody uses it: {}", versions());
+    let mut plugin = ours();
+    plugin["backend"] = "iptables".into();
+    list("10-web.conflist", "web", json!([plugin]));
+    let iptables = lab.host.must(&["iptables", "--version"]);
+    let told = json!({"program": "iptables", "version": iptables.trim().trim_start_matches("iptables v")});
+    assert!(versions().as_array().unwrap().contains(&told), "{iptables}: {}", versions());
+    finds(&[]);
+    let old = "printf '#!/bin/sh\\necho iptables v1.6.1\\n' >/run/old && chmod 755 /run/old && \
+               mount --bind /run/old $(readlink -f $(command -v iptables))";
+    lab.host.must(&["sh", "-c", old]);
+    assert!(finds(&[("iptables-version", "fault")]).contains("iptables is 1.6.1"));
+    configured();
     let hide = "for p in iptables-restore iptables-save; do for d in /usr/sbin /sbin /usr/bin /usr/local/sbin; do \
                 [ -e $d/$p ] && mount --bind /dev/null $(readlink -f $d/$p); done; done; true";
     lab.host.must(&["sh", "-c", hide]);

@@ -197,6 +197,10 @@ fn status_names_its_drop_and_the_command_helps() {
 #[test]
 fn the_face_joins_as_the_reference_does() {
     let Some(town) = town() else { return };
+    let version = lab::firewalld::says("--version").unwrap();
+    let told = lab::cli::document("doctor --json", "doctor")["doctor"]["versions"].clone();
+    let firewalld = json!({"program": "firewalld", "version": version});
+    assert!(told.as_array().unwrap().contains(&firewalld), "{told}");
     let a = town.lab.container("a");
     let (_, result) = faces::bridged(&town.lab, &a, "1.0.0", 1);
     let own = vec![format!("{}/32", address(&result, 4))];

@@ -112,6 +112,8 @@ words! {
     UnreadableResult = "unreadable-result",
     /// The iptables backend has no iptables.
     IptablesMissing = "iptables-missing",
+    /// iptables is older than what linkspan writes for it.
+    IptablesVersion = "iptables-version",
     /// No network is configured.
     NoConfiguration = "no-configuration",
     /// A file is no network configuration.

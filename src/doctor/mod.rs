@@ -3,7 +3,7 @@
 //!
 //! A [`Sight`] is taken once: one [`crate::view::Reading`], one look along the records ([`crate::apply::Look`]), the
 //! kernel's features tried in a scratch namespace, and the files of others. Every [`Finding`] is computed from it; no
-//! program is started. What mends a finding without risk is its [`Remedy`], which the command line carries out through
+//! program is started, but for `iptables --version` where a network uses iptables. What mends a finding without risk is its [`Remedy`], which the command line carries out through
 //! the verbs.
 
 mod drift;
@@ -28,6 +28,7 @@ mod versions;
 pub use finding::{Finding, Findings, Remedy, Severity, Word};
 pub use lists::{Pick, picks};
 pub use sight::{Given, List, ListPlugin, Remembered, Sight};
+pub use versions::{Version, versions};
 
 /// Everything that is wrong, the worst first.
 pub fn examine(sight: &Sight<'_>) -> Findings {

@@ -26,7 +26,8 @@ pub(super) fn iptables_is_legacy() -> Option<bool> {
     Some(target.file_name()?.to_string_lossy().contains("legacy"))
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// A program of an administrator's.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(SEARCHED.map(PathBuf::from)).collect();
     process::find(name, &directories)

@@ -1,13 +1,85 @@
-//! The kernel's version, and clocks.
+//! The versions of what linkspan talks to, and clocks.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::store::Stage;
+use crate::sys::dbus::{Bus, Callee};
+use crate::sys::process::{self, Run};
 use crate::sys::{boot, sysctl};
 
 use super::finding::{Findings, Severity, Word, some};
+use super::programs;
 use super::sight::Sight;
 
 /// The oldest kernel that linkspan is made for.
 const OLDEST: (u32, u32) = (5, 10);
+/// The oldest iptables whose `iptables-restore` waits for others as long as it is told (`-w SECONDS`).
+const OLDEST_IPTABLES: (u32, u32, u32) = (1, 6, 2);
+/// How long it may take to say its version.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Where systemd says that it runs (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+
+/// Something that linkspan talks to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// Its name.
+    pub program: &'static str,
+    /// Its version, in its own words.
+    pub version: String,
+}
+
+/// What linkspan talks to on this host, as each says of itself: the kernel; systemd and firewalld where they run; and
+/// iptables where a network uses it.
+pub fn versions(sight: &Sight<'_>) -> Vec<Version> {
+    let told = [
+        ("Linux", sysctl::read("kernel/osrelease").ok()),
+        ("systemd", if Path::new(BOOTED).is_dir() { property(&SYSTEMD, "Version") } else { None }),
+        ("firewalld", property(&FIREWALLD, "version")),
+        ("iptables", sight.needs_iptables().and_then(|_| iptables())),
+    ];
+    let told = told.into_iter().filter_map(|(program, version)| Some((program, version?)));
+    told.map(|(program, version)| Version { program, version }).collect()
+}
+
+/// Whose property, by the interface that properties are read by, and the interface that has it.
+const SYSTEMD: (Callee, &str) = (
+    Callee {
+        destination: "org.freedesktop.systemd1",
+        path: "/org/freedesktop/systemd1",
+        interface: PROPERTIES,
+    },
+    "org.freedesktop.systemd1.Manager",
+);
+const FIREWALLD: (Callee, &str) = (
+    Callee {
+        destination: "org.fedoraproject.FirewallD1",
+        path: "/org/fedoraproject/FirewallD1",
+        interface: PROPERTIES,
+    },
+    "org.fedoraproject.FirewallD1",
+);
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+fn property((callee, interface): &(Callee, &str), name: &str) -> Option<String> {
+    let mut bus = Bus::system().ok()??;
+    bus.call(callee, "Get", &[interface, name]).ok()?.text().ok()
+}
+
+/// `1.8.9 (nf_tables)`.
+fn iptables() -> Option<String> {
+    let program = programs::find("iptables")?;
+    let arguments = [OsString::from("--version")];
+    let run = Run { program: &program, arguments: &arguments, environment: None, input: &[], limit: LIMIT };
+    let output = process::run_quietly(&run).ok()?.output;
+    let text = String::from_utf8_lossy(&output);
+    Some(text.trim().strip_prefix("iptables v")?.to_owned())
+}
+
 /// How far a clock may be off before it is told of, in seconds.
 const SLACK: u64 = 60;
 
@@ -22,6 +94,18 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
             format!("the kernel is {release}"),
             "linkspan is made for and tested on Linux 5.10 and newer: what is older may refuse rules and links",
             "boot a newer kernel",
+        );
+    }
+    if let Some(who) = sight.needs_iptables()
+        && let Some(release) = iptables()
+        && version3(&release).is_some_and(|found| found < OLDEST_IPTABLES)
+    {
+        findings.add(
+            Severity::Fault,
+            Word::IptablesVersion,
+            format!("iptables is {release}"),
+            format!("iptables-restore before 1.6.2 does not wait for other programs, and refuses to be told to: {who}"),
+            "install a newer iptables, or set the key backend to nftables",
         );
     }
     ages(sight, findings);
@@ -65,6 +149,12 @@ fn is_before(time: u64, other: u64) -> bool {
     time.saturating_add(SLACK) < other
 }
 
+/// The first three numbers of a release.
+fn version3(release: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// The first two numbers of a release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
@@ -80,6 +170,10 @@ mod tests {
         assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
         assert!(version("5.4.0").unwrap() < OLDEST && version("5.10-rc1").unwrap() >= OLDEST);
         assert_eq!(version("x"), None);
+        assert!(
+            version3("1.6.1").unwrap() < OLDEST_IPTABLES
+                && version3("1.8.9 (nf_tables)").unwrap() > OLDEST_IPTABLES
+        );
     }
 
     #[test]

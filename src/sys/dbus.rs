@@ -200,6 +200,20 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// An answer that is a variant with a string in it: the value of a property.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn text(&self) -> Result<String, BusError> {
+        // The signature: its length, one letter, its end; then the string at the next multiple of 4.
+        if self.body.get(..3) != Some(&[1, b's', 0]) {
+            return Err(BusError::Malformed("a property of another kind"));
+        }
+        string(&self.body, 4).map(|(text, _)| text)
+    }
+}
+
 /// A message as far as it is looked at.
 struct Message {
     kind: u8,

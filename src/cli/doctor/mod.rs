@@ -9,7 +9,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::apply::Reach;
-use crate::doctor::{self, Findings, Pick, Remedy, Severity, Sight};
+use crate::doctor::{self, Findings, Pick, Remedy, Severity, Sight, Version};
 use crate::store::State;
 
 use super::Session;
@@ -45,6 +45,7 @@ pub(super) fn describe() -> Command {
 struct Examined {
     findings: Findings,
     picks: Vec<Pick>,
+    versions: Vec<Version>,
 }
 
 pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
@@ -60,7 +61,7 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
     if matches.get_flag("fix") {
         let remedies = examined.findings.remedies();
         if !is_json {
-            page::print(session, &examined.findings, &examined.picks)?;
+            page::print(session, &examined)?;
             announce(session, &remedies, is_dry)?;
         }
         if !is_dry && !remedies.is_empty() && (yes || agreed(session)?) {
@@ -69,14 +70,14 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
             examined = examine(session)?;
             if !is_json {
                 page::done(session, &done)?;
-                page::print(session, &examined.findings, &examined.picks)?;
+                page::print(session, &examined)?;
             }
         }
     } else if !is_json {
-        page::print(session, &examined.findings, &examined.picks)?;
+        page::print(session, &examined)?;
     }
     if is_json {
-        page::json(session, &examined.findings, &examined.picks, &done)?;
+        page::json(session, &examined, &done)?;
     }
     verdict(&examined.findings)
 }
@@ -85,7 +86,7 @@ fn examine(session: &Session<'_>) -> Result<Examined, Error> {
     let given = given::collect(session)?;
     let sight = Sight::take(&State::default_root(), &given)?;
     let findings = doctor::examine(&sight);
-    Ok(Examined { findings, picks: doctor::picks(&sight) })
+    Ok(Examined { findings, picks: doctor::picks(&sight), versions: doctor::versions(&sight) })
 }
 
 /// Says what `--fix` will do before it is done.

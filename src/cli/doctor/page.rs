@@ -2,21 +2,21 @@
 
 use serde::Serialize;
 
-use crate::doctor::{Finding, Findings, Pick, Severity};
+use crate::doctor::{Finding, Pick, Severity, Version};
 
 use super::super::error::Error;
 use super::super::see::document;
 use super::super::table::Tone;
-use super::Session;
 use super::mending::Done;
+use super::{Examined, Session};
 
-/// Every finding in four lines, a remark in fewer; then how many there are, and which network runtimes take.
-pub(super) fn print(session: &mut Session<'_>, findings: &Findings, picks: &[Pick]) -> Result<(), Error> {
-    let text = text(findings, picks, session.has_colour());
+/// Every finding in four lines, a remark in fewer; then how many there are, which network runtimes take, and versions.
+pub(super) fn print(session: &mut Session<'_>, examined: &Examined) -> Result<(), Error> {
+    let text = text(examined, session.has_colour());
     Ok(session.stdout.write_all(text.as_bytes())?)
 }
 
-fn text(findings: &Findings, picks: &[Pick], colour: bool) -> String {
+fn text(Examined { findings, picks, versions }: &Examined, colour: bool) -> String {
     let mut text = String::new();
     for finding in findings.all() {
         let (word, severity) = (finding.word, coloured(finding, colour));
@@ -30,6 +30,11 @@ fn text(findings: &Findings, picks: &[Pick], colour: bool) -> String {
     text.push_str(&format!("{faults}, {warnings}, {}\n", of(Severity::Remark, "remark")));
     for Pick { runtime, network, file } in picks {
         text.push_str(&format!("{runtime} would take the network {network} ({file})\n"));
+    }
+    let versions: Vec<String> =
+        versions.iter().map(|one| format!("{} {}", one.program, one.version)).collect();
+    if !versions.is_empty() {
+        text.push_str(&format!("talks to {}\n", versions.join(", ")));
     }
     text
 }
@@ -70,6 +75,7 @@ struct Document<'a> {
     remarks: usize,
     findings: &'a [Finding],
     picks: &'a [Pick],
+    versions: &'a [Version],
     fixed: Vec<Fixed>,
 }
 
@@ -83,8 +89,7 @@ struct Fixed {
 /// The document of `--json`: what is there at the end, and what `--fix` has done.
 pub(super) fn json(
     session: &mut Session<'_>,
-    findings: &Findings,
-    picks: &[Pick],
+    Examined { findings, picks, versions }: &Examined,
     done: &[Done],
 ) -> Result<(), Error> {
     let fixed =
@@ -95,6 +100,7 @@ pub(super) fn json(
         remarks: findings.count(Severity::Remark),
         findings: findings.all(),
         picks,
+        versions,
         fixed,
     };
     Ok(session.stdout.write_all(document("doctor", &found)?.as_bytes())?)
@@ -103,13 +109,15 @@ pub(super) fn json(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Word;
+    use crate::doctor::{Findings, Word};
 
     #[test]
     fn a_finding_is_what_why_and_fix() {
         let mut findings = Findings::default();
         findings.add(Severity::Fault, Word::SameName, "two are one", "one is lost", "rename one");
-        let picks = [Pick { runtime: "CRI-O".into(), network: "web".into(), file: "/x".into() }];
+        let picks = vec![Pick { runtime: "CRI-O".into(), network: "web".into(), file: "/x".into() }];
+        let versions = vec![Version { program: "Linux", version: "6.1".into() }];
+        let examined = Examined { findings, picks, versions };
         let wanted = "\
 fault same-name
     two are one
@@ -117,8 +125,9 @@ fault same-name
     fix: rename one
 1 fault, no warnings, no remarks
 CRI-O would take the network web (/x)
+talks to Linux 6.1
 ";
-        assert_eq!(text(&findings, &picks, false), wanted);
-        assert!(text(&findings, &picks, true).starts_with("\x1b[31mfault\x1b[0m same-name\n"));
+        assert_eq!(text(&examined, false), wanted);
+        assert!(text(&examined, true).starts_with("\x1b[31mfault\x1b[0m same-name\n"));
     }
 }
