@@ -3,6 +3,7 @@
 
 mod lab;
 
+use lab::faces::{Whose, plugin};
 use lab::outcome::{address, bridge, gateway, host_end};
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
@@ -34,6 +35,28 @@ fn the_bridge_keeps_its_mac_when_ports_come_and_go() {
         plugin.on(&container).prev(&result).del().ok();
         assert_eq!(mac(&bridge(&result)), pinned);
     }
+}
+
+/// A port takes nothing for itself. What it forwards is not concerned, and a host end that is the gateway needs its own.
+#[test]
+fn a_port_has_no_ipv6_of_its_own() {
+    let Some(lab) = Lab::new() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference leaves it on");
+    }
+    let (a, b, c) = (lab.container("a"), lab.container("b"), lab.container("c"));
+    let web = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let (first, second) = (web.on(&a).add().ok(), web.on(&b).add().ok());
+    let end = host_end(&first);
+    assert_eq!(lab.host.sysctl(&format!("net.ipv6.conf.{end}.disable_ipv6")), "1");
+    assert_eq!(inspect::address_rows(&lab.host, &end), Vec::<serde_json::Value>::new());
+    assert!(!lab.host.ip("-6 route show table all").contains(&end));
+    assert!(icmp::ping(&a, &address(&second, 6)) && icmp::ping(&a, &gateway(&first, 6)));
+    let ranges = json!([[{"subnet": "10.77.0.0/24"}], [{"subnet": "fd00:77::/64"}]]);
+    let conf = json!({"name": "p2p", "ipam": {"type": "host-local", "ranges": ranges}});
+    let third = plugin(&lab, Whose::Ours, "ptp", conf).on(&c).add().ok();
+    let end = third["interfaces"][0]["name"].as_str().unwrap();
+    assert_eq!(lab.host.sysctl(&format!("net.ipv6.conf.{end}.disable_ipv6")), "0");
 }
 
 #[test]
