@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -93,6 +94,23 @@ pub struct Listed<P = Value> {
     pub found: Vec<Found<P>>,
     /// Those that cannot.
     pub broken: Vec<Broken>,
+}
+
+impl<P> Record<P> {
+    /// The record of an attachment whose ADD began at a time, of which nothing is told but its plan.
+    pub fn new(key: &AttachmentKey, network: &str, begun: SystemTime, plan: P) -> Self {
+        let since = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            version: RECORD_VERSION,
+            key: key.clone(),
+            network: network.to_owned(),
+            created: since.as_secs(),
+            begun: u64::try_from(since.as_micros()).unwrap_or_default(),
+            naming: None,
+            labels: BTreeMap::new(),
+            plan,
+        }
+    }
 }
 
 impl<P> Default for Listed<P> {

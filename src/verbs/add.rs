@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::apply::{ApplyError, Host};
 use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
-use crate::store::{Found, Pending, RECORD_VERSION, Record, Stage};
+use crate::store::{Found, Pending, Record, Stage};
 
 use super::addressing::{self, Chosen};
 use super::allowlist;
@@ -140,17 +140,7 @@ fn opening(key: &AttachmentKey, source: &LeaseSource) -> Plan {
 }
 
 fn record(key: &AttachmentKey, call: &Call, begun: SystemTime, plan: Plan) -> Record<Plan> {
-    let since = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Record {
-        version: RECORD_VERSION,
-        key: key.clone(),
-        network: call.config.name.clone(),
-        created: since.as_secs(),
-        begun: u64::try_from(since.as_micros()).unwrap_or_default(),
-        naming: None,
-        labels: labels(call),
-        plan,
-    }
+    Record { labels: labels(call), ..Record::new(key, &call.config.name, begun, plan) }
 }
 
 /// What the runtime said of the container, for people to know it by: what `CNI_ARGS` holds besides requests, and the

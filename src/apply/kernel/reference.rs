@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::firewall::iptables::{Family, Saved};
 use crate::firewall::nft;
-use crate::firewall::reference::{self as theirs, Kind, Names};
+use crate::firewall::reference::{self as theirs, Kind, Names, Table};
 use crate::model::{AttachmentKey, Publication};
 use crate::plan::Sandbox;
 use crate::store::Deadline;
@@ -220,17 +220,19 @@ impl Kernel {
         Ok(places)
     }
 
+    /// The rules of one of their chains of nf_tables.
+    pub(super) fn their_rules_in(&mut self, table: Table, chain: &str) -> Result<Vec<theirs::Rule>, Cause> {
+        let replies = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
+        Ok(replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)).collect())
+    }
+
     fn remove_their_rules(&mut self, publishes: bool, is_stale: impl Fn(&str) -> bool) -> Result<(), Cause> {
         if self.nft().is_err() {
             return Ok(());
         }
         let mut messages = Vec::new();
         for (table, chain) in theirs::chains_of(publishes) {
-            let Ok(replies) = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain)) else {
-                continue;
-            };
-            let rules: Vec<theirs::Rule> =
-                replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)).collect();
+            let Ok(rules) = self.their_rules_in(table, chain) else { continue };
             let stale: Vec<theirs::Rule> = rules.into_iter().filter(|rule| is_stale(&rule.comment)).collect();
             messages.extend(theirs::remove_rules(table, chain, &stale));
         }

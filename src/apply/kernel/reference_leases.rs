@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::firewall::nft;
 use crate::firewall::reference::{self as theirs, Table};
 use crate::model::Publication;
 use crate::model::nft::NftMessage;
@@ -60,10 +59,8 @@ impl Kernel {
     fn rules_of(&mut self, table: Table) -> Vec<(&'static str, theirs::Rule)> {
         let mut rules = Vec::new();
         for chain in table.chains {
-            let Ok(nft) = self.nft() else { continue };
-            let Ok(replies) = nft.dump(&nft::dump_rules(table.family, table.name, chain)) else { continue };
-            let parsed = replies.iter().filter_map(|reply| theirs::parse_rule(table, reply));
-            rules.extend(parsed.map(|rule| (*chain, rule)));
+            let found = self.their_rules_in(table, chain).unwrap_or_default();
+            rules.extend(found.into_iter().map(|rule| (*chain, rule)));
         }
         rules
     }

@@ -87,10 +87,9 @@ impl Kernel {
         })?;
         if self.nft().is_ok() {
             for (table, chain) in theirs::chains_of(false) {
-                let replies = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
-                let rules = replies.iter().filter_map(|reply| theirs::parse_rule(table, reply));
                 let of_attachment = |rule: &theirs::Rule| rule.comment.starts_with(&names.masquerade_comment);
                 // A rule for each address, which the comment does not tell.
+                let rules = self.their_rules_in(table, chain)?.into_iter();
                 led.extend(rules.filter(of_attachment).zip(addresses).map(|(_, address)| *address));
             }
         }
@@ -204,8 +203,7 @@ impl Kernel {
             return Ok(rules);
         }
         for (table, chain) in theirs::chains_of(true) {
-            let replies = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
-            rules.extend(replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)));
+            rules.extend(self.their_rules_in(table, chain)?);
         }
         Ok(rules)
     }

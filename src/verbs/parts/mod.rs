@@ -14,14 +14,14 @@ mod way;
 
 pub use announce::announce;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::apply::Host;
 use crate::cni::{CniResult, Code, Command, LogLevel};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
-use crate::store::{Doom, Found, RECORD_VERSION, Record, Stage};
+use crate::store::{Doom, Found, Record, Stage};
 
 use super::{
     Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
@@ -208,17 +208,7 @@ fn leases_on(result: &CniResult, name: &str) -> Vec<Lease> {
     ours.map(|ip| Lease { address: ip.address, gateway: ip.gateway }).collect()
 }
 
+/// The interface's record has the names and labels.
 fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Record {
-        version: RECORD_VERSION,
-        key: key.clone(),
-        network: call.config.name.clone(),
-        created: since.as_secs(),
-        begun: u64::try_from(since.as_micros()).unwrap_or_default(),
-        // The interface's record has both.
-        naming: None,
-        labels: std::collections::BTreeMap::new(),
-        plan,
-    }
+    Record::new(key, &call.config.name, SystemTime::now(), plan)
 }
