@@ -84,14 +84,6 @@ impl State {
         lock::acquire(&self.dir, "lock", deadline)
     }
 
-    /// Takes the main lock if nobody holds it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn try_lock(&self) -> Result<Option<Guard>> {
-        lock::try_acquire(&self.dir, "lock")
-    }
-
     /// Takes the lock of those who run iptables. It is passed on to their children, so that a transaction of one
     /// whose parent was killed is over before the next one begins.
     ///
@@ -101,15 +93,8 @@ impl State {
         lock::acquire(&self.dir, "iptables.lock", deadline)?.passed_on(&self.dir, "iptables.lock")
     }
 
-    /// Takes the lock of the reaper, who deletes all doomed attachments in one batch.
-    ///
-    /// # Errors
-    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
-    pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
-        lock::acquire(&self.dir, "reap.lock", deadline)
-    }
-
-    /// As [`State::reap_lock`], unless somebody else deletes these attachments meanwhile: `None` then.
+    /// Takes the lock of the reaper, who deletes all doomed attachments in one batch; unless somebody else deletes these
+    /// attachments meanwhile: `None` then.
     ///
     /// # Errors
     /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
@@ -125,14 +110,6 @@ impl State {
             }
             Ok(!keys.is_empty())
         })
-    }
-
-    /// Takes the lock of the reaper if nobody holds it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn try_reap_lock(&self) -> Result<Option<Guard>> {
-        lock::try_acquire(&self.dir, "reap.lock")
     }
 }
 
