@@ -189,3 +189,36 @@ fn a_host_that_takes_no_questions_is_told_of() {
         assert_eq!(added.ok()["dns"]["nameservers"], json!(["10.88.1.1"]));
     }
 }
+
+/// The same of legacy iptables, of which nf_tables knows nothing; the command that is told lets the questions in.
+#[test]
+fn a_host_of_legacy_iptables_that_takes_no_questions_is_told_of() {
+    let Some(lab) = Lab::new() else { return };
+    let drop = "iptables-legacy -A INPUT -i lo -j ACCEPT && \
+                iptables-legacy -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT && \
+                iptables-legacy -A INPUT -p tcp --dport 22 -j ACCEPT && iptables-legacy -P INPUT DROP";
+    if !lab.host.exec(&["sh", "-c", drop]).ok {
+        lab::skip!("there is no legacy iptables here");
+    }
+    let _agent = Agent::start();
+    let web = lab.plugin(json!({"name": "web", "dns": {"enabled": true}, "ipam": lab::plugin::v4(1)}));
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let added = web.on(&a).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
+    assert!(dig(&a, "10.88.1.1", "+time=1 front A").data.is_empty());
+    let advice = "iptables-legacy -I INPUT -i lks-web -p udp --dport 53 -j ACCEPT";
+    assert!(
+        added.stderr.contains("iptables-legacy filter INPUT") && added.stderr.contains(advice),
+        "{}",
+        added.stderr
+    );
+    assert!(added.ok()["dns"].is_null());
+    lab.host.must(&["sh", "-c", advice]);
+    let second = web.on(&b).args("IgnoreUnknown=1;K8S_POD_NAME=back").add();
+    assert_eq!(second.stderr, "");
+    assert_eq!(second.ok()["dns"]["nameservers"], json!(["10.88.1.1"]));
+    assert_eq!(dig(&a, "10.88.1.1", "back A").data.len(), 1);
+    // A rule that drops does as a policy, and is named by its line.
+    lab.host.must(&["iptables-legacy", "-I", "INPUT", "-p", "udp", "-j", "DROP"]);
+    let said = web.status().refused(51);
+    assert!(said.contains("rule 1 (iptables-legacy -L INPUT --line-numbers)"), "{said}");
+}

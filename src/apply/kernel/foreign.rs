@@ -1,10 +1,10 @@
 //! Whose rules drop what containers send and what goes to published ports: for STATUS, which has the time to look.
 
 use crate::firewall::NAMES_PORT;
-use crate::firewall::iptables::Family;
+use crate::firewall::iptables::{Family, LegacyTable};
 use crate::firewall::nft::{self, Chain, Packet, Stopped};
 use crate::sys::nfnetlink::NftSocket;
-use crate::sys::sysctl;
+use crate::sys::{sysctl, xtables};
 
 use super::asked::Asked;
 use super::{Cause, Kernel, admission};
@@ -13,6 +13,8 @@ use super::{Cause, Kernel, admission};
 const UDP: u8 = 17;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const FAMILIES: [u8; 2] = [2, 10];
+/// Legacy iptables, by its commands.
+const LEGACY: [(Family, &str); 2] = [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")];
 /// No bridge of anybody's: what stops this one too is not aimed at ours.
 const NOBODY: &str = "lks-.";
 
@@ -99,6 +101,7 @@ pub fn foreign_drops(
 ) -> Result<Vec<ForeignDrop>, Cause> {
     let bridged = sysctl::read(BRIDGED).is_ok_and(|value| value == "1");
     let mut drops = legacy_drops(bridge)?;
+    drops.extend(legacy_refusals(bridge)?);
     for family in nft::ROUTED_FAMILIES {
         let replies = nft.dump(&nft::dump_chains(family))?;
         for chain in &nft::parse_chains(family, &replies) {
@@ -128,7 +131,7 @@ pub fn foreign_drops(
 /// The FORWARD chains of legacy iptables that drop; a bridge that is not known is let through by none.
 fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
     let mut drops = Vec::new();
-    for (family, tool) in [(Family::V4, "iptables-legacy"), (Family::V6, "ip6tables-legacy")] {
+    for (family, tool) in LEGACY {
         if admission::legacy_drops(family, bridge.unwrap_or_default())? {
             let by_rule = admission::legacy_rejects(family)?;
             drops.push(ForeignDrop {
@@ -139,6 +142,41 @@ fn legacy_drops(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
                 trips: vec![Trip::Outgoing, Trip::Published],
                 surely: true,
                 aimed: false,
+                is_iptables: true,
+            });
+        }
+    }
+    Ok(drops)
+}
+
+/// The INPUT chains of legacy iptables that drop questions to the name service.
+fn legacy_refusals(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
+    /// `NF_INET_LOCAL_IN`.
+    const INPUT: usize = 1;
+    let mut drops = Vec::new();
+    for ((family, tool), number) in LEGACY.into_iter().zip(FAMILIES) {
+        let Some(table) = xtables::table(family == Family::V6, "filter")? else { continue };
+        let own = LegacyTable::new(family, &table.entries);
+        let through = |packet: &Packet| {
+            own.follow("INPUT", table.starts[INPUT], table.policies[INPUT], &mut packet.clone()).stopped()
+        };
+        for (trip, packet) in packets(number, bridge, None) {
+            let (Trip::Names { .. }, Some(stopped)) = (trip, through(&packet)) else { continue };
+            let aimed =
+                bridge.is_some_and(|b| through(&of_nobody(&packet, b)).is_none_or(|other| !other.surely));
+            drops.push(ForeignDrop {
+                base: format!("{tool} filter INPUT"),
+                table: "filter".to_owned(),
+                place: match stopped.rule {
+                    None => "by its policy".to_owned(),
+                    Some(line) => {
+                        format!("by rule {line} ({tool} -L {} --line-numbers)", stopped.chain)
+                    }
+                },
+                by_policy: stopped.rule.is_none(),
+                trips: vec![trip],
+                surely: stopped.surely,
+                aimed,
                 is_iptables: true,
             });
         }

@@ -104,12 +104,18 @@ pub struct Followed {
 /// # Errors
 /// Those of the table.
 pub fn passage<T: Table>(table: &mut T, base: &Chain, packet: &Packet) -> Result<Option<Stopped>, T::Error> {
-    let followed = follow(table, base, &mut packet.clone())?;
-    let surely = !followed.doubts.iter().any(|doubt| !doubt.drops);
-    Ok(match followed.end {
-        End::Drops(Place { chain, rule }) => Some(Stopped { chain, rule, surely }),
-        End::Passes(_) | End::Translates(..) => None,
-    })
+    follow(table, base, &mut packet.clone()).map(Followed::stopped)
+}
+
+impl Followed {
+    /// Where it is dropped; `None` where it passes.
+    pub fn stopped(self) -> Option<Stopped> {
+        let surely = !self.doubts.iter().any(|doubt| !doubt.drops);
+        match self.end {
+            End::Drops(Place { chain, rule }) => Some(Stopped { chain, rule, surely }),
+            End::Passes(_) | End::Translates(..) => None,
+        }
+    }
 }
 
 /// Follows a packet through a base chain to whatever end; marks that rules set are set on it.
