@@ -56,7 +56,8 @@ fn bus(answers: Vec<Vec<u8>>) -> (tempfile::TempDir, Result<Option<Bus>, BusErro
         for answer in std::iter::once(answer(RETURN, 1, None, "s", &hello)).chain(answers) {
             stream.write_all(&answer).unwrap();
         }
-        let _ = stream.read(&mut bytes);
+        // It stays for as long as it is called.
+        while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
     });
     let bus = Bus::connect(path.to_str().unwrap());
     (directory, bus)
@@ -92,12 +93,15 @@ fn strings_come_back_and_refusals_are_told_apart() {
     body.extend(list);
     let mut words = Vec::new();
     put_string(&mut words, "ALREADY_ENABLED: 10.0.0.1");
+    let mut version = Vec::new();
+    put_string(&mut version, "1.3.3");
     let unknown = "org.freedesktop.DBus.Error.ServiceUnknown";
     let (_directory, bus) = bus(vec![
         answer(RETURN, 2, None, "as", &body),
         answer(ERROR, 3, Some("a.b.Exception"), "s", &words),
         answer(ERROR, 4, Some(unknown), "s", &words),
         answer(RETURN, 5, None, "", &[]),
+        answer(RETURN, 6, None, "v", &[&[1, b's', 0, 0], &*version].concat()),
     ]);
     let mut bus = bus.unwrap().unwrap();
     let reply = bus.call(&FIREWALL, "getSources", &["work"]).unwrap();
@@ -108,6 +112,9 @@ fn strings_come_back_and_refusals_are_told_apart() {
     assert!(matches!(error, BusError::NotRunning(name) if name == "a.b"));
     let reply = bus.call(&FIREWALL, "nothing", &[]).unwrap();
     assert!(reply.strings().is_err(), "an empty body is no list");
+    assert!(reply.text().is_err(), "nor a property");
+    let reply = bus.call(&FIREWALL, "Get", &["a.b", "version"]).unwrap();
+    assert_eq!(reply.text().unwrap(), "1.3.3");
 }
 
 #[test]
