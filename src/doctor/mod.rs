@@ -3,8 +3,8 @@
 //!
 //! A [`Sight`] is taken once: one [`crate::view::Reading`], one look along the records ([`crate::apply::Look`]), the
 //! kernel's features tried in a scratch namespace, and the files of others. Every [`Finding`] is computed from it; no
-//! program is started, but for `iptables --version` where a network uses iptables. What mends a finding without risk is its [`Remedy`], which the command line carries out through
-//! the verbs.
+//! program is started, but for `iptables --version` where a network uses iptables. What mends a finding without risk is
+//! its [`Remedy`], which the command line carries out through the verbs.
 
 mod drift;
 mod features;
@@ -31,9 +31,9 @@ pub use sight::{Given, List, ListPlugin, Remembered, Sight};
 pub use versions::{Version, versions};
 
 /// Everything that is wrong, the worst first.
-pub fn examine(sight: &Sight<'_>) -> Findings {
+pub fn examine(sight: &Sight<'_>, versions: &[Version]) -> Findings {
     let mut findings = Findings::default();
-    versions::look(sight, &mut findings);
+    versions::look(sight, versions, &mut findings);
     features::look(sight, &mut findings);
     drift::look(sight, &mut findings);
     settings::look(sight, &mut findings);

@@ -16,9 +16,11 @@ use super::programs;
 use super::sight::Sight;
 
 /// The oldest kernel that linkspan is made for.
-const OLDEST: (u32, u32) = (5, 10);
+const OLDEST: [u32; 2] = [5, 10];
 /// The oldest iptables whose `iptables-restore` waits for others as long as it is told (`-w SECONDS`).
-const OLDEST_IPTABLES: (u32, u32, u32) = (1, 6, 2);
+const OLDEST_IPTABLES: [u32; 3] = [1, 6, 2];
+const LINUX: &str = "Linux";
+const IPTABLES: &str = "iptables";
 /// How long it may take to say its version.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Where systemd says that it runs (sd_booted(3)).
@@ -37,10 +39,10 @@ pub struct Version {
 /// iptables where a network uses it.
 pub fn versions(sight: &Sight<'_>) -> Vec<Version> {
     let told = [
-        ("Linux", sysctl::read("kernel/osrelease").ok()),
+        (LINUX, sysctl::read("kernel/osrelease").ok()),
         ("systemd", if Path::new(BOOTED).is_dir() { property(&SYSTEMD, "Version") } else { None }),
         ("firewalld", property(&FIREWALLD, "version")),
-        ("iptables", sight.needs_iptables().and_then(|_| iptables())),
+        (IPTABLES, sight.needs_iptables().and_then(|_| iptables())),
     ];
     let told = told.into_iter().filter_map(|(program, version)| Some((program, version?)));
     told.map(|(program, version)| Version { program, version }).collect()
@@ -72,7 +74,7 @@ fn property((callee, interface): &(Callee, &str), name: &str) -> Option<String> 
 
 /// `1.8.9 (nf_tables)`.
 fn iptables() -> Option<String> {
-    let program = programs::find("iptables")?;
+    let program = programs::find(IPTABLES)?;
     let arguments = [OsString::from("--version")];
     let run = Run { program: &program, arguments: &arguments, environment: None, input: &[], limit: LIMIT };
     let output = process::run_quietly(&run).ok()?.output;
@@ -84,10 +86,12 @@ fn iptables() -> Option<String> {
 const SLACK: u64 = 60;
 
 /// Whether this kernel is old enough, and records are of this boot.
-pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
-    if let Ok(release) = sysctl::read("kernel/osrelease")
-        && version(&release).is_some_and(|found| found < OLDEST)
-    {
+pub(super) fn look(sight: &Sight<'_>, versions: &[Version], findings: &mut Findings) {
+    let older = |program: &str, oldest: &[u32]| {
+        let found = versions.iter().find(|found| found.program == program)?;
+        is_older(&found.version, oldest).then_some(&found.version)
+    };
+    if let Some(release) = older(LINUX, &OLDEST) {
         findings.add(
             Severity::Warning,
             Word::KernelVersion,
@@ -97,8 +101,7 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
         );
     }
     if let Some(who) = sight.needs_iptables()
-        && let Some(release) = iptables()
-        && version3(&release).is_some_and(|found| found < OLDEST_IPTABLES)
+        && let Some(release) = older(IPTABLES, &OLDEST_IPTABLES)
     {
         findings.add(
             Severity::Fault,
@@ -149,16 +152,11 @@ fn is_before(time: u64, other: u64) -> bool {
     time.saturating_add(SLACK) < other
 }
 
-/// The first three numbers of a release.
-fn version3(release: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-/// The first two numbers of a release.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+/// Whether a release is before the oldest one that will do; one without a number is not.
+fn is_older(release: &str, oldest: &[u32]) -> bool {
+    let words = release.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u32> = words.map_while(|word| word.parse().ok()).collect();
+    !numbers.is_empty() && numbers.as_slice() < oldest
 }
 
 #[cfg(test)]
@@ -167,13 +165,10 @@ mod tests {
 
     #[test]
     fn releases_compare_as_numbers() {
-        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
-        assert!(version("5.4.0").unwrap() < OLDEST && version("5.10-rc1").unwrap() >= OLDEST);
-        assert_eq!(version("x"), None);
-        assert!(
-            version3("1.6.1").unwrap() < OLDEST_IPTABLES
-                && version3("1.8.9 (nf_tables)").unwrap() > OLDEST_IPTABLES
-        );
+        assert!(!is_older("6.1.0-18-amd64", &[6, 1]) && is_older("6.1.0-18-amd64", &[6, 2]));
+        assert!(is_older("5.4.0", &OLDEST) && !is_older("5.10-rc1", &OLDEST));
+        assert!(!is_older("x", &OLDEST));
+        assert!(is_older("1.6.1", &OLDEST_IPTABLES) && !is_older("1.8.9 (nf_tables)", &OLDEST_IPTABLES));
     }
 
     #[test]

@@ -207,10 +207,8 @@ fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
         messages.push(rtnl::add_address(&spec).tolerating(Errno::EEXIST));
     }
     if !step.link_local {
-        // Before it comes up; a kernel without IPv6 makes none anyway.
-        let change = LinkChange { no_link_local: true, ..LinkChange::default() };
-        let message = rtnl::set_link(LinkTarget::Index(index), &change);
-        messages.push(message.tolerating(Errno::EAFNOSUPPORT));
+        // Before it comes up.
+        messages.push(rtnl::without_link_local(LinkTarget::Index(index)));
     }
     let up = LinkChange {
         up: Some(true),

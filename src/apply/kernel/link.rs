@@ -57,9 +57,7 @@ impl Kernel {
             None | Some(Ok(())) => Ok(()),
             // Where sysctls cannot be set, it has no address at least.
             Some(Err(_)) => {
-                let change = LinkChange { no_link_local: true, ..LinkChange::default() };
-                let bare = rtnl::set_link(LinkTarget::Name(&step.host_name), &change);
-                Ok(self.host()?.transact(&[bare.tolerating(Errno::EAFNOSUPPORT)])?)
+                Ok(self.host()?.transact(&[rtnl::without_link_local(LinkTarget::Name(&step.host_name))])?)
             }
         }
     }

@@ -85,8 +85,8 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
 fn examine(session: &Session<'_>) -> Result<Examined, Error> {
     let given = given::collect(session)?;
     let sight = Sight::take(&State::default_root(), &given)?;
-    let findings = doctor::examine(&sight);
-    Ok(Examined { findings, picks: doctor::picks(&sight), versions: doctor::versions(&sight) })
+    let versions = doctor::versions(&sight);
+    Ok(Examined { findings: doctor::examine(&sight, &versions), picks: doctor::picks(&sight), versions })
 }
 
 /// Says what `--fix` will do before it is done.

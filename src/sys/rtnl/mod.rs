@@ -41,7 +41,7 @@ pub use route::{
     route_packet, routes,
 };
 pub use rule::{Rule, add_rule, delete_rule, rules};
-pub use set::{Devconf, LinkChange, LinkTarget, set_link};
+pub use set::{Devconf, LinkChange, LinkTarget, set_link, without_link_local};
 pub use tc::{ShapedRate, add_ingress, delete_ingress, delete_root, redirect_ingress, set_tbf};
 pub use tc_query::{Qdisc, Redirect, filter_kinds, filtered_links, ingress_links, qdiscs, redirects};
 pub use veth::{Veth, create_veth};

@@ -1,5 +1,7 @@
 //! Changing links.
 
+use nix::errno::Errno;
+
 use crate::model::MacAddress;
 use crate::model::attributes::Attributes;
 use crate::sys::netlink::Message;
@@ -113,6 +115,12 @@ impl LinkChange<'_> {
             });
         }
     }
+}
+
+/// Has a link make itself no link-local address; fine where the kernel has no IPv6, and so makes none.
+pub fn without_link_local(target: LinkTarget<'_>) -> Message {
+    let change = LinkChange { no_link_local: true, ..LinkChange::default() };
+    set_link(target, &change).tolerating(Errno::EAFNOSUPPORT)
 }
 
 /// Changes a link; refused with `ENODEV` where it is not there.

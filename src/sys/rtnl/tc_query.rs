@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::model::attributes::{Attributes, find, iterate};
 use crate::sys::SysError;
-use crate::sys::netlink::{Message, Socket};
+use crate::sys::netlink::{Answer, Message, Socket};
 
 use super::kernel::*;
 use super::reading::{text_of, u32_in, u64_of};
@@ -87,13 +87,8 @@ pub fn filter_kinds(
     own: &[u32],
 ) -> Result<Vec<String>, SysError> {
     let parent = if incoming { CLSACT_IN } else { CLSACT_OUT };
-    let body = Attributes::after(&header(index, 0, parent, 0)).into_bytes();
-    let message = Message::new(RTM_GETTFILTER, 0, body, "list", "the filters")
-        .tolerating(Errno::EINVAL)
-        .tolerating(Errno::ENOENT)
-        .tolerating(Errno::ENODEV);
     let mut kinds: Vec<String> = Vec::new();
-    for answer in socket.dump(&message)? {
+    for answer in filters(socket, index, parent)? {
         let Some(kind) = answer.body.get(HEADER..).and_then(|all| find(all, KIND)).map(text_of) else {
             continue;
         };
@@ -113,14 +108,18 @@ pub fn filter_kinds(
 /// # Errors
 /// As [`Socket::dump`].
 pub fn redirects(socket: &mut Socket, index: u32) -> Result<Vec<Redirect>, SysError> {
-    let body = Attributes::after(&header(index, 0, INGRESS_HANDLE, 0)).into_bytes();
-    // Without an ingress qdisc there is nothing to list.
+    let answers = filters(socket, index, INGRESS_HANDLE)?;
+    Ok(answers.iter().filter_map(|answer| parse_redirect(&answer.body)).collect())
+}
+
+/// The filters that hang on a parent of a link; none where it has no such qdisc.
+fn filters(socket: &mut Socket, index: u32, parent: u32) -> Result<Vec<Answer>, SysError> {
+    let body = Attributes::after(&header(index, 0, parent, 0)).into_bytes();
     let message = Message::new(RTM_GETTFILTER, 0, body, "list", "the filters")
         .tolerating(Errno::EINVAL)
         .tolerating(Errno::ENOENT)
         .tolerating(Errno::ENODEV);
-    let answers = socket.dump(&message)?;
-    Ok(answers.iter().filter_map(|answer| parse_redirect(&answer.body)).collect())
+    socket.dump(&message)
 }
 
 fn parse_qdisc(body: &[u8]) -> Option<Qdisc> {
