@@ -82,7 +82,7 @@ fn function(symbols: &[(u64, String)], at: u64) -> Option<String> {
 /// compiler gives to its own copies go.
 fn lasting(name: &str) -> String {
     if let Some((before, hash)) = name.rsplit_once("17h").filter(|_| name.starts_with("_ZN")) {
-        let digits = hash.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let digits = hash.bytes().take_while(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).count();
         if digits == 16 {
             // What comes after the E are the compiler's copies.
             return format!("{before}17h*");

@@ -5,9 +5,9 @@
 //! Times are those of whole processes, from before the spawn until the process is reaped, as a runtime sees them.
 //!
 //! ```text
-//! runner [--linkspan PATH] [--floor PATH] [--plugins DIR] [--count 50] [--many 900] [--check]
+//! runner [--linkspan PATH] [--other PATH] [--floor PATH] [--plugins DIR] [--count 50] [--many 900] [--check]
 //! ```
-//! `--check` fails when a bar is missed. Needs root; touches nothing of the machine's own network or state.
+//! `--other` is a second linkspan, to see in one run what a change brings. `--check` fails when a bar is missed. Needs root; touches nothing of the machine's own network or state.
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "each is one libc call over values that outlive it")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
@@ -33,6 +33,7 @@ const STRACE: &str = "/usr/bin/strace";
 
 struct Options {
     linkspan: String,
+    other: Option<String>,
     floor: String,
     plugins: String,
     count: u32,
@@ -49,6 +50,7 @@ struct Times {
     del_many: Vec<Duration>,
     crowd: Vec<Duration>,
     traced: Option<[(u64, u64); 2]>,
+    faults: Option<[u64; 2]>,
 }
 
 /// Picks one series out of all times.
@@ -64,6 +66,7 @@ fn main() {
         if Path::new(STRACE).exists() {
             times.traced = Some(contender.traced(STRACE, 0));
         }
+        times.faults = Some(contender.faults(0));
         if matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup) {
             crowds(contender, times);
         }
@@ -79,6 +82,7 @@ fn main() {
 fn options() -> Options {
     let mut options = Options {
         linkspan: "target/x86_64-unknown-linux-musl/release/linkspan".to_owned(),
+        other: None,
         floor: "target/x86_64-unknown-linux-musl/release/floor".to_owned(),
         plugins: "/usr/lib/cni".to_owned(),
         count: 50,
@@ -91,6 +95,7 @@ fn options() -> Options {
         let number = |text: String| text.parse().unwrap_or_else(|_| die(&format!("not a number: {text}")));
         match word.as_str() {
             "--linkspan" => options.linkspan = value(),
+            "--other" => options.other = Some(value()),
             "--floor" => options.floor = value(),
             "--plugins" => options.plugins = value(),
             "--count" => options.count = number(value()),
@@ -123,6 +128,10 @@ fn field(options: &Options) -> Vec<Contender> {
             field.push(Contender::new(Kind::Loopback, "loopback", &path, host()));
         }
         None => eprintln!("bench: skipped linkspan: no {}", options.linkspan),
+    }
+    if let Some(other) = &options.other {
+        let path = absolute(other).unwrap_or_else(|| die(&format!("no other linkspan: {other}")));
+        field.push(Contender::new(Kind::Linkspan, "other", &path, host()));
     }
     let shared = host();
     field.push(Contender::new(Kind::Floor, "floor", &floor, Rc::clone(&shared)));
@@ -245,8 +254,10 @@ fn table(field: &[Contender], times: &[Times], options: &Options) {
     row(&format!("{CROWD} DELs at once, p50 of {CROWDS}"), &|t| ms(&t.crowd, 50));
     row("ADD system calls", &|t| t.traced.map(|[add, _]| add.0.to_string()));
     row("ADD processes", &|t| t.traced.map(|[add, _]| add.1.to_string()));
+    row("ADD page faults", &|t| t.faults.map(|[add, _]| add.to_string()));
     row("DEL system calls", &|t| t.traced.map(|[_, del]| del.0.to_string()));
     row("DEL processes", &|t| t.traced.map(|[_, del]| del.1.to_string()));
+    row("DEL page faults", &|t| t.faults.map(|[_, del]| del.to_string()));
 }
 
 /// Prints the ratios. Whether every bar was met: a bar that could not be measured is one that was not.

@@ -119,6 +119,21 @@ impl Contender {
         [add, del]
     }
 
+    /// The page faults of one ADD and of one DEL.
+    pub(crate) fn faults(&mut self, n: u32) -> [u64; 2] {
+        self.host.enter();
+        let (mut add, mut del, mut result) = (0, 0, None);
+        for plugin in self.plugins() {
+            let (faults, output) = self.call("ADD", plugin, n, result.as_deref()).faults();
+            add += faults;
+            result = Some(output);
+        }
+        for plugin in self.plugins().iter().rev() {
+            del += self.call("DEL", plugin, n, result.as_deref()).faults().0;
+        }
+        [add, del]
+    }
+
     fn plugins(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Chain | Kind::Faces => &["bridge", "portmap", "firewall"],
