@@ -9,12 +9,13 @@ use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
-use crate::store::{Found, Pending, Record, Stage};
+use crate::store::{Found, Guard, Pending, Record, Stage};
 
 use super::addressing::{self, Chosen};
 use super::allowlist;
 use super::network::{self, Provided};
-use super::{Call, Context, VerbError, deadline, lower, ports, reap};
+use super::ports::{self, Settled};
+use super::{Call, Context, VerbError, deadline, lower, reap};
 
 /// What came of an ADD.
 #[derive(Debug)]
@@ -51,36 +52,49 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
-    let pending = state.write_pending(&record(&key, call, begun, opening(&key, &source)))?;
-    let delegated = matches!(call.config.ipam, Ipam::Delegated { .. });
-    // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
-    // attachment meanwhile.
-    let lock = (!delegated).then_some(lock);
-    let mut chosen = match addressing::take(cx, call, &provided.network, &key, source.clone()) {
-        Ok(chosen) => chosen,
-        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
-    };
-    let lock = match lock.map_or_else(|| state.lock(deadline()), Ok) {
-        Ok(lock) => lock,
-        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error.into())),
-    };
-    let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
-    let ports = match ports::settle(cx, call.config, &key, &addresses) {
-        Ok(ports) => ports,
-        Err(error) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
-    };
-    let plan = match (&call.config.link, &lower) {
-        (LinkKeys::Macvlan(keys), Some(lower)) => {
-            plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
-        }
-        _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
-    };
-    if let Err(error) = network::refuse_clash(cx, &provided, &plan) {
-        return Err(abandon(cx, pending, &plan, error));
+    let mut draft = Draft { lock: Some(lock), pending: None, written: None };
+    if matches!(call.config.ipam, Ipam::Delegated { .. }) {
+        // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
+        // attachment meanwhile, and says who is to give back what that plugin will give.
+        draft.pending = Some(state.write_pending(&record(&key, call, begun, opening(&key, &source)))?);
+        draft.lock = None;
     }
-    let naming = naming(call, &mut chosen);
-    let complete = Record { naming, ..record(&key, call, begun, plan) };
-    let attached = attach(cx, call, &provided, pending, complete);
+    let taken = addressing::take(cx, call, &provided.network, &key, &source, |cx, mut chosen| {
+        if draft.lock.is_none() {
+            draft.lock = Some(state.lock(deadline())?);
+        }
+        let addresses: Vec<IpAddr> =
+            chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
+        let ports = ports::settle(cx, call.config, &key, &addresses)?;
+        let plan = match (&call.config.link, &lower) {
+            (LinkKeys::Macvlan(keys), Some(lower)) => {
+                plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
+            }
+            _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
+        };
+        network::refuse_clash(cx, &provided, &plan)?;
+        let naming = naming(call, &mut chosen);
+        let record = Record { naming, ..record(&key, call, begun, plan) };
+        match &mut draft.pending {
+            Some(pending) => pending.rewrite(&record)?,
+            pending => *pending = Some(state.write_pending(&record)?),
+        }
+        draft.written = Some(Written { record, chosen, ports });
+        Ok(())
+    });
+    let Draft { lock, pending, written } = draft;
+    let (pending, written) = match (taken, pending, written) {
+        (Ok(()), Some(pending), Some(written)) => (pending, written),
+        (Err(error), Some(pending), written) => {
+            let plan = written.map_or_else(|| opening(&key, &source), |written| written.record.plan);
+            return Err(abandon(cx, pending, &plan, error));
+        }
+        // Nothing has happened yet.
+        (Err(error), None, _) => return Err(error),
+        (Ok(()), _, _) => return Err(VerbError::Config("no address was chosen".to_owned())),
+    };
+    let Written { record, chosen, ports } = written;
+    let attached = attach(cx, call, &provided, pending, record);
     drop(lock);
     let record = attached?;
     cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
@@ -88,6 +102,22 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let mut result = outcome(cx, call, &record.plan, chosen, previous);
     result.tell_ports(&ports.chosen);
     Ok(Attached { result, name_servers })
+}
+
+/// An ADD that has begun.
+struct Draft<'a> {
+    lock: Option<Guard>,
+    /// The record, from when it is on disk.
+    pending: Option<Pending<'a>>,
+    /// What was written last.
+    written: Option<Written<'a>>,
+}
+
+/// What the record of an ADD says, and what it was made of.
+struct Written<'a> {
+    record: Record<Plan>,
+    chosen: Chosen,
+    ports: Settled<'a>,
 }
 
 /// What the container is called. Name servers that an IPAM plugin gave are for the agent to ask, not the container.
@@ -107,22 +137,16 @@ fn gateways(plan: &Plan) -> Vec<IpAddr> {
         .unwrap_or_default()
 }
 
-/// Writes the whole plan down and makes it so.
+/// Makes the plan so that is written down.
 fn attach(
     cx: &mut Context,
     call: &Call,
     provided: &Provided,
-    mut pending: Pending<'_>,
+    pending: Pending<'_>,
     record: Record<Plan>,
 ) -> Result<Record<Plan>, VerbError> {
-    let prepared = match pending.rewrite(&record) {
-        Ok(()) => {
-            let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
-            network::prepare(cx, call.config, provided, needed)
-        }
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = prepared {
+    let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
+    if let Err(error) = network::prepare(cx, call.config, provided, needed) {
         return Err(abandon(cx, pending, &record.plan, error));
     }
     if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
@@ -133,7 +157,7 @@ fn attach(
     Ok(record)
 }
 
-/// What is known before an address is taken: who will hold it. Enough to give it back.
+/// What is known before another plugin gives an address: that it will. Enough to give it back.
 fn opening(key: &AttachmentKey, source: &LeaseSource) -> Plan {
     let leases = Leases { owner: key.clone(), source: source.clone(), leases: Vec::new() };
     Plan { steps: vec![Step::Leases(leases)] }

@@ -45,20 +45,23 @@ pub(super) fn range_sets<'a>(host_local: &'a HostLocal, network: &'a Network) ->
     if host_local.range_sets.is_empty() { &network.automatic } else { &host_local.range_sets }
 }
 
-/// Takes the addresses of an attachment.
+/// Takes the addresses of an attachment. `announce` gets them, with what follows from them: those in lease files before
+/// they are taken, to be written down first; and once more where others had to be chosen.
 ///
 /// # Errors
-/// Where none is free, a requested one cannot be had, or the delegated plugin fails.
+/// Where none is free, a requested one cannot be had, or the delegated plugin fails; and those of `announce`.
 pub(super) fn take(
     cx: &mut Context,
     call: &Call,
     network: &Network,
     key: &AttachmentKey,
-    source: LeaseSource,
-) -> Result<Chosen, VerbError> {
+    source: &LeaseSource,
+    mut announce: impl FnMut(&mut Context, Chosen) -> Result<(), VerbError>,
+) -> Result<(), VerbError> {
+    let source = source.clone();
     match (&call.config.ipam, &source) {
         (Ipam::Static { addresses, routes, dns }, _) => {
-            Ok(of_configuration(call, source, addresses, routes, dns))
+            announce(cx, of_configuration(call, source, addresses, routes, dns))
         }
         (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
             // Before an address is taken that nobody would give back.
@@ -68,8 +71,10 @@ pub(super) fn take(
                 sweep_after_reboot(cx, &directory)?;
             }
             let sets = range_sets(host_local, network);
-            let leases = directory.allocate(sets, &call.config.requested, key)?;
-            Ok(chosen(call, source, leases, &host_local.routes, dns))
+            let written = |leases: &[Lease]| {
+                announce(cx, chosen(call, source.clone(), leases.to_vec(), &host_local.routes, dns.clone()))
+            };
+            directory.allocate(sets, &call.config.requested, key, written).map(drop)
         }
         (Ipam::Delegated { plugin }, _) => {
             let output = delegation(call, Some(key), &call.config.raw.to_string())
@@ -83,9 +88,11 @@ pub(super) fn take(
                 let cause = Cause::Delegated { plugin: plugin.clone(), error: None, reason };
                 return Err(ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into());
             }
-            Ok(chosen(call, source, leases, &result.routes, result.dns))
+            announce(cx, chosen(call, source, leases, &result.routes, result.dns))
         }
-        (Ipam::None | Ipam::HostLocal(_), _) => Ok(chosen(call, source, Vec::new(), &[], Dns::default())),
+        (Ipam::None | Ipam::HostLocal(_), _) => {
+            announce(cx, chosen(call, source, Vec::new(), &[], Dns::default()))
+        }
     }
 }
 

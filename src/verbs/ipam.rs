@@ -16,14 +16,18 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<CniResult, VerbError> {
     let key = call.key();
     let source = addressing::source(cx, call)?;
     refuse_duplicate(cx, &source, &key)?;
-    let chosen = addressing::take(cx, call, &network(call), &key, source)?;
-    let leases = &chosen.addressing.leases;
-    Ok(CniResult {
-        ips: leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, None)).collect(),
-        routes: chosen.addressing.routes,
-        dns: chosen.dns,
-        ..CniResult::default()
-    })
+    let mut result = CniResult::default();
+    addressing::take(cx, call, &network(call), &key, &source, |_, chosen| {
+        let leases = &chosen.addressing.leases;
+        result = CniResult {
+            ips: leases.iter().map(|lease| Ip::new(lease.address, lease.gateway, None)).collect(),
+            routes: chosen.addressing.routes,
+            dns: chosen.dns,
+            ..CniResult::default()
+        };
+        Ok(())
+    })?;
+    Ok(result)
 }
 
 /// A network of which nothing but its addresses matters.

@@ -33,6 +33,9 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
         return provide_to_part(cx, config, "");
     }
     let recorded = cx.state.network(&config.name)?;
+    if let Some(network) = &recorded {
+        cx.kernel.expect_bridge(&network.bridge, network.mac);
+    }
     if let Some(name) = &config.bridge.bridge {
         cx.kernel.require_bridge_name(name).map_err(|cause| of_network(config, cause))?;
     }

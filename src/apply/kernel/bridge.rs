@@ -3,12 +3,27 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::names;
+use crate::model::{MacAddress, names};
 use crate::plan::{Bridge, SeenBridge};
 use crate::sys::rtnl::{self, AddressSpec, BridgeVlan, Devconf, LinkChange, LinkTarget, VlanFlags};
 use crate::sys::{SysError, sysctl};
 
 use super::{Cause, Drift, Kernel};
+
+/// What this call knows of a bridge.
+#[derive(Debug, Clone)]
+pub(super) struct KnownBridge {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Option<MacAddress>,
+    /// In bytes.
+    pub(super) mtu: u32,
+    pub(super) is_up: bool,
+    pub(super) is_promisc: bool,
+    pub(super) carrier: bool,
+    /// Whether we made it.
+    pub(super) is_own: bool,
+}
 
 impl Kernel {
     /// A bridge that this call has looked up, now that a port of this MTU has joined it.
@@ -24,21 +39,61 @@ impl Kernel {
         Some(SeenBridge { mac, mtu: port.and(Some(mtu)) })
     }
 
+    /// Tells what a network's record says of its bridge: one that has that address needs no second look, since we gave
+    /// it that.
+    pub fn expect_bridge(&mut self, name: &str, mac: Option<MacAddress>) {
+        self.expected_bridge = mac.map(|mac| (name.to_owned(), mac));
+    }
+
     /// The bridge of a name: `None` where there is no such interface.
     ///
     /// # Errors
     /// [`Cause::NotABridge`] where an interface of another kind has the name.
-    pub(super) fn bridge(&mut self, name: &str) -> Result<Option<rtnl::Link>, Cause> {
+    pub(super) fn bridge(&mut self, name: &str) -> Result<Option<KnownBridge>, Cause> {
         if let Some(known) = self.bridges.iter().find(|link| link.name == name) {
             return Ok(Some(known.clone()));
+        }
+        if let Some(known) = self.glance_at(name)? {
+            self.bridges.push(known.clone());
+            return Ok(Some(known));
         }
         let Some(link) = rtnl::link_by_name(self.host()?, name)? else { return Ok(None) };
         if link.kind.as_deref() != Some("bridge") {
             let kind = link.kind.unwrap_or_else(|| "physical device".to_owned());
             return Err(Cause::NotABridge { name: name.to_owned(), kind });
         }
-        self.bridges.push(link.clone());
-        Ok(Some(link))
+        let known = KnownBridge {
+            index: link.index,
+            mac: link.mac,
+            mtu: link.mtu,
+            is_up: link.is_up(),
+            is_promisc: link.is_promisc(),
+            carrier: link.carrier,
+            is_own: link.group == names::LINK_GROUP,
+            name: link.name,
+        };
+        self.bridges.push(known.clone());
+        Ok(Some(known))
+    }
+
+    /// The bridge that the network's record tells of, by the address that we pinned; `None` where it is not so.
+    fn glance_at(&mut self, name: &str) -> Result<Option<KnownBridge>, Cause> {
+        let Some((_, mac)) = self.expected_bridge.clone().filter(|(expected, _)| expected == name) else {
+            return Ok(None);
+        };
+        // Whatever keeps it from being asked, the longer question tells.
+        let Ok(Some(seen)) = rtnl::glance(self.host()?, name) else { return Ok(None) };
+        let has = |flag: libc::c_int| seen.flags & flag.cast_unsigned() != 0;
+        Ok((seen.mac == mac).then(|| KnownBridge {
+            index: seen.index,
+            name: name.to_owned(),
+            mac: Some(seen.mac),
+            mtu: seen.mtu,
+            is_up: has(libc::IFF_UP),
+            is_promisc: has(libc::IFF_PROMISC),
+            carrier: seen.carrier,
+            is_own: true,
+        }))
     }
 
     /// Looks bridges up again from here on: somebody may have made them anew.
@@ -73,11 +128,7 @@ impl Kernel {
         let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
         let mut messages = Vec::with_capacity(1 + step.gateways.len());
         // A bridge that we made has been through this; somebody else's may not.
-        let settled = trusted
-            && !fresh
-            && link.group == names::LINK_GROUP
-            && link.is_up()
-            && step.promisc == link.is_promisc();
+        let settled = trusted && !fresh && link.is_own && link.is_up && step.promisc == link.is_promisc;
         let first_gateway = usize::from(!settled);
         if !settled {
             messages.push(rtnl::set_link(LinkTarget::Index(link.index), &change));
@@ -105,7 +156,7 @@ impl Kernel {
         self.settle_clash(step, index, &added)
     }
 
-    fn create_bridge(&mut self, step: &Bridge) -> Result<rtnl::Link, Cause> {
+    fn create_bridge(&mut self, step: &Bridge) -> Result<KnownBridge, Cause> {
         let bridge = rtnl::Bridge {
             name: &step.name,
             index: None,
@@ -141,7 +192,7 @@ impl Kernel {
     }
 
     /// The link that carries the gateway of a VLAN: a VLAN device over the bridge, which is a member of the VLAN.
-    fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &rtnl::Link, vlan: u16) -> Result<u32, Cause> {
+    fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &KnownBridge, vlan: u16) -> Result<u32, Cause> {
         let name = names::gateway_link(&step.name, vlan);
         if let Some(link) = rtnl::link_by_name(self.host()?, &name)? {
             return Ok(link.index);
@@ -206,10 +257,10 @@ impl Kernel {
             drifts.push(Drift::missing(object));
             return Ok(());
         };
-        if !link.is_up() {
+        if !link.is_up {
             drifts.push(Drift::new(&object, "up", "down"));
         }
-        if step.promisc && !link.is_promisc() {
+        if step.promisc && !link.is_promisc {
             drifts.push(Drift::new(&object, "promiscuous", "not promiscuous"));
         }
         let index = match step.gateway_vlan {

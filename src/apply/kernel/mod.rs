@@ -39,11 +39,11 @@ mod zones;
 
 use std::rc::Rc;
 
+use crate::model::MacAddress;
 use crate::plan::{Port, Step};
 use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
-use crate::sys::rtnl;
 use crate::sys::sysctl;
 use crate::sys::xtables::{self, InUse};
 
@@ -71,7 +71,9 @@ pub struct Kernel {
     bus: zones::ToBus,
     sandboxes: Vec<OpenSandbox>,
     /// Bridges that were looked up by this call.
-    bridges: Vec<rtnl::Link>,
+    bridges: Vec<bridge::KnownBridge>,
+    /// What the record of the call's network says of its bridge: its name, and the address that it was given.
+    expected_bridge: Option<(String, MacAddress)>,
     /// The host end whose port was set when it was made, by this call.
     port_set: Option<String>,
     /// The way to sysctls, where this call has set any that goes by it.
@@ -91,6 +93,7 @@ impl Kernel {
             bus: zones::ToBus::default(),
             sandboxes: Vec::new(),
             bridges: Vec::new(),
+            expected_bridge: None,
             port_set: None,
             sysctls: None,
             legacy: [None; 2],

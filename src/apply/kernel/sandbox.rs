@@ -69,7 +69,10 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn has_interface(&mut self, sandbox: &Sandbox, name: &str) -> Result<bool, SysError> {
         match self.sandbox(sandbox) {
-            Some(open) => Ok(rtnl::link_by_name(&mut open.socket, name)?.is_some()),
+            Some(open) => match rtnl::index_of(&open.socket, name) {
+                Ok(index) => Ok(index.is_some()),
+                Err(_) => Ok(rtnl::link_by_name(&mut open.socket, name)?.is_some()),
+            },
             None => Ok(false),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -16,14 +17,15 @@ use crate::cni::RequestedAddress;
 use crate::ipam::{self, Pool};
 use crate::model::{AttachmentKey, Lease, RangeSet, names};
 
-/// One allocation under way: what it has taken, to be given back if it fails.
+/// How often it is chosen again where somebody who does not take the lock takes what was chosen.
+const TRIES: u32 = 4;
+
+/// One allocation under way.
 pub(in crate::store) struct Taking<'a> {
     directory: &'a LeaseDirectory,
-    /// The lease file's content, written once; each lease is a hard link to it.
-    content: Option<Nameless>,
+    /// The content of each lease file.
     body: String,
-    taken: Vec<IpAddr>,
-    /// Whether an address was found taken: from then on it is looked before it is linked, which is cheaper.
+    /// Whether an address was found taken: from then on it is looked before one is chosen.
     collided: bool,
     /// How many names were tried.
     pub(in crate::store) probes: u32,
@@ -31,35 +33,51 @@ pub(in crate::store) struct Taking<'a> {
     pub(in crate::store) listings: u32,
 }
 
+/// An address that was chosen, and what to do to have it.
+struct Chosen {
+    address: IpAddr,
+    /// Where the next search is to begin, and how long the text is that says so now.
+    marker: Option<(File, usize)>,
+    /// Its lease file is there: an ADD of the same attachment that was killed has left it.
+    held: bool,
+}
+
 impl LeaseDirectory {
     /// Takes one address of each range set for an attachment, requested ones where there are any, or none at all.
+    ///
+    /// `announce` gets what will be taken before anything is: to be written down by whoever has to give it back. It is
+    /// called again where that had to be chosen anew.
     ///
     /// No directory is read unless a pool is nearly full.
     ///
     /// # Errors
     /// [`StoreError::Request`], [`StoreError::AddressTaken`], [`StoreError::Exhausted`], [`StoreError::Io`],
-    /// [`StoreError::LockTimeout`] in a shared directory.
-    pub fn allocate(
+    /// [`StoreError::LockTimeout`] in a shared directory; and those of `announce`.
+    pub fn allocate<E: From<StoreError>>(
         &self,
         range_sets: &[RangeSet],
         requested: &[RequestedAddress],
         key: &AttachmentKey,
-    ) -> Result<Vec<Lease>> {
-        Taking::new(self, key).allocate(range_sets, requested)
+        announce: impl FnMut(&[Lease]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<Lease>, E> {
+        Taking::new(self, key).allocate(range_sets, requested, announce)
     }
 
     /// Takes these very addresses again, for an attachment that has them: where its lease files were lost.
     ///
     /// # Errors
-    /// [`StoreError::AddressTaken`] with the first that another holds; what was taken before it stays.
+    /// [`StoreError::AddressTaken`] with the first that another holds; nothing is taken then.
     pub fn hold(&self, leases: &[Lease], key: &AttachmentKey) -> Result<()> {
         let _guard = self.lock()?;
         let mut taking = Taking::new(self, key);
-        let outcome = leases.iter().try_for_each(|lease| taking.take_requested(lease.address.ip()));
-        if let Some(content) = taking.content.take() {
-            self.dir.abandon(content);
+        for _ in 0..TRIES {
+            let chosen: Result<Vec<Chosen>> =
+                leases.iter().map(|lease| taking.choose_requested(lease.address.ip())).collect();
+            if taking.take(chosen?)? {
+                return Ok(());
+            }
         }
-        outcome
+        Err(taking.outrun(leases))
     }
 
     /// Gives addresses back. A lease file that is not this attachment's is left alone; one that is gone is fine.
@@ -87,129 +105,147 @@ impl<'a> Taking<'a> {
     pub(in crate::store) fn new(directory: &'a LeaseDirectory, key: &AttachmentKey) -> Self {
         Self {
             directory,
-            content: None,
             body: format!("{}\r\n{}", key.container_id, key.interface),
-            taken: Vec::new(),
             collided: false,
             probes: 0,
             listings: 0,
         }
     }
 
-    pub(in crate::store) fn allocate(
+    /// See [`LeaseDirectory::allocate`].
+    pub(in crate::store) fn allocate<E: From<StoreError>>(
         &mut self,
         range_sets: &[RangeSet],
         requested: &[RequestedAddress],
-    ) -> Result<Vec<Lease>> {
-        let wanted = ipam::assign(range_sets, requested)?;
+        mut announce: impl FnMut(&[Lease]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<Lease>, E> {
+        let wanted = ipam::assign(range_sets, requested).map_err(StoreError::from)?;
         let _guard = self.directory.lock()?;
         let mut leases = Vec::with_capacity(range_sets.len());
-        let mut outcome = Ok(());
-        for (index, (set, wanted)) in range_sets.iter().zip(wanted).enumerate() {
-            let address = match wanted {
-                Some(address) => self.take_requested(address).map(|()| address),
-                None => self.take_next(index, set),
-            };
-            match address {
-                Ok(address) => leases.extend(lease(set, address)),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+        for _ in 0..TRIES {
+            leases.clear();
+            let mut chosen: Vec<Chosen> = Vec::with_capacity(range_sets.len());
+            for (index, (set, wanted)) in range_sets.iter().zip(&wanted).enumerate() {
+                let next = match wanted {
+                    Some(address) => self.choose_requested(*address)?,
+                    None => self.choose_next(index, set, &chosen)?,
+                };
+                leases.extend(lease(set, next.address));
+                chosen.push(next);
+            }
+            announce(&leases)?;
+            if self.take(chosen)? {
+                return Ok(leases);
             }
         }
-        if let Some(content) = self.content.take() {
-            self.directory.dir.abandon(content);
-        }
-        if outcome.is_err() {
-            for address in self.taken.drain(..) {
-                // The first error is the one to tell; GC finds what is left.
-                let _ = self.directory.dir.unlink(&address.to_string());
-            }
-        }
-        outcome.map(|()| leases)
+        Err(self.outrun(&leases).into())
     }
 
-    fn take_next(&mut self, index: usize, set: &RangeSet) -> Result<IpAddr> {
+    fn choose_next(&mut self, index: usize, set: &RangeSet, before: &[Chosen]) -> Result<Chosen> {
         let directory = self.directory;
         let marker = format!("last_reserved_ip.{index}");
         let file = directory.dir.open_file(&marker, OFlag::O_RDWR | OFlag::O_CREAT)?;
         let mut text = [0; 64];
         let length = file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
         let last = std::str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok());
-        let mut address = self.choose(set, last)?;
+        let mut address = self.choose(set, last, before)?;
         if address.is_none() && directory.reclaim_empty()? > 0 {
-            address = self.choose(set, last)?;
+            address = self.choose(set, last, before)?;
         }
         let Some(address) = address else { return Err(directory.exhaustion(index, set)) };
-        if let Some(file) = file {
-            // A hint for the next search, not worth a failed ADD. Longer than before or shorter: never empty.
-            let now = address.to_string();
-            let _ = file.write_all_at(now.as_bytes(), 0);
-            if now.len() < length {
-                let _ = file.set_len(now.len() as u64);
-            }
-        }
-        Ok(address)
+        Ok(Chosen { address, marker: file.map(|file| (file, length)), held: false })
     }
 
-    fn choose(&mut self, set: &RangeSet, last: Option<IpAddr>) -> Result<Option<IpAddr>> {
+    fn choose(&mut self, set: &RangeSet, last: Option<IpAddr>, before: &[Chosen]) -> Result<Option<IpAddr>> {
         let directory = self.directory;
         let seed = names::hash(self.body.as_bytes());
         let mut listings = 0;
-        let chosen = ipam::choose(
-            set,
-            last,
-            seed,
-            |address| self.take(address),
-            || {
-                listings += 1;
-                directory.held()
-            },
-        );
+        let free = |address: IpAddr| {
+            self.probes += 1;
+            let chosen = before.iter().any(|chosen| chosen.address == address);
+            // The first is free nearly always: that its file can be made tells it for nothing.
+            Ok(!chosen && (!self.collided || directory.is_free(&address.to_string())?))
+        };
+        let list = || {
+            listings += 1;
+            directory.held()
+        };
+        let chosen = ipam::choose(set, last, seed, free, list);
         self.listings += listings;
         chosen
     }
 
-    fn take_requested(&mut self, address: IpAddr) -> Result<()> {
-        if self.take(address)? {
-            return Ok(());
+    fn choose_requested(&mut self, address: IpAddr) -> Result<Chosen> {
+        self.probes += 1;
+        if self.directory.is_free(&address.to_string())? {
+            return Ok(Chosen { address, marker: None, held: false });
         }
         match self.directory.owner(address)? {
             // Left by an ADD of the same attachment that was killed.
-            Some(owner) if owner.text() == self.body => {
-                self.taken.push(address);
-                Ok(())
-            }
+            Some(owner) if owner.text() == self.body => Ok(Chosen { address, marker: None, held: true }),
             Some(owner) => Err(StoreError::AddressTaken { address, owner: owner.to_string() }),
             None => Err(StoreError::AddressTaken { address, owner: "nobody any more".to_owned() }),
         }
     }
 
-    /// Makes the lease file of an address, whole; false where another has it.
-    fn take(&mut self, address: IpAddr) -> Result<bool> {
-        self.probes += 1;
-        let name = address.to_string();
-        if self.collided && !self.directory.is_free(&name)? {
-            return Ok(false);
+    /// Makes the lease files, each whole; none of them and `false` where another has one of them.
+    fn take(&mut self, chosen: Vec<Chosen>) -> Result<bool> {
+        let dir = &self.directory.dir;
+        // Written once: each lease is a hard link to it.
+        let mut content: Option<Nameless> = None;
+        let mut linked = Vec::with_capacity(chosen.len());
+        let mut outcome = Ok(true);
+        for Chosen { address, .. } in chosen.iter().filter(|chosen| !chosen.held) {
+            let name = address.to_string();
+            let made =
+                match content.take().map_or_else(|| dir.write_nameless(&name, self.body.as_bytes()), Ok) {
+                    Ok(nameless) => dir.link(content.insert(nameless), &name),
+                    Err(error) => Err(error),
+                };
+            if !matches!(made, Ok(true)) {
+                outcome = made;
+                break;
+            }
+            linked.push(name);
         }
-        if self.link(&name)? || (self.directory.is_free(&name)? && self.link(&name)?) {
-            self.taken.push(address);
-            return Ok(true);
+        if let Some(content) = content {
+            dir.abandon(content);
         }
-        self.collided = true;
-        Ok(false)
+        if matches!(outcome, Ok(true)) {
+            chosen.into_iter().for_each(Chosen::remember);
+        } else {
+            self.collided = true;
+            for name in linked {
+                // The first error is the one to tell; GC finds what is left.
+                let _ = dir.unlink(&name);
+            }
+        }
+        outcome
     }
 
-    fn link(&mut self, name: &str) -> Result<bool> {
-        let dir = &self.directory.dir;
-        let content = match self.content.take() {
-            Some(content) => content,
-            None => dir.write_nameless(name, self.body.as_bytes())?,
-        };
-        let linked = dir.link(&content, name);
-        self.content = Some(content);
-        linked
+    /// Somebody makes lease files without the lock, and was faster each time.
+    fn outrun(&self, leases: &[Lease]) -> StoreError {
+        let taken =
+            |lease: &&Lease| !matches!(self.directory.is_free(&lease.address.ip().to_string()), Ok(true));
+        let address = leases.iter().find(taken).or(leases.first()).map(|lease| lease.address.ip());
+        let address = address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        StoreError::AddressTaken {
+            address,
+            owner: "another program, which takes it without the lock".to_owned(),
+        }
+    }
+}
+
+impl Chosen {
+    /// Writes down where the next search begins: a hint, not worth a failed ADD.
+    fn remember(self) {
+        let Some((file, length)) = self.marker else { return };
+        // Longer than before or shorter: never empty.
+        let now = self.address.to_string();
+        let _ = file.write_all_at(now.as_bytes(), 0);
+        if now.len() < length {
+            let _ = file.set_len(now.len() as u64);
+        }
     }
 }
 

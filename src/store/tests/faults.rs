@@ -61,7 +61,8 @@ fn write_for_ever(root: &Path) {
         let host = format!("0.0.0.0:{}", 1000 + n % 50).parse().unwrap();
         let ports = [Publication { protocol: Protocol::Tcp, host, target: host, count: 1 }];
         state.claim(&ports, &record.key).unwrap();
-        let given = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &record.key).unwrap();
+        let given =
+            leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &record.key, unwritten).unwrap();
         record.plan = serde_json::to_value(&given).unwrap();
         pending.rewrite(&record).unwrap();
         let network = super::network("web", &"b".repeat(9));
@@ -150,7 +151,7 @@ fn nothing_works_and_nothing_changes(state: &State, errno: Errno, word: &str) {
     let network = super::network("web", "new");
     let errors = [
         state.write_pending(&record("b")).map(drop).unwrap_err(),
-        leases.allocate(&[set("10.1.0.0/24")], &[], &key("b")).map(drop).unwrap_err(),
+        leases.allocate(&[set("10.1.0.0/24")], &[], &key("b"), unwritten).map(drop).unwrap_err(),
         state.put_network(&network).unwrap_err(),
     ];
     for error in errors {
@@ -168,7 +169,7 @@ fn begin(root: &Path) -> State {
     let state = State::open(&root.join("linkspan")).unwrap();
     state.write_pending(&record("a")).unwrap().ready().unwrap();
     let leases = state.lease_directory(&state.root().join("ipam/web")).unwrap();
-    leases.allocate(&[set("10.1.0.0/24")], &[], &key("a")).unwrap();
+    leases.allocate(&[set("10.1.0.0/24")], &[], &key("a"), unwritten).unwrap();
     let network = super::network("web", "old");
     state.put_network(&network).unwrap();
     state

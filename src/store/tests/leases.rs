@@ -19,7 +19,7 @@ fn a_lease_is_a_file_as_the_reference_writes_it() {
     let (_base, state) = state();
     let leases = own(&state);
     assert!(!leases.is_shared());
-    let given = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &key("a")).unwrap();
+    let given = leases.allocate(&[set("10.1.0.0/24"), set("fd00::/64")], &[], &key("a"), unwritten).unwrap();
     let texts: Vec<_> = given.iter().map(|lease| lease.address.to_string()).collect();
     assert_eq!(texts, ["10.1.0.2/24", "fd00::2/64"]);
     assert_eq!(given[1].gateway, Some("fd00::1".parse().unwrap()));
@@ -35,7 +35,7 @@ fn a_lease_is_a_file_as_the_reference_writes_it() {
     leases.release(&given, &key("a")).unwrap();
     leases.release(&given, &key("a")).unwrap();
     assert_eq!(leases.count().unwrap(), 0);
-    let next = leases.allocate(&[set("10.1.0.0/24")], &[], &key("a")).unwrap();
+    let next = leases.allocate(&[set("10.1.0.0/24")], &[], &key("a"), unwritten).unwrap();
     assert_eq!(next[0].address.ip(), "10.1.0.3".parse::<IpAddr>().unwrap());
 }
 
@@ -46,16 +46,16 @@ fn an_allocation_is_all_or_nothing_and_exhaustion_is_exact() {
     let small = [set("10.1.0.0/24"), set("10.2.0.0/29")];
     let mut given = HashSet::new();
     for n in 0..5 {
-        for lease in leases.allocate(&small, &[], &key(&format!("c{n}"))).unwrap() {
+        for lease in leases.allocate(&small, &[], &key(&format!("c{n}")), unwritten).unwrap() {
             assert!(given.insert(lease.address));
         }
     }
-    let error = leases.allocate(&small, &[], &key("late")).unwrap_err();
+    let error = leases.allocate(&small, &[], &key("late"), unwritten).unwrap_err();
     assert!(matches!(error, StoreError::Exhausted { capacity: 5, .. }), "{error}");
     assert_eq!(leases.count().unwrap(), 10);
     // An empty file is nobody's lease.
     std::fs::write(leases.path().join("10.2.0.4"), "").unwrap();
-    let last = leases.allocate(&small, &[], &key("late")).unwrap();
+    let last = leases.allocate(&small, &[], &key("late"), unwritten).unwrap();
     assert_eq!(last[1].address.to_string(), "10.2.0.4/29");
 }
 
@@ -64,18 +64,18 @@ fn a_requested_address_is_given_or_its_holder_named() {
     let (_base, state) = state();
     let leases = own(&state);
     let sets = [set("10.1.0.0/24"), set("fd00::/64")];
-    let given = leases.allocate(&sets, &requested(&["fd00::77"]), &key("a")).unwrap();
+    let given = leases.allocate(&sets, &requested(&["fd00::77"]), &key("a"), unwritten).unwrap();
     assert_eq!(given[1].address.to_string(), "fd00::77/64");
-    let error = leases.allocate(&sets, &requested(&["fd00::77"]), &key("b")).unwrap_err();
+    let error = leases.allocate(&sets, &requested(&["fd00::77"]), &key("b"), unwritten).unwrap_err();
     assert!(matches!(&error, StoreError::AddressTaken { owner, .. } if owner == "a:eth0"), "{error}");
     assert_eq!(leases.count().unwrap(), 2);
     // What a killed ADD of the same attachment left is its own.
-    let again = leases.allocate(&sets[1..], &requested(&["fd00::77"]), &key("a")).unwrap();
+    let again = leases.allocate(&sets[1..], &requested(&["fd00::77"]), &key("a"), unwritten).unwrap();
     assert_eq!(again[0], given[1]);
-    let error = leases.allocate(&sets, &requested(&["10.9.0.1"]), &key("c")).unwrap_err();
+    let error = leases.allocate(&sets, &requested(&["10.9.0.1"]), &key("c"), unwritten).unwrap_err();
     assert!(matches!(error, StoreError::Request(_)));
     std::fs::write(leases.path().join("10.1.0.99"), "").unwrap();
-    leases.allocate(&sets, &requested(&["10.1.0.99"]), &key("c")).unwrap();
+    leases.allocate(&sets, &requested(&["10.1.0.99"]), &key("c"), unwritten).unwrap();
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn a_walk_finds_the_files_of_an_attachment_and_of_old_versions() {
 fn a_directory_of_an_earlier_boot_is_swept_once() {
     let (base, state) = state();
     let leases = state.lease_directory(&base.path().join("data/web")).unwrap();
-    let given = leases.allocate(&[set("10.1.0.0/24")], &[], &key("a")).unwrap();
+    let given = leases.allocate(&[set("10.1.0.0/24")], &[], &key("a"), unwritten).unwrap();
     let soon = SystemTime::now() + Duration::from_secs(100);
     assert_eq!(leases.sweep_boot("one", SystemTime::UNIX_EPOCH).unwrap(), Vec::<IpAddr>::new());
     assert_eq!(leases.sweep_boot("one", soon).unwrap(), Vec::<IpAddr>::new());
     assert_eq!(leases.sweep_boot("two", soon).unwrap(), [given[0].address.ip()]);
-    leases.allocate(&[set("10.1.0.0/24")], &[], &key("a")).unwrap();
+    leases.allocate(&[set("10.1.0.0/24")], &[], &key("a"), unwritten).unwrap();
     assert_eq!(leases.sweep_boot("two", soon).unwrap(), Vec::<IpAddr>::new());
     assert_eq!(leases.count().unwrap(), 1);
 }
@@ -129,7 +129,7 @@ fn sixty_thousand_leases_cost_no_listing_and_few_probes() {
     let cost = |id: &str| {
         let owner = key(id);
         let mut taking = Taking::new(&leases, &owner);
-        let given = taking.allocate(&sets, &[]).unwrap();
+        let given = taking.allocate(&sets, &[], unwritten).unwrap();
         let cost = (taking.probes, taking.listings);
         leases.release(&given, &owner).unwrap();
         cost
@@ -142,4 +142,37 @@ fn sixty_thousand_leases_cost_no_listing_and_few_probes() {
         assert!(probes <= 128 && listings == 0, "{probes} probes, {listings} listings");
     }
     assert_eq!(leases.count().unwrap(), 60_000);
+}
+
+#[test]
+fn what_will_be_taken_is_told_before_it_is_and_anew_where_a_rival_without_the_lock_is_faster() {
+    let (_base, state) = state();
+    let leases = own(&state);
+    let sets = [set("10.1.0.0/24"), set("fd00::/64")];
+    let mut told: Vec<Vec<IpAddr>> = Vec::new();
+    let given = leases
+        .allocate(&sets, &[], &key("a"), |lease| {
+            let addresses: Vec<IpAddr> = lease.iter().map(|lease| lease.address.ip()).collect();
+            assert!(addresses.iter().all(|address| !leases.path().join(address.to_string()).exists()));
+            if told.is_empty() {
+                // The second of the two is lost, and the first one is not kept.
+                std::fs::write(leases.path().join(addresses[1].to_string()), "rival\r\neth0").unwrap();
+            }
+            told.push(addresses);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    let given: Vec<IpAddr> = given.iter().map(|lease| lease.address.ip()).collect();
+    assert_eq!((told.len(), &told[1]), (2, &given));
+    assert_eq!((told[0][0], told[0][1] == given[1]), (given[0], false));
+    assert_eq!(leases.count().unwrap(), 3);
+    let refused =
+        leases.allocate(&sets, &[], &key("b"), |_| Err(StoreError::BadName { name: "b".to_owned() }));
+    assert!(matches!(refused, Err(StoreError::BadName { .. })));
+    assert_eq!(leases.count().unwrap(), 3, "what could not be written down is not taken");
+    let outrun = leases.allocate(&sets[..1], &[], &key("c"), |lease| {
+        std::fs::write(leases.path().join(lease[0].address.ip().to_string()), "rival\r\neth0").unwrap();
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(outrun, Err(StoreError::AddressTaken { .. })), "{outrun:?}");
 }

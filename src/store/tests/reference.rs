@@ -54,7 +54,7 @@ fn each_reads_and_releases_what_the_other_wrote() {
     leases.sweep_boot("boot", std::time::SystemTime::UNIX_EPOCH).unwrap();
 
     let theirs = host_local("ADD", "theirs", &data).unwrap();
-    let mine = leases.allocate(&sets(), &[], &key("mine")).unwrap();
+    let mine = leases.allocate(&sets(), &[], &key("mine"), unwritten).unwrap();
     assert_eq!(theirs["ips"][1]["address"], "fd00:0:0:1::2/64");
     assert_eq!(mine[0].address.to_string(), "10.1.0.3/24", "round robin goes on from theirs");
     assert_eq!(mine[1].address.to_string(), "fd00:0:0:1::3/64");
@@ -87,7 +87,7 @@ fn both_allocate_at_once_without_a_clash() {
             workers.push(scope.spawn(move || {
                 let leases = state.lease_directory(path).unwrap();
                 let ids = (0..40).map(|n| key(&format!("ours-{worker}-{n}")));
-                ids.flat_map(|id| leases.allocate(&sets(), &[], &id).unwrap())
+                ids.flat_map(|id| leases.allocate(&sets(), &[], &id, unwritten).unwrap())
                     .map(|lease| lease.address)
                     .collect::<Vec<_>>()
             }));

@@ -1,7 +1,5 @@
 //! Ports of bridges, and their VLANs.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
-
 use crate::model::attributes::{Attributes, find, iterate};
 use crate::sys::SysError;
 use crate::sys::netlink::{Message, Socket};
@@ -20,6 +18,8 @@ pub struct PortChange {
     pub isolated: Option<bool>,
     /// Put it in the forwarding state at once. Refused with `ENETDOWN` while the port has no carrier, or the kernel has
     /// not noticed it: the other end of a veth must be up, and [`notice_carrier`] goes before.
+    ///
+    /// [`notice_carrier`]: super::notice_carrier
     pub forwarding: bool,
 }
 
@@ -42,32 +42,6 @@ pub fn set_port(target: LinkTarget<'_>, change: &PortChange) -> Message {
     });
     // RTM_SETLINK ignores IFLA_LINKINFO; RTM_NEWLINK without NLM_F_CREATE changes what is there.
     Message::new(RTM_NEWLINK, 0, attributes.into_bytes(), "change the bridge port", target.text())
-}
-
-/// Has the kernel (since Linux 6.8) notice at once that a link has a carrier, which it otherwise does some time later.
-/// A bridge lets its port forward with that, where it does not run the spanning tree; and [`set_port`] is not refused
-/// with `ENETDOWN`. Gives whether it has one; `false` too where it cannot be asked.
-///
-/// By ethtool's `ETHTOOL_GLINK` (`linux/ethtool.h`): an answer of `RTM_GETLINK` tells the number of the other end's
-/// namespace besides, which the kernel looks for among those of all containers.
-pub fn notice_carrier(socket: &Socket, name: &str) -> bool {
-    const SIOCETHTOOL: libc::c_ulong = 0x8946;
-    const ETHTOOL_GLINK: u32 = 0x0a;
-    // `struct ethtool_value`.
-    let mut asked = [ETHTOOL_GLINK, 0];
-    // SAFETY: all zeroes is a value of this structure of numbers and pointers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // One byte stays for the NUL.
-    if name.len() >= request.ifr_name.len() {
-        return false;
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed() as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = asked.as_mut_ptr().cast();
-    // SAFETY: the kernel reads the request and both words that it points to, and writes the second; they outlive it.
-    let done = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
-    done == 0 && asked[1] != 0
 }
 
 /// How a port treats a VLAN.

@@ -7,6 +7,7 @@
 mod address;
 mod bridge;
 mod create;
+mod glance;
 mod kernel;
 mod link;
 mod macvlan;
@@ -22,12 +23,11 @@ mod tc_query;
 mod veth;
 
 pub use address::{Address, AddressSpec, add_address, addresses, delete_address};
-pub use bridge::{
-    BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, notice_carrier, set_port, vlans,
-};
+pub use bridge::{BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, set_port, vlans};
 pub use create::{
     Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
 };
+pub use glance::{Glance, glance, index_of, notice_carrier};
 pub use link::{
     BridgeInfo, BridgePort, Link, Traffic, all_links, link_by_index, link_by_name, links_in_group,
     links_with_master,
