@@ -38,11 +38,7 @@ impl Guard {
     /// somebody else.
     pub(super) fn taken_over(file: File, dir: &Dir, name: &str) -> Result<Option<Self>> {
         // Of one open file: to the kernel the lock is already this one's.
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Self { file })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => Err(dir.error("take over", name, error)),
-        }
+        try_lock(file, dir, name)
     }
 
     /// The open file, to be passed on.
@@ -67,27 +63,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_
 /// There is no flock with a deadline, and a signal to end a blocking one would need a handler. So it is tried again
 /// after a pause of an eighth of the time waited so far: short waits stay short, and 64 waiters do not burn a CPU.
 pub(super) fn acquire(dir: &Dir, name: &str, deadline: Deadline) -> Result<Guard> {
-    match acquire_unless(dir, name, deadline, PAUSES, || Ok(false))? {
-        Some(guard) => Ok(guard),
-        // Never, since nothing stops the wait but the lock and the deadline.
-        None => Err(dir.error("lock", name, Errno::EAGAIN)),
-    }
+    acquire_within(dir, name, deadline, PAUSES)
 }
 
-/// As [`acquire`], with a shortest and a longest pause, and until the wait is `over`: `None` then. That is asked before
-/// each pause, so a wait that is over needs no lock.
-pub(super) fn acquire_unless(
+/// As [`acquire`], with a shortest and a longest pause.
+pub(super) fn acquire_within(
     dir: &Dir,
     name: &str,
     deadline: Deadline,
     pauses: (Duration, Duration),
-    over: impl Fn() -> Result<bool>,
-) -> Result<Option<Guard>> {
+) -> Result<Guard> {
     let mut file = dir.open_lock(name)?;
     let mut begun = None;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Some(Guard { file: held })),
+            Ok(held) => return Ok(Guard { file: held }),
             Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
             Err((_, error)) => return Err(dir.error("lock", name, error)),
         };
@@ -95,16 +85,18 @@ pub(super) fn acquire_unless(
         let Some(left) = deadline.0.checked_sub(waited).filter(|left| !left.is_zero()) else {
             return Err(StoreError::LockTimeout { path: dir.path().join(name), waited });
         };
-        if over()? {
-            return Ok(None);
-        }
         std::thread::sleep((waited / 8).clamp(pauses.0, pauses.1).min(left));
     }
 }
 
 /// Takes a lock if nobody holds it.
 pub(super) fn try_acquire(dir: &Dir, name: &str) -> Result<Option<Guard>> {
-    match Flock::lock(dir.open_lock(name)?, FlockArg::LockExclusiveNonblock) {
+    try_lock(dir.open_lock(name)?, dir, name)
+}
+
+/// The same of a file that is open.
+pub(super) fn try_lock(file: File, dir: &Dir, name: &str) -> Result<Option<Guard>> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(held) => Ok(Some(Guard { file: held })),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(dir.error("lock", name, error)),

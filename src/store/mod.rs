@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! /run/linkspan/                 State (0700)
-//!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one reaper at a time
+//!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one at a time claims what is doomed
 //!   agent.lock                   flock(2): one agent at a time, which writes its process number into it
 //!   agent.sock                   the agent's socket (see crate::agent)
 //!   networks/NAME.json           crate::model::Network
 //!   pending/ID:IF                Record of an ADD under way; its writer holds an flock on the file
 //!   ready/ID:IF                  Record of an attachment that is complete
-//!   doomed/ID:IF                 Record of an attachment that is to be deleted
+//!   doomed/ID:IF                 Record of an attachment that is to be deleted; who does it holds an flock on the file
 //!   ports/PROTO-PORT/FAMILY-ADDRESS   symbolic link whose target is the owner, ID:IF
 //!   ipam/NETWORK/                LeaseDirectory, in the layout of the reference's host-local
 //! ```
@@ -23,6 +23,7 @@ mod files;
 mod lease;
 mod lock;
 mod network;
+mod reaping;
 mod record;
 mod records;
 mod saved;
@@ -35,6 +36,7 @@ pub use claims::Claim;
 pub use error::StoreError;
 pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
+pub use reaping::Claimed;
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
 pub use saved::{forget_settings, save_settings, saved_settings};

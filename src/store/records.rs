@@ -100,14 +100,6 @@ impl State {
         Ok(if self.dir.exists(&doomed)? { Doom::Doomed } else { Doom::Unknown })
     }
 
-    /// All attachments whose DEL has begun.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn doomed<P: DeserializeOwned>(&self) -> Result<Listed<P>> {
-        self.list(Stage::Doomed)
-    }
-
     /// All attachments whose ADD was killed. One directory that is normally empty is read.
     ///
     /// # Errors
@@ -317,7 +309,7 @@ fn encode<P: Serialize>(dir: &Dir, path: &str, record: &Record<P>) -> Result<Vec
     serde_json::to_vec(record).map_err(|source| StoreError::Encode { path: dir.path().join(path), source })
 }
 
-fn decode<P: DeserializeOwned>(content: &[u8]) -> serde_json::Result<Record<P>> {
+pub(super) fn decode<P: DeserializeOwned>(content: &[u8]) -> serde_json::Result<Record<P>> {
     let record: Record<P> = serde_json::from_slice(content)?;
     if record.version > RECORD_VERSION {
         let later = format!("record version {} is later than {RECORD_VERSION}", record.version);

@@ -1,7 +1,6 @@
 //! The state directory.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::files::Dir;
 use super::lock::{self, Deadline, Guard};
@@ -91,25 +90,6 @@ impl State {
     /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
     pub fn iptables_lock(&self, deadline: Deadline) -> Result<Guard> {
         lock::acquire(&self.dir, "iptables.lock", deadline)?.passed_on(&self.dir, "iptables.lock")
-    }
-
-    /// Takes the lock of the reaper, who deletes all doomed attachments in one batch; unless somebody else deletes these
-    /// attachments meanwhile: `None` then.
-    ///
-    /// # Errors
-    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
-    pub fn reap_lock_unless_gone(&self, deadline: Deadline, keys: &[AttachmentKey]) -> Result<Option<Guard>> {
-        // Many may wait for one reaper, and each is a container whose end is waited for: short pauses. Not shorter,
-        // since the reaper waits for the kernel some 16 ms, and has to share the CPUs with those who look.
-        let pauses = (Duration::from_millis(2), Duration::from_millis(4));
-        lock::acquire_unless(&self.dir, "reap.lock", deadline, pauses, || {
-            for key in keys {
-                if self.is_doomed(key)? {
-                    return Ok(false);
-                }
-            }
-            Ok(!keys.is_empty())
-        })
     }
 }
 

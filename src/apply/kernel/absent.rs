@@ -15,6 +15,17 @@ use super::{ApplyError, Cause, Kernel};
 /// The interface group of links that are about to go, all at the price of one.
 const DOOMED_GROUP: u32 = names::LINK_GROUP + 1;
 
+impl Kernel {
+    /// Waits until nobody else changes links of any namespace: the kernel has one lock for all of them, which every
+    /// question of this kind takes, in turn.
+    pub fn await_links(&mut self) {
+        // Who cannot ask does not wait.
+        if let Ok(host) = self.host() {
+            rtnl::notice_carrier(host, "lo");
+        }
+    }
+}
+
 pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
     let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
     kernel.absent_firewalls(plans, &mut errors);

@@ -21,7 +21,7 @@ fn a_record_goes_from_pending_to_ready_to_doomed_and_is_forgotten() {
     assert_eq!(found, Found { stage: Stage::Ready, record: record("a") });
     assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
     assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
-    assert_eq!(state.doomed::<Value>().unwrap().found.len(), 1);
+    assert_eq!(state.claim_doomed::<Value>().unwrap().listed.found.len(), 1);
     state.forget(&key("a")).unwrap();
     state.forget(&key("a")).unwrap();
     assert!(state.keys().unwrap().is_empty());
@@ -169,7 +169,7 @@ fn a_lock_is_exclusive_and_a_deadline_ends_the_wait() {
     let other = State::open(&base.path().join("run/linkspan")).unwrap();
     let guard = state.lock(Deadline::default()).unwrap();
     assert!(other.lock(Deadline(Duration::ZERO)).is_err());
-    assert!(other.reap_lock_unless_gone(Deadline::default(), &[]).unwrap().is_some(), "another lock");
+    assert!(other.try_reap_lock().unwrap().is_some(), "another lock");
     let begun = Instant::now();
     let error = other.lock(Deadline(Duration::from_millis(60))).unwrap_err();
     assert!(matches!(error, StoreError::LockTimeout { .. }), "{error}");
@@ -185,4 +185,46 @@ fn a_state_that_does_not_exist_is_not_made_by_a_look() {
     assert!(State::open_existing(&root).unwrap().is_none());
     assert!(!root.exists());
     assert!(State::open_existing(base.path()).unwrap().unwrap().all::<Value>().unwrap().found.is_empty());
+}
+
+#[test]
+fn what_one_has_claimed_no_other_claims_until_it_is_let_go() {
+    let (base, state) = state();
+    let other = State::open(&base.path().join("run/linkspan")).unwrap();
+    assert!(state.try_next_reaper().unwrap().is_none(), "nothing is doomed");
+    for id in ["a", "b"] {
+        state.write_pending(&record(id)).unwrap().ready().unwrap();
+        state.doom(&key(id)).unwrap();
+    }
+    let first = state.claim_doomed::<Value>().unwrap();
+    assert_eq!(first.listed.found.len(), 2);
+    state.write_pending(&record("c")).unwrap().ready().unwrap();
+    other.doom(&key("c")).unwrap();
+    let second = other.claim_doomed::<Value>().unwrap();
+    assert_eq!(second.listed.found.iter().map(|f| f.record.key.clone()).collect::<Vec<_>>(), [key("c")]);
+    state.forget(&key("a")).unwrap();
+    drop(first);
+    let left = other.claim_doomed::<Value>().unwrap();
+    assert_eq!(left.listed.found.iter().map(|f| f.record.key.clone()).collect::<Vec<_>>(), [key("b")]);
+    drop((second, left));
+    std::fs::write(base.path().join("run/linkspan/doomed/b:eth0"), "{").unwrap();
+    let all = state.claim_doomed::<Value>().unwrap().listed;
+    assert_eq!((all.found.len(), all.broken.len()), (1, 1));
+}
+
+#[test]
+fn one_waits_for_the_reaper_and_for_all_the_others() {
+    let (base, state) = state();
+    state.write_pending(&record("a")).unwrap().ready().unwrap();
+    state.doom(&key("a")).unwrap();
+    let other = State::open(&base.path().join("run/linkspan")).unwrap();
+    let reaper = state.try_reap_lock().unwrap().unwrap();
+    assert!(other.try_reap_lock().unwrap().is_none());
+    let next = other.try_next_reaper().unwrap().unwrap();
+    assert!(state.try_next_reaper().unwrap().is_none());
+    assert!(other.reap_lock(Deadline(Duration::from_millis(20))).is_err());
+    drop(reaper);
+    let _reaper = other.reap_lock(Deadline::default()).unwrap();
+    drop(next);
+    assert!(state.try_next_reaper().unwrap().is_some());
 }
