@@ -2,14 +2,15 @@
 //!
 //! musl gives memory back to the kernel as soon as it is freed, and asks for it again: some seventy `mmap` and `munmap`
 //! a call, each followed by page faults that cost more than the system call. Here memory comes from one reserved block,
-//! page by page as it is touched, and is not given back before the process ends. What does not fit (a garbage
-//! collection over thousands of records) comes from the system's allocator, unless the process has said that it
-//! lists and ends ([`widen`]).
+//! page by page as it is touched, and is not given back before the process ends. Small pieces that were freed are handed
+//! out again: a page that is touched for the first time costs as much as three system calls. What does not fit (a
+//! garbage collection over thousands of records) comes from the system's allocator, unless the process has said that
+//! it lists and ends ([`widen`]).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Reserved, not used: untouched pages cost nothing.
 const SIZE: usize = 1 << 20;
@@ -28,6 +29,67 @@ static SMALL: Room =
     Room { start: AtomicPtr::new(BLOCK.0.get().cast()), size: SIZE, used: AtomicUsize::new(0) };
 /// The large one, which has no memory before [`widen`].
 static LARGE: Room = Room { start: AtomicPtr::new(ptr::null_mut()), size: WIDE, used: AtomicUsize::new(0) };
+
+/// Pieces are multiples of this long, and aligned to it.
+const GRAIN: usize = 16;
+/// Freed pieces up to this long are handed out again.
+const SMALL_PIECE: usize = 1024;
+
+/// What was freed of the blocks, a list for each length: each piece begins with the address of the next.
+struct Freed {
+    /// One at a time; who finds it busy does without.
+    busy: AtomicBool,
+    heads: UnsafeCell<[*mut u8; SMALL_PIECE / GRAIN]>,
+}
+
+// SAFETY: the heads are read and written by whoever has made `busy` true, and nobody else.
+unsafe impl Sync for Freed {}
+
+static FREED: Freed =
+    Freed { busy: AtomicBool::new(false), heads: UnsafeCell::new([ptr::null_mut(); SMALL_PIECE / GRAIN]) };
+
+impl Freed {
+    /// The list for pieces of that layout; `None` for those that are too long or aligned to more.
+    fn list(layout: Layout) -> Option<usize> {
+        let fits = layout.align() <= GRAIN && (1..=SMALL_PIECE).contains(&layout.size());
+        fits.then(|| (layout.size() - 1) / GRAIN)
+    }
+
+    /// A freed piece of that layout.
+    fn take(&self, layout: Layout) -> Option<*mut u8> {
+        let list = Self::list(layout)?;
+        if self.busy.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: we have made `busy` true; a head that is not null is a freed piece of at least one grain, which begins
+        // with the address of the next.
+        let head = unsafe {
+            let head = &mut (*self.heads.get())[list];
+            let taken = *head;
+            if !taken.is_null() {
+                *head = taken.cast::<*mut u8>().read();
+            }
+            taken
+        };
+        self.busy.store(false, Ordering::Release);
+        (!head.is_null()).then_some(head)
+    }
+
+    /// Keeps a piece of a block that nobody uses any more.
+    fn keep(&self, pointer: *mut u8, layout: Layout) {
+        let Some(list) = Self::list(layout) else { return };
+        if self.busy.swap(true, Ordering::Acquire) {
+            return;
+        }
+        // SAFETY: we have made `busy` true; the piece is whole grains long, aligned to one, and its owner's no more.
+        unsafe {
+            let head = &mut (*self.heads.get())[list];
+            pointer.cast::<*mut u8>().write(*head);
+            *head = pointer;
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -76,8 +138,8 @@ impl Room {
         }
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
-            let begin = used.checked_next_multiple_of(layout.align())?;
-            let end = begin.checked_add(layout.size()).filter(|end| *end <= self.size)?;
+            let begin = used.checked_next_multiple_of(layout.align().max(GRAIN))?;
+            let end = begin.checked_add(whole(layout.size())).filter(|end| *end <= self.size)?;
             match self.used.compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(start.wrapping_add(begin)),
                 Err(now) => used = now,
@@ -87,9 +149,15 @@ impl Room {
 
     /// Moves the end of what was reserved last; `false` where something was reserved after it.
     fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
-        let Some(end) = begin.checked_add(new).filter(|end| *end <= self.size) else { return false };
-        self.used.compare_exchange(begin + old, end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let Some(end) = begin.checked_add(whole(new)).filter(|end| *end <= self.size) else { return false };
+        self.used.compare_exchange(begin + whole(old), end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
+}
+
+/// A length in whole grains.
+fn whole(size: usize) -> usize {
+    // A layout's size is far from the largest number.
+    size.next_multiple_of(GRAIN)
 }
 
 /// The room that a pointer is of, and where in it.
@@ -101,7 +169,7 @@ fn place(pointer: *mut u8) -> Option<(&'static Room, usize)> {
 // reserved for it alone, aligned as asked; room is reused only after its last owner has freed it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match SMALL.reserve(layout).or_else(|| LARGE.reserve(layout)) {
+        match FREED.take(layout).or_else(|| SMALL.reserve(layout)).or_else(|| LARGE.reserve(layout)) {
             Some(pointer) => pointer,
             // SAFETY: the caller's layout is passed on.
             None => unsafe { System.alloc(layout) },
@@ -110,9 +178,11 @@ unsafe impl GlobalAlloc for Arena {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match place(pointer) {
-            // Only the last one can be given back; the others wait for the process's end.
+            // The last one is given back, small ones are kept, and the others wait for the process's end.
             Some((room, begin)) => {
-                room.resize_last(begin, layout.size(), 0);
+                if !room.resize_last(begin, layout.size(), 0) {
+                    FREED.keep(pointer, layout);
+                }
             }
             // SAFETY: it is the system's, with the layout that it was made with.
             None => unsafe { System.dealloc(pointer, layout) },
@@ -124,7 +194,7 @@ unsafe impl GlobalAlloc for Arena {
             // SAFETY: it is the system's, with the layout that it was made with.
             return unsafe { System.realloc(pointer, layout, size) };
         };
-        if room.resize_last(begin, layout.size(), size) {
+        if whole(size) == whole(layout.size()) || room.resize_last(begin, layout.size(), size) {
             return pointer;
         }
         let Ok(wider) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
@@ -158,6 +228,14 @@ mod tests {
             assert_eq!((*grown, *grown.add(99)), (2, 2));
             let moved = Arena.realloc(a, layout, 300);
             assert_eq!((*moved, *moved.add(99)), (1, 1));
+            // Freed pieces that are not the last come back for what is as long, and not for what is aligned to more.
+            let last = Arena.alloc(Layout::from_size_align(2000, 16).unwrap());
+            Arena.dealloc(moved, Layout::from_size_align(300, 16).unwrap());
+            assert_eq!(Arena.alloc(Layout::from_size_align(290, 8).unwrap()), moved);
+            Arena.dealloc(moved, Layout::from_size_align(290, 8).unwrap());
+            let aligned = Layout::from_size_align(300, 64).unwrap();
+            let other = Arena.alloc(aligned);
+            assert!(other != moved && other > last && (other as usize).is_multiple_of(64));
             let large = Layout::from_size_align(WIDE * 2, 16).unwrap();
             let system = Arena.alloc(large);
             assert!(!system.is_null() && place(system).is_none());
