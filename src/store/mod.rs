@@ -4,6 +4,7 @@
 //! ```text
 //! /run/linkspan/                 State (0700)
 //!   lock, reap.lock              flock(2): kernel work of one ADD at a time; one at a time claims what is doomed
+//!   ruleset                      at which generation the firewall was last seen whole
 //!   agent.lock                   flock(2): one agent at a time, which writes its process number into it
 //!   agent.sock                   the agent's socket (see crate::agent)
 //!   networks/NAME.json           crate::model::Network
@@ -26,6 +27,7 @@ mod network;
 mod reaping;
 mod record;
 mod records;
+mod ruleset;
 mod saved;
 mod state;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use lock::{Deadline, Guard};
 pub use reaping::Claimed;
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
+pub use ruleset::{RulesetNote, SeenRuleset};
 pub use saved::{forget_settings, save_settings, saved_settings};
 pub use state::State;
 

@@ -17,12 +17,15 @@ pub(super) struct Chains {
     pub(super) short: Vec<String>,
     /// For each family of [`NF_FAMILIES`]: the FORWARD chain of iptables-nft, and the chain of our exceptions.
     pub(super) forward: Vec<(Option<nft::Chain>, Option<nft::Chain>)>,
+    /// Of which generation the ruleset was before the kernel told it.
+    pub(super) generation: Option<u32>,
 }
 
 impl Kernel {
     /// Looks at our base chains, at the chains of these networks, and at those of iptables-nft.
     pub(super) fn look_at_chains(&mut self, networks: &[&NetworkRules]) -> Result<Chains, Cause> {
-        let mut questions = nft::base_chains();
+        let mut questions = vec![nft::probe_generation()];
+        questions.extend(nft::base_chains());
         let base = questions.len();
         let told: Vec<_> = networks.iter().flat_map(|rules| nft::network_uses(rules)).collect();
         questions.extend(told.iter().map(|(chain, _)| nft::chain_policy(INET, nft::TABLE, chain)));
@@ -39,13 +42,16 @@ impl Kernel {
             (parse(family, &pair[0]), pair.get(1).and_then(|reply| parse(family, reply)))
         });
         let (ours, of_networks) = ours.split_at(base);
+        let (generation, ours) =
+            ours.split_first().map_or((None, ours), |(first, rest)| (first.as_ref(), rest));
+        let generation = generation.and_then(|reply| nft::parse_generation(reply));
         let mut short = nft::short_chains(ours);
         for ((chain, wanted), reply) in told.into_iter().zip(of_networks) {
             if parse(INET, reply).map_or(0, |chain| chain.uses) < wanted {
                 short.push(chain);
             }
         }
-        Ok(Chains { forward: forward.collect(), short })
+        Ok(Chains { forward: forward.collect(), short, generation })
     }
 
     /// Writes what our table lacks, and what it has lost; nothing where it is whole.

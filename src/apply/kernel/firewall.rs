@@ -29,13 +29,18 @@ impl Kernel {
             FirewallBackend::Iptables => self.attach_by_iptables(step)?,
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
-                self.add_elements(&elements)?;
-                let chains = self.look_at_chains(&[&step.network])?;
-                if !chains.short.is_empty() {
-                    self.rebuild_nftables()?;
+                if !self.add_to_whole(step, &elements)? {
+                    self.add_elements(&elements)?;
+                    let chains = self.look_at_chains(&[&step.network])?;
+                    if !chains.short.is_empty() {
+                        self.rebuild_nftables()?;
+                    }
+                    if step.admit && !step.network.bridge.is_empty() {
+                        self.admit_through_drop(&step.network, &chains)?;
+                    }
+                    self.note_whole(step, &chains)?;
                 }
                 if step.admit && !step.network.bridge.is_empty() {
-                    self.admit_through_drop(&step.network, &chains)?;
                     self.admit_through_legacy_drop(step)?;
                 } else if step.admit {
                     self.admit_interface(&step.network, &step.attachment.host_interface)?;
@@ -252,7 +257,7 @@ impl Kernel {
         let elements: Vec<Element> = on(FirewallBackend::Nftables)
             .flat_map(|(_, _, firewall)| nft::attachment_elements(&firewall.network, &firewall.attachment))
             .collect();
-        let nftables = self.remove_elements(&elements).map_err(|cause| cause.to_string());
+        let nftables = self.remove_from_seen(&elements).map_err(|cause| cause.to_string());
         let by_iptables: Vec<&Firewall> = on(FirewallBackend::Iptables).map(|(_, _, f)| *f).collect();
         let iptables = self.detach_by_iptables(&by_iptables).map_err(|cause| cause.to_string());
         for (plan, step, firewall) in &steps {

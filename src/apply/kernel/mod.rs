@@ -35,6 +35,7 @@ mod shape;
 mod shapers;
 mod sources;
 mod upon;
+mod whole;
 mod zones;
 
 use std::rc::Rc;

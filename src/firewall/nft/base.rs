@@ -106,6 +106,11 @@ pub fn probe_layout(family: u8) -> NftMessage {
     about_chain(family, TABLE, name, msg::GETCHAIN, 0)
 }
 
+/// Asks for the number that the kernel raises with each change of a namespace's ruleset: see [`super::parse_generation`].
+pub fn probe_generation() -> NftMessage {
+    NftMessage { kind: msg::GETGEN, family: 0, flags: 0, attributes: Vec::new() }
+}
+
 /// The questions that tell whether the chains of [`base`] are as it made them, for [`short_chains`].
 pub fn base_chains() -> Vec<NftMessage> {
     uses().map(|(chain, _)| chain_policy(INET, TABLE, chain)).collect()

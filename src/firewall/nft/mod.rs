@@ -32,8 +32,8 @@ mod whole;
 
 pub use base::{
     ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
-    dump_chains, dump_rules, dump_tables, probe_guard_table, probe_layout, probe_set, probe_table,
-    shift_base, short_chains,
+    dump_chains, dump_rules, dump_tables, probe_generation, probe_guard_table, probe_layout, probe_set,
+    probe_table, shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;
@@ -49,7 +49,7 @@ pub use network::{
 pub use passage::{
     Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,
 };
-pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements};
+pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elements, parse_generation};
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
 pub(in crate::firewall) use set::interface_key;

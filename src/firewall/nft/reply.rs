@@ -107,6 +107,12 @@ pub fn parse_chain(family: u8, attributes: &[u8]) -> Option<Chain> {
     })
 }
 
+/// Reads the reply to [`super::probe_generation`] (`NFTA_GEN_ID`).
+pub fn parse_generation(attributes: &[u8]) -> Option<u32> {
+    const GEN_ID: u16 = 1;
+    find(attributes, GEN_ID).and_then(be32)
+}
+
 /// Reads the replies to [`super::dump_chains`]: the base chains among them.
 pub fn parse_chains<T: AsRef<[u8]>>(family: u8, replies: &[T]) -> Vec<Chain> {
     let chains = replies.iter().filter_map(|reply| parse_chain(family, reply.as_ref()));

@@ -36,6 +36,7 @@ pub(crate) mod msg {
     pub(crate) const NEWSETELEM: u8 = 12;
     pub(crate) const GETSETELEM: u8 = 13;
     pub(crate) const DELSETELEM: u8 = 14;
+    pub(crate) const GETGEN: u8 = 16;
 }
 
 /// `NFTA_LIST_ELEM`.

@@ -237,6 +237,19 @@ impl Socket {
         }
     }
 
+    /// The number of the socket's network namespace, which no other has until the machine starts anew
+    /// (`SO_NETNS_COOKIE`, since Linux 5.14).
+    pub(in crate::sys) fn namespace_cookie(&self) -> Option<u64> {
+        const SO_NETNS_COOKIE: libc::c_int = 71;
+        let mut cookie = 0u64;
+        let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;
+        let place = (&raw mut cookie).cast();
+        // SAFETY: the kernel writes at most `size` bytes of the number, which outlives the call.
+        let done =
+            unsafe { libc::getsockopt(self.raw(), libc::SOL_SOCKET, SO_NETNS_COOKIE, place, &raw mut size) };
+        (done == 0).then_some(cookie)
+    }
+
     /// The number of the next request.
     pub(in crate::sys) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);

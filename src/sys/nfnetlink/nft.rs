@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use crate::model::attributes::Attributes;
 use crate::model::nft::NftMessage;
 use crate::sys::netlink::{ACK, Answer, Message, Protocol, Refusal, Socket, encode};
 use crate::sys::{Netns, SysError};
@@ -14,6 +15,8 @@ pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 /// `NFNL_MSG_BATCH_END`.
 const BATCH_END: u16 = 17;
+/// `NFNL_BATCH_GENID`.
+const BATCH_GENERATION: u16 = 1;
 /// `NLMSG_ERROR`.
 const ERROR: u16 = 2;
 
@@ -66,13 +69,27 @@ impl NftSocket {
     /// # Errors
     /// The first refusal of a message; the kernel has undone the rest.
     pub fn commit(&mut self, messages: &[NftMessage]) -> Result<(), NftError> {
+        self.commit_at(None, messages)
+    }
+
+    /// The same, where the ruleset is still of that generation (`NFNL_BATCH_GENID`, since Linux 4.10), if one is given.
+    ///
+    /// # Errors
+    /// As [`NftSocket::commit`]; `ERESTART` where somebody has changed the ruleset since.
+    pub fn commit_at(&mut self, generation: Option<u32>, messages: &[NftMessage]) -> Result<(), NftError> {
         if messages.is_empty() {
             return Ok(());
         }
-        let size = messages.iter().map(|message| message.attributes.len() + 20).sum::<usize>() + 40;
+        let size = messages.iter().map(|message| message.attributes.len() + 20).sum::<usize>() + 48;
         let mut request = Vec::with_capacity(size);
         let begin = self.socket.next_sequence();
-        encode(&mut request, BATCH_BEGIN, 0, begin, &header(0, SUBSYSTEM));
+        let mut first = header(0, SUBSYSTEM).to_vec();
+        if let Some(generation) = generation {
+            let mut attributes = Attributes::new();
+            attributes.put(BATCH_GENERATION, &generation.to_be_bytes());
+            first.extend(attributes.into_bytes());
+        }
+        encode(&mut request, BATCH_BEGIN, 0, begin, &first);
         for (at, message) in messages.iter().enumerate() {
             // Refusals come unasked; the last message's acknowledgement says that the transaction was gone through.
             let ack = if at + 1 == messages.len() { ACK } else { 0 };
@@ -140,6 +157,11 @@ impl NftSocket {
     /// As [`Socket::dump`].
     pub fn dump(&mut self, message: &NftMessage) -> Result<Vec<Vec<u8>>, SysError> {
         Ok(self.socket.dump(&query(message))?.into_iter().map(attributes_of).collect())
+    }
+
+    /// Which network namespace the socket speaks to, by the namespace's cookie; `None` before Linux 5.14.
+    pub fn namespace(&self) -> Option<u64> {
+        self.socket.namespace_cookie()
     }
 
     /// Leaves the socket to the exit of the process, which a deletion's wait then overlaps with.

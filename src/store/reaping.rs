@@ -1,0 +1,97 @@
+//! Who takes doomed attachments away: each is one process's business at a time, and many are one's.
+
+use std::fs::File;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::fstat;
+use serde::de::DeserializeOwned;
+
+use super::lock::{self, Deadline, Guard};
+use super::record::{Broken, Found, Listed, Stage};
+use super::state::State;
+use super::{Result, StoreError};
+use crate::model::AttachmentKey;
+
+/// Doomed attachments that nobody else takes away while this lives: their records are locked. Who dies lets them go.
+#[derive(Debug)]
+pub struct Claimed<P> {
+    /// What was claimed.
+    pub listed: Listed<P>,
+    #[allow(dead_code, reason = "held, not read")]
+    held: Vec<Flock<File>>,
+}
+
+impl State {
+    /// Takes the lock of whoever claims doomed attachments, if nobody holds it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn try_reap_lock(&self) -> Result<Option<Guard>> {
+        lock::try_acquire(&self.dir, "reap.lock")
+    }
+
+    /// The same, waiting for it.
+    ///
+    /// # Errors
+    /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
+    pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
+        // It is held for about a millisecond, and all who wait for their end wait for this.
+        let pauses = (Duration::from_micros(100), Duration::from_millis(1));
+        lock::acquire_within(&self.dir, "reap.lock", deadline, pauses)
+    }
+
+    /// Becomes the one that waits for that lock, if nobody is. Who holds this while it waits claims, when it has got it,
+    /// what everybody else has doomed until then: nobody else needs to wait for the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn try_next_reaper(&self) -> Result<Option<Guard>> {
+        // The directory itself: one more file would do nothing else.
+        let directory = Stage::Doomed.directory();
+        match self.dir.open_file(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? {
+            Some(file) => lock::try_lock(file, &self.dir, directory),
+            // Nothing is doomed.
+            None => Ok(None),
+        }
+    }
+
+    /// Claims all attachments whose DEL has begun and that nobody has claimed. Called under [`State::reap_lock`].
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the directory cannot be read.
+    pub fn claim_doomed<P: DeserializeOwned>(&self) -> Result<Claimed<P>> {
+        let mut claimed = Claimed { listed: Listed::default(), held: Vec::new() };
+        let stage = Stage::Doomed;
+        let mut content = Vec::with_capacity(4096);
+        for name in self.dir.names(stage.directory())? {
+            let path = format!("{}/{name}", stage.directory());
+            let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { continue };
+            let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => held,
+                Err((_, Errno::EWOULDBLOCK)) => continue,
+                Err((_, error)) => return Err(self.dir.error("lock", &path, error)),
+            };
+            // Whoever had it before may have been done with it since it was opened.
+            if fstat(&*held).map_err(|error| self.dir.error("look at", &path, error))?.st_nlink == 0 {
+                continue;
+            }
+            let read = self.dir.read_into(&path, &held, &mut content).and_then(|()| {
+                super::records::decode(&content)
+                    .map_err(|source| StoreError::Broken { path: self.dir.path().join(&path), source })
+            });
+            match read {
+                Ok(record) => claimed.listed.found.push(Found { stage, record }),
+                Err(error) => claimed.listed.broken.push(Broken {
+                    key: AttachmentKey::parse(&name),
+                    stage,
+                    path: self.dir.path().join(&path),
+                    error,
+                }),
+            }
+            claimed.held.push(held);
+        }
+        Ok(claimed)
+    }
+}
