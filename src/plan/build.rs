@@ -219,13 +219,16 @@ fn link(
     addresses: &[IpAddr],
 ) -> Link {
     let host_name = names::host_interface(key);
+    let bridge = (config.link == LinkKeys::Bridge).then(|| network.bridge.clone());
     Link {
         sandbox: sandbox.clone(),
-        host_mac: MacAddress::from_name(&host_name),
+        // All ports of a bridge have the address of the bridge itself: nobody speaks from them, and an address more is an
+        // entry more in the bridge's table, which the kernel walks with each port that comes or goes.
+        host_mac: bridge.as_ref().and(network.mac).unwrap_or_else(|| MacAddress::from_name(&host_name)),
         host_name,
         name: key.interface.clone(),
         mac: container_mac(config, key, addresses),
-        bridge: (config.link == LinkKeys::Bridge).then(|| network.bridge.clone()),
+        bridge,
         mtu: config.bridge.mtu.or(network.mtu),
         tx_queue_len: config.tuning.tx_queue_len,
     }

@@ -258,11 +258,15 @@ pub struct Change {
 }
 
 impl Change {
-    /// Lock files are made once and stay; the search for a free address goes on after the last one given.
+    /// Lock files are made once and stay; the search for a free address goes on after the last one given; and when the
+    /// firewall was last seen whole is noted with each call.
     fn is_harmless(&self) -> bool {
         let name = self.key.rsplit('/').next().unwrap_or_default();
         self.key.starts_with("file ")
-            && (name == "lock" || name.ends_with(".lock") || name.starts_with("last_reserved_ip."))
+            && (name == "lock"
+                || name == "ruleset"
+                || name.ends_with(".lock")
+                || name.starts_with("last_reserved_ip."))
     }
 
     /// What belongs to a network, and so stays when an attachment goes.
