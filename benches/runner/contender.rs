@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::host::{Call, Host, counts, die, namespace};
+use crate::host::{self, Call, Host, counts, die, namespace};
 
 /// Where linkspan finds its delegates: itself under their names. Debian's directory would have it run Debian's IPAM.
 const OWN_PLUGINS: &str = "/run/bench-plugins";
@@ -72,6 +72,14 @@ impl Contender {
         for n in 0..count {
             let name = format!("{}-{n}", self.name);
             self.namespaces.entry(n).or_insert_with(|| namespace(&name));
+        }
+    }
+
+    /// Lets the namespaces of containers go that have been detached.
+    pub(crate) fn forget_containers(&mut self) {
+        self.host.enter();
+        for (_, path) in self.namespaces.drain() {
+            host::forget_namespace(&path);
         }
     }
 
