@@ -261,3 +261,21 @@ fn the_manifest_keeps_the_gates() {
         assert!(manifest.contains(gate), "{gate} is not among the lints");
     }
 }
+
+/// A list with hashes matches the build that it was made of, and no later one: the functions are scattered again.
+#[test]
+fn the_list_of_hot_functions_outlives_a_build() {
+    let list = fs::read_to_string(root().join("link/hot.ld")).unwrap();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.trim().strip_prefix("*(.text.")).collect();
+    assert!(names.len() > 300, "{} functions", names.len());
+    // Of the newer way to write names, which is asked for in .cargo/config.toml; besides those of C.
+    let of_rust = names.iter().filter(|name| name.starts_with("_R")).count();
+    assert!(of_rust * 10 > names.len() * 8, "{of_rust} of {} are of Rust", names.len());
+    assert!(names.iter().any(|name| name.contains("8linkspan")));
+    let hash =
+        |name: &&str| name.starts_with("_ZN") || name.split("Cs").skip(1).any(|rest| !rest.starts_with('*'));
+    let hashed: Vec<&&str> = names.iter().filter(|name| hash(name) && name.contains("Cs")).collect();
+    assert!(hashed.len() < 8, "{hashed:#?}");
+    let flags = fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
+    assert_eq!(flags.matches("symbol-mangling-version=v0").count(), flags.matches("[target.").count());
+}

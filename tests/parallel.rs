@@ -4,6 +4,7 @@
 mod lab;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lab::outcome::{address, gateway};
 use lab::plugin::{dual_stack, v4};
@@ -118,6 +119,44 @@ fn adds_and_dels_mixed() {
         outcome.ok();
     }
     Snapshot::take(&lab).assert_same(&clean, "all have gone");
+}
+
+/// Who takes the others away with itself is killed: each of them goes on by itself, and a later DEL does the rest.
+#[test]
+fn dels_at_once_of_which_some_are_killed() {
+    if lab::is_reference() {
+        lab::skip!("the reference leaks");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.plugin(json!({"ipam": v4(1)}));
+    let containers = containers(&lab, 16);
+    let calls: Vec<Plugin> = containers
+        .iter()
+        .enumerate()
+        .map(|(n, container)| network.on(container).publish(&[&format!("{}:80", 8000 + n)]))
+        .collect();
+    let warm = lab.container("warm");
+    network.on(&warm).add().ok();
+    network.on(&warm).del().ok();
+    let clean = Snapshot::take(&lab);
+    for round in 0..6u64 {
+        for outcome in at_once(calls.iter().map(|call| (call, "ADD"))) {
+            outcome.ok();
+        }
+        let mut running: Vec<_> = calls.iter().map(|call| call.start("DEL")).collect();
+        let survivors = running.split_off(4);
+        // The first is in the middle of the kernel's wait, the others wait for it or for the next batch.
+        for (n, running) in (0..).zip(running) {
+            running.kill_after(Duration::from_millis(round * 4 + n));
+        }
+        for running in survivors {
+            running.finish().ok();
+        }
+        for outcome in at_once(calls[..4].iter().map(|call| (call, "DEL"))) {
+            outcome.ok();
+        }
+        Snapshot::take(&lab).assert_same(&clean, &format!("round {round}"));
+    }
 }
 
 /// One host port, many who want it: one gets it.

@@ -11,6 +11,7 @@ use crate::model::{AttachmentKey, FirewallBackend};
 use crate::plan::{self, Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
+use super::whole::Added;
 use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
@@ -29,8 +30,11 @@ impl Kernel {
             FirewallBackend::Iptables => self.attach_by_iptables(step)?,
             FirewallBackend::Nftables => {
                 let elements = nft::attachment_elements(&step.network, &step.attachment);
-                if !self.add_to_whole(step, &elements)? {
+                let added = self.add_to_seen(step, &elements)?;
+                if added == Added::Nothing {
                     self.add_elements(&elements)?;
+                }
+                if added != Added::ToWhole {
                     let chains = self.look_at_chains(&[&step.network])?;
                     if !chains.short.is_empty() {
                         self.rebuild_nftables()?;

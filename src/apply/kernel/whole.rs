@@ -8,20 +8,32 @@ use crate::plan::Firewall;
 use super::chains::Chains;
 use super::{Cause, Kernel};
 
+/// What became of an attachment's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// They are there, and so is all that they need.
+    ToWhole,
+    /// They are there; the chains of their network have not been looked at.
+    ToUnseen,
+    /// They are not there yet.
+    Nothing,
+}
+
 impl Kernel {
-    /// Adds an attachment's elements to a ruleset that nobody but us has changed since its chains were looked at;
-    /// `false` where that is not known, and nothing was done.
-    pub(super) fn add_to_whole(&mut self, step: &Firewall, elements: &[Element]) -> Result<bool, Cause> {
+    /// Adds an attachment's elements, where nobody but us has changed the ruleset since its chains were looked at.
+    pub(super) fn add_to_seen(&mut self, step: &Firewall, elements: &[Element]) -> Result<Added, Cause> {
         let mut note = self.state.ruleset_note();
         let nft = self.nft()?;
-        let Some(seen) = nft.namespace().and_then(|namespace| note.seen(namespace)) else { return Ok(false) };
-        let is_known = !elements.is_empty() && seen.networks.contains(&whole_name(step));
-        // Whatever refuses it is met again by the longer way.
-        if !is_known || nft.commit_at(Some(seen.generation), &nft::add_new(elements)).is_err() {
-            return Ok(false);
+        let Some(seen) = nft.namespace().and_then(|namespace| note.seen(namespace)) else {
+            return Ok(Added::Nothing);
+        };
+        let is_whole = seen.networks.contains(&whole_name(step));
+        // Whatever refuses them is met again by the longer way.
+        if elements.is_empty() || nft.commit_at(Some(seen.generation), &nft::add_new(elements)).is_err() {
+            return Ok(Added::Nothing);
         }
         note.advance();
-        Ok(true)
+        Ok(if is_whole { Added::ToWhole } else { Added::ToUnseen })
     }
 
     /// Notes that the chains were whole, and dropped nothing that they should not, where they were and did not.
