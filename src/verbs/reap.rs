@@ -17,7 +17,7 @@ use crate::sys::bell::{self, Bell};
 use super::{Context, VerbError, deadline};
 
 /// How long somebody who takes an attachment away is believed to be alive without a look.
-const LOOK: Duration = Duration::from_millis(40);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Takes away every doomed attachment that nobody else is taking away, and says what went wrong with those of `wanted`,
 /// which are gone when this returns without an error: whoever takes them away.
@@ -71,19 +71,16 @@ fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result
         cx.kernel.remove_stray(key)?;
         cx.state.forget(key)?;
     }
-    let others: Vec<String> = doomed
+    let bells: Vec<String> = doomed
         .found
         .iter()
         .map(|found| &found.record.key)
         .chain(doomed.broken.iter().filter_map(|broken| broken.key.as_ref()))
-        .filter(|key| !wanted.contains(key))
         .map(|key| bell_of(cx, key))
         .collect();
     // Who could not be taken away is to find its record let go.
     drop(claimed);
-    if !others.is_empty() {
-        bell::ring(others.iter().map(String::as_str));
-    }
+    bell::ring(bells.iter().map(String::as_str));
     Ok(failures)
 }
 
@@ -146,7 +143,7 @@ impl Wait {
             Some((_, bell)) => {
                 bell.wait(LOOK);
             }
-            None => std::thread::sleep(LOOK / 16),
+            None => std::thread::sleep(LOOK / 40),
         }
         Ok(())
     }
