@@ -63,11 +63,11 @@ impl State {
     }
 
     /// Whether there are so many attachments that what the kernel searches for each namespace is worth a detour: from
-    /// some hundred on. One system call, whatever their number: it is the size of a directory that tells, which on
+    /// some sixty on. One system call, whatever their number: it is the size of a directory that tells, which on
     /// tmpfs is 20 bytes a file. One of a size that cannot be seen is not crowded.
     pub fn is_crowded(&self) -> bool {
-        const HUNDRED: libc::off_t = 100 * 20;
-        self.dir.stat("ready").is_ok_and(|found| found.is_some_and(|directory| directory.st_size > HUNDRED))
+        const SIXTY: libc::off_t = 60 * 20;
+        self.dir.stat("ready").is_ok_and(|found| found.is_some_and(|directory| directory.st_size > SIXTY))
     }
 
     /// The directory's path.
