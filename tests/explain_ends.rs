@@ -197,10 +197,18 @@ fn a_full_table_of_connections_is_found() {
     assert_eq!(tcp(&outside, "192.0.2.1:8080").tag, "shop");
     assert_eq!(ends::conntrack_table(), []);
 
-    lab::flows::fill_table(most);
+    lab::flows::fill_table(most, 0);
     let error = talk::tcp_within(&outside, "192.0.2.1:8080", BRIEF).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut, "{error}");
-    let found = ends::conntrack_table();
+    // The connection of before may just be forgotten: then there is room for one.
+    let mut found = ends::conntrack_table();
+    for round in 1..6 {
+        if found.iter().any(|finding| finding.certainty == Certainty::Surely) {
+            break;
+        }
+        lab::flows::fill_table(most, round);
+        found = ends::conntrack_table();
+    }
     let finding = one(&found, Fault::ConntrackFull);
     assert!(finding.mend.as_deref().unwrap().ends_with(&format!("nf_conntrack_max={}", 2 * most)));
 

@@ -236,7 +236,7 @@ fn a_full_table_of_connections() {
     }
     let words = way(&host.shop, &host.back);
     arrives(&words);
-    lab::flows::fill_table(most);
+    lab::flows::fill_table(most, 0);
     let told = fails(&words, "conntrack-full", "lost");
     assert!(counters(&told).contains(&"Conntrack_drop"), "{told:#}");
 }

@@ -85,10 +85,8 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let Draft { lock, pending, written } = draft;
     let (pending, written) = match (taken, pending, written) {
         (Ok(()), Some(pending), Some(written)) => (pending, written),
-        (Err(error), Some(pending), written) => {
-            let plan = written.map_or_else(|| opening(&key, &source), |written| written.record.plan);
-            return Err(abandon(cx, pending, &plan, error));
-        }
+        // Of what is written nothing has been made: only another plugin may have given something.
+        (Err(error), Some(pending), _) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
         // Nothing has happened yet.
         (Err(error), None, _) => return Err(error),
         (Ok(()), _, _) => return Err(VerbError::Config("no address was chosen".to_owned())),

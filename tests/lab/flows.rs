@@ -6,14 +6,15 @@ use linkspan::model::attributes::Attributes;
 use linkspan::sys::netlink::{self, Message, Socket};
 
 /// Fills the table with UDP flows that both ends have spoken in, which the kernel drops for nobody.
-pub fn fill_table(most: u32) {
+/// A later round adds others, as many as there is room for by then.
+pub fn fill_table(most: u32, round: u32) {
     let mut socket = Socket::open(netlink::Protocol::Netfilter).unwrap();
     let have: u32 = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
         .unwrap()
         .trim()
         .parse()
         .unwrap();
-    let flows: Vec<u32> = (0..most - have).collect();
+    let flows: Vec<u32> = (round * most..round * most + most.saturating_sub(have)).collect();
     for some in flows.chunks(1024) {
         let made: Vec<Message> = some.iter().map(|number| flow(*number)).collect();
         socket.batch(&made).unwrap();

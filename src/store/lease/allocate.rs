@@ -25,8 +25,6 @@ pub(in crate::store) struct Taking<'a> {
     directory: &'a LeaseDirectory,
     /// The content of each lease file.
     body: String,
-    /// Whether an address was found taken: from then on it is looked before one is chosen.
-    collided: bool,
     /// How many names were tried.
     pub(in crate::store) probes: u32,
     /// How often the directory was listed.
@@ -103,13 +101,7 @@ impl LeaseDirectory {
 
 impl<'a> Taking<'a> {
     pub(in crate::store) fn new(directory: &'a LeaseDirectory, key: &AttachmentKey) -> Self {
-        Self {
-            directory,
-            body: format!("{}\r\n{}", key.container_id, key.interface),
-            collided: false,
-            probes: 0,
-            listings: 0,
-        }
+        Self { directory, body: format!("{}\r\n{}", key.container_id, key.interface), probes: 0, listings: 0 }
     }
 
     /// See [`LeaseDirectory::allocate`].
@@ -163,8 +155,9 @@ impl<'a> Taking<'a> {
         let free = |address: IpAddr| {
             self.probes += 1;
             let chosen = before.iter().any(|chosen| chosen.address == address);
-            // The first is free nearly always: that its file can be made tells it for nothing.
-            Ok(!chosen && (!self.collided || directory.is_free(&address.to_string())?))
+            // Before it is announced, though making its file would tell it too: what is written down is undone where the
+            // writer dies, and with an address that is another's so would be what that one has.
+            Ok(!chosen && directory.is_free(&address.to_string())?)
         };
         let list = || {
             listings += 1;
@@ -214,7 +207,6 @@ impl<'a> Taking<'a> {
         if matches!(outcome, Ok(true)) {
             chosen.into_iter().for_each(Chosen::remember);
         } else {
-            self.collided = true;
             for name in linked {
                 // The first error is the one to tell; GC finds what is left.
                 let _ = dir.unlink(&name);

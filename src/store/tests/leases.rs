@@ -170,6 +170,14 @@ fn what_will_be_taken_is_told_before_it_is_and_anew_where_a_rival_without_the_lo
         leases.allocate(&sets, &[], &key("b"), |_| Err(StoreError::BadName { name: "b".to_owned() }));
     assert!(matches!(refused, Err(StoreError::BadName { .. })));
     assert_eq!(leases.count().unwrap(), 3, "what could not be written down is not taken");
+    let full: Vec<RangeSet> = vec![vec![Range { end: "10.1.0.2".parse().unwrap(), ..sets[0][0].clone() }]];
+    let told = std::cell::Cell::new(0);
+    let exhausted = leases.allocate(&full, &[], &key("d"), |_| {
+        told.set(told.get() + 1);
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(exhausted, Err(StoreError::Exhausted { .. })), "{exhausted:?}");
+    assert_eq!(told.get(), 0, "no address that is another's is written down");
     let outrun = leases.allocate(&sets[..1], &[], &key("c"), |lease| {
         std::fs::write(leases.path().join(lease[0].address.ip().to_string()), "rival\r\neth0").unwrap();
         Ok::<_, StoreError>(())
