@@ -87,8 +87,14 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         (Ok(()), Some(pending), Some(written)) => (pending, written),
         // Of what is written nothing has been made: only another plugin may have given something.
         (Err(error), Some(pending), _) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
-        // Nothing has happened yet.
-        (Err(error), None, _) => return Err(error),
+        (Err(error), None, _) => {
+            // Nothing has happened yet. The agent counts ADDs that fail by their records, which come and go.
+            if let Ok(pending) = state.write_pending(&record(&key, call, begun, opening(&key, &source))) {
+                // Nothing is left to undo: where the record stays, the next call takes it away.
+                let _ = pending.forget();
+            }
+            return Err(error);
+        }
         (Ok(()), _, _) => return Err(VerbError::Config("no address was chosen".to_owned())),
     };
     let Written { record, chosen, ports } = written;
