@@ -7,7 +7,8 @@
 //! ```text
 //! runner [--linkspan PATH] [--other PATH] [--floor PATH] [--plugins DIR] [--count 50] [--many 900] [--check]
 //! ```
-//! `--other` is a second linkspan, to see in one run what a change brings. `--check` fails when a bar is missed. Needs root; touches nothing of the machine's own network or state.
+//! `--other` is a second linkspan, to see in one run what a change brings. `--check` fails when a bar is missed. Needs
+//! root; touches nothing of the machine's own network or state.
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "each is one libc call over values that outlive it")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]

@@ -18,6 +18,12 @@ fn containers(lab: &Lab, count: usize) -> Vec<Container> {
     (0..count).map(|n| lab.container(&format!("c{n}"))).collect()
 }
 
+/// A call for each container, with a host port of its own.
+fn publishing(network: &Plugin, containers: &[Container]) -> Vec<Plugin> {
+    let call = |(n, container)| network.on(container).publish(&[&format!("{}:80", 8000 + n)]);
+    containers.iter().enumerate().map(call).collect()
+}
+
 /// Starts all, then waits for all.
 fn at_once<'a>(calls: impl IntoIterator<Item = (&'a Plugin, &'static str)>) -> Vec<Outcome> {
     let running: Vec<_> = calls.into_iter().map(|(call, command)| call.start(command)).collect();
@@ -34,11 +40,7 @@ fn sixty_four_adds_on_a_fresh_host_and_sixty_four_dels() {
     let fresh = Snapshot::take(&lab);
     let containers = containers(&lab, MANY);
     let network = lab.plugin(json!({"ipam": dual_stack(1)}));
-    let calls: Vec<Plugin> = containers
-        .iter()
-        .enumerate()
-        .map(|(n, container)| network.on(container).publish(&[&format!("{}:80", 8000 + n)]))
-        .collect();
+    let calls = publishing(&network, &containers);
     let results: Vec<_> = at_once(calls.iter().map(|call| (call, "ADD"))).iter().map(Outcome::ok).collect();
     for family in [4, 6] {
         let distinct: BTreeSet<String> = results.iter().map(|result| address(result, family)).collect();
@@ -94,11 +96,7 @@ fn adds_and_dels_mixed() {
     let Some(lab) = Lab::new() else { return };
     let network = lab.plugin(json!({"ipam": v4(1)}));
     let containers = containers(&lab, 24);
-    let calls: Vec<Plugin> = containers
-        .iter()
-        .enumerate()
-        .map(|(n, container)| network.on(container).publish(&[&format!("{}:80", 8000 + n)]))
-        .collect();
+    let calls = publishing(&network, &containers);
     let (old, new) = calls.split_at(12);
     let warm = lab.container("warm");
     network.on(&warm).add().ok();
@@ -130,11 +128,7 @@ fn dels_at_once_of_which_some_are_killed() {
     let Some(lab) = Lab::new() else { return };
     let network = lab.plugin(json!({"ipam": v4(1)}));
     let containers = containers(&lab, 16);
-    let calls: Vec<Plugin> = containers
-        .iter()
-        .enumerate()
-        .map(|(n, container)| network.on(container).publish(&[&format!("{}:80", 8000 + n)]))
-        .collect();
+    let calls = publishing(&network, &containers);
     let warm = lab.container("warm");
     network.on(&warm).add().ok();
     network.on(&warm).del().ok();

@@ -110,34 +110,30 @@ impl Contender {
 
     /// One ADD and one DEL under `strace`: (system calls, processes) of each.
     pub(crate) fn traced(&mut self, strace: &str, n: u32) -> [(u64, u64); 2] {
-        self.host.enter();
-        let (mut add, mut del, mut result) = ((0, 0), (0, 0), None);
-        let sum = |sum: &mut (u64, u64), (calls, processes): (u64, u64)| {
-            *sum = (sum.0 + calls, sum.1 + processes);
-        };
-        for plugin in self.plugins() {
-            let output = self.call("ADD", plugin, n, result.as_deref()).traced(strace, REPORT).run().1;
-            sum(&mut add, counts(REPORT));
-            result = Some(output);
-        }
-        for plugin in self.plugins().iter().rev() {
-            self.call("DEL", plugin, n, result.as_deref()).traced(strace, REPORT).run();
-            sum(&mut del, counts(REPORT));
-        }
-        [add, del]
+        let sum = |all: &[(u64, u64)]| all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        self.measured(n, |call| {
+            let output = call.traced(strace, REPORT).run().1;
+            (counts(REPORT), output)
+        })
+        .map(|all| sum(&all))
     }
 
     /// The page faults of one ADD and of one DEL.
     pub(crate) fn faults(&mut self, n: u32) -> [u64; 2] {
+        self.measured(n, Call::faults).map(|all| all.iter().sum())
+    }
+
+    /// One ADD and one DEL, each plugin run by `run`: what that measures of each plugin, beside what the plugin printed.
+    fn measured<T>(&mut self, n: u32, run: impl Fn(Call) -> (T, String)) -> [Vec<T>; 2] {
         self.host.enter();
-        let (mut add, mut del, mut result) = (0, 0, None);
+        let (mut add, mut del, mut result) = (Vec::new(), Vec::new(), None);
         for plugin in self.plugins() {
-            let (faults, output) = self.call("ADD", plugin, n, result.as_deref()).faults();
-            add += faults;
+            let (measure, output) = run(self.call("ADD", plugin, n, result.as_deref()));
+            add.push(measure);
             result = Some(output);
         }
         for plugin in self.plugins().iter().rev() {
-            del += self.call("DEL", plugin, n, result.as_deref()).faults().0;
+            del.push(run(self.call("DEL", plugin, n, result.as_deref())).0);
         }
         [add, del]
     }
