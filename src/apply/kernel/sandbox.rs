@@ -69,8 +69,8 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn has_interface(&mut self, sandbox: &Sandbox, name: &str) -> Result<bool, SysError> {
         match self.sandbox(sandbox) {
-            Some(open) => match rtnl::index_of(&open.socket, name) {
-                Ok(index) => Ok(index.is_some()),
+            Some(open) => match rtnl::is_there(&open.socket, name) {
+                Ok(there) => Ok(there),
                 Err(_) => Ok(rtnl::link_by_name(&mut open.socket, name)?.is_some()),
             },
             None => Ok(false),
@@ -131,8 +131,12 @@ impl OpenSandbox {
         if let Some(index) = self.chosen_index {
             return Ok(index);
         }
-        match rtnl::link_by_name(&mut self.socket, name)? {
-            Some(link) => Ok(link.index),
+        let found = match rtnl::index_of(&self.socket, name) {
+            Ok(index) => index,
+            Err(_) => rtnl::link_by_name(&mut self.socket, name)?.map(|link| link.index),
+        };
+        match found {
+            Some(index) => Ok(index),
             None => Err(SysError::refused("find the interface", name, nix::errno::Errno::ENODEV).into()),
         }
     }

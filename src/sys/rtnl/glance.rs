@@ -62,7 +62,9 @@ pub fn glance(socket: &Socket, name: &str) -> Result<Option<Glance>, Errno> {
 /// # Errors
 /// Where the kernel cannot be asked so.
 pub fn index_of(socket: &Socket, name: &str) -> Result<Option<u32>, Errno> {
-    // No link has a longer name.
+    if !is_there(socket, name)? {
+        return Ok(None);
+    }
     let Some(mut request) = request(name) else { return Ok(None) };
     match ask(socket, SIOCGIFINDEX, &mut request) {
         // SAFETY: the kernel has filled in this member of the union.
@@ -70,6 +72,41 @@ pub fn index_of(socket: &Socket, name: &str) -> Result<Option<u32>, Errno> {
         Err(Errno::ENODEV) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// Whether the socket's namespace has a link of this name.
+///
+/// Not by one of the ioctls: asked by root about a name that there is not, they have the kernel run modprobe(8) for it,
+/// twice (`dev_load` in `net/core/dev_ioctl.c`), and an ADD asks about an interface that there should not be. What a
+/// netlink socket is bound to means nothing.
+///
+/// # Errors
+/// Where the kernel cannot be asked so: `EPERM` before Linux 5.7 without `CAP_NET_RAW`.
+pub fn is_there(socket: &Socket, name: &str) -> Result<bool, Errno> {
+    // The empty name would let go what the socket is bound to, and a longer one would be cut.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Ok(false);
+    }
+    match bind_to_link(socket, name) {
+        Ok(()) => bind_to_link(socket, "").map(|()| true),
+        Err(Errno::ENODEV) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// `SO_BINDTODEVICE` (socket(7)).
+fn bind_to_link(socket: &Socket, name: &str) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many bytes of the name as it is told.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    };
+    Errno::result(done).map(drop)
 }
 
 /// Has the kernel (since Linux 6.8) notice at once that a link has a carrier, which it otherwise does some time later.

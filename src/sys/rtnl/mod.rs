@@ -27,7 +27,7 @@ pub use bridge::{BridgeVlan, PortChange, VlanFlags, add_vlans, delete_vlans, set
 pub use create::{
     Bridge, create_bridge, create_ifb, create_vlan, delete_group, delete_link, delete_link_named,
 };
-pub use glance::{Glance, glance, index_of, notice_carrier};
+pub use glance::{Glance, glance, index_of, is_there, notice_carrier};
 pub use link::{
     BridgeInfo, BridgePort, Link, Traffic, all_links, link_by_index, link_by_name, links_in_group,
     links_with_master,

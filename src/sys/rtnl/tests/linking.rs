@@ -126,3 +126,22 @@ fn links_are_listed_by_master_and_by_group_and_deleted_by_group() {
         assert_eq!(link_by_index(&mut pair.here, 900).unwrap(), None);
     });
 }
+
+/// A question about a name that there is not must not reach `dev_load` of the kernel, which runs modprobe(8) for it: so
+/// it is no ioctl, and leaves the socket as it was.
+#[test]
+fn a_link_is_looked_for_without_a_module() {
+    Pair::run(|pair| {
+        let mut pair = pair.wired();
+        assert_eq!(index_of(&pair.here, "host"), Ok(Some(1000)));
+        assert_eq!(index_of(&pair.there, "eth0"), Ok(Some(2000)));
+        for missing in ["eth0", "", "a-name-of-sixteen", "host "] {
+            assert_eq!(is_there(&pair.here, missing), Ok(false), "{missing}");
+            assert_eq!(index_of(&pair.here, missing), Ok(None), "{missing}");
+        }
+        // The socket is still good for whatever link: bound to one, it would not be bound to another without a privilege.
+        assert_eq!(is_there(&pair.here, "br"), Ok(true));
+        assert_eq!(is_there(&pair.here, "host"), Ok(true));
+        assert_eq!(link_by_name(&mut pair.here, "host").unwrap().unwrap().index, 1000);
+    });
+}
