@@ -38,7 +38,7 @@ pub use claims::Claim;
 pub use error::StoreError;
 pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
-pub use reaping::Claimed;
+pub use reaping::{Claimed, Harvest};
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
 pub use ruleset::{RulesetNote, SeenRuleset};

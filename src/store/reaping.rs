@@ -1,5 +1,6 @@
 //! Who takes doomed attachments away: each is one process's business at a time, and many are one's.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::Duration;
 
@@ -19,8 +20,23 @@ use crate::model::AttachmentKey;
 pub struct Claimed<P> {
     /// What was claimed.
     pub listed: Listed<P>,
-    #[allow(dead_code, reason = "held, not read")]
-    held: Vec<Flock<File>>,
+    /// The records by their names, locked.
+    held: BTreeMap<String, Flock<File>>,
+}
+
+impl<P> Default for Claimed<P> {
+    fn default() -> Self {
+        Self { listed: Listed::default(), held: BTreeMap::new() }
+    }
+}
+
+/// What a look for doomed attachments has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Harvest {
+    /// How many nobody had claimed before.
+    pub claimed: usize,
+    /// Whether somebody else is taking some away.
+    pub others_at_work: bool,
 }
 
 impl State {
@@ -57,20 +73,28 @@ impl State {
         }
     }
 
-    /// Claims all attachments whose DEL has begun and that nobody has claimed. Called under [`State::reap_lock`].
+    /// Claims all attachments whose DEL has begun and that nobody has claimed, beside those that are claimed already.
+    /// Called under [`State::reap_lock`].
     ///
     /// # Errors
     /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn claim_doomed<P: DeserializeOwned>(&self) -> Result<Claimed<P>> {
-        let mut claimed = Claimed { listed: Listed::default(), held: Vec::new() };
+    pub fn claim_doomed<P: DeserializeOwned>(&self, all: &mut Claimed<P>) -> Result<Harvest> {
         let stage = Stage::Doomed;
+        let before = all.held.len();
+        let mut others_at_work = false;
         let mut content = Vec::with_capacity(4096);
         for name in self.dir.names(stage.directory())? {
+            if all.held.contains_key(&name) {
+                continue;
+            }
             let path = format!("{}/{name}", stage.directory());
             let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { continue };
             let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => held,
-                Err((_, Errno::EWOULDBLOCK)) => continue,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    others_at_work = true;
+                    continue;
+                }
                 Err((_, error)) => return Err(self.dir.error("lock", &path, error)),
             };
             // Whoever had it before may have been done with it since it was opened.
@@ -82,16 +106,16 @@ impl State {
                     .map_err(|source| StoreError::Broken { path: self.dir.path().join(&path), source })
             });
             match read {
-                Ok(record) => claimed.listed.found.push(Found { stage, record }),
-                Err(error) => claimed.listed.broken.push(Broken {
+                Ok(record) => all.listed.found.push(Found { stage, record }),
+                Err(error) => all.listed.broken.push(Broken {
                     key: AttachmentKey::parse(&name),
                     stage,
                     path: self.dir.path().join(&path),
                     error,
                 }),
             }
-            claimed.held.push(held);
+            all.held.insert(name, held);
         }
-        Ok(claimed)
+        Ok(Harvest { claimed: all.held.len() - before, others_at_work })
     }
 }

@@ -19,6 +19,12 @@ use super::{Context, VerbError, deadline};
 /// How long somebody who takes an attachment away is believed to be alive without a look.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long nobody else has come where a batch begins that has another before it.
+const LULL: Duration = Duration::from_millis(2);
+
+/// The longest that a batch gathers.
+const GATHERING: Duration = Duration::from_millis(50);
+
 /// Takes away every doomed attachment that nobody else is taking away, and says what went wrong with those of `wanted`,
 /// which are gone when this returns without an error: whoever takes them away.
 ///
@@ -42,9 +48,7 @@ pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), Ver
 
 /// Claims what is doomed, and takes it away. Gives what went wrong with those of `wanted` that were claimed.
 fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result<Vec<String>, VerbError> {
-    // While an earlier batch has the kernel's lock on links, this one gathers.
-    cx.kernel.await_links();
-    let claimed: Claimed<Plan> = cx.state.claim_doomed()?;
+    let claimed = gather(cx)?;
     drop(turn);
     let doomed = &claimed.listed;
     let steps: Vec<&[Step]> = doomed.found.iter().map(|f| f.record.plan.steps.as_slice()).collect();
@@ -84,9 +88,36 @@ fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result
     Ok(failures)
 }
 
+/// Claims what is doomed. Whoever finds nobody else at work goes at once. Who comes while a batch is under way has its own
+/// wait for RCU after that one's anyway: it gathers until nobody comes any more. Together links go faster than in small
+/// batches, and faster still when no other processes start beside them.
+fn gather(cx: &mut Context) -> Result<Claimed<Plan>, VerbError> {
+    let begun = Instant::now();
+    let mut claimed = Claimed::default();
+    loop {
+        let harvest = cx.state.claim_doomed(&mut claimed)?;
+        if !harvest.others_at_work || begun.elapsed() >= GATHERING {
+            return Ok(claimed);
+        }
+        if harvest.claimed == 0 {
+            break;
+        }
+        std::thread::sleep(LULL);
+    }
+    // Nothing can be done while the batch before has the kernel's lock on links.
+    if cx.kernel.await_links() >= LULL {
+        cx.state.claim_doomed(&mut claimed)?;
+    }
+    Ok(claimed)
+}
+
 /// The lock of who claims what is doomed; `None` where nothing of `wanted` is left to wait for.
 fn turn(cx: &Context, wanted: &[AttachmentKey], wait: &mut Wait) -> Result<Option<Guard>, VerbError> {
     loop {
+        // Who was waited for has done it, or not.
+        if wait.bell.is_some() && first_doomed(cx, wanted)?.is_none() {
+            return Ok(None);
+        }
         if let Some(lock) = cx.state.try_reap_lock()? {
             return Ok(Some(lock));
         }

@@ -4,11 +4,11 @@
 //! its ports, of which none can come any more; host ports and addresses last, so that nobody gets an address that still
 //! answers.
 
+use std::time::{Duration, Instant};
+
 use crate::model::names;
 use crate::plan::Step;
-use crate::sys::netlink::Message;
-use crate::sys::rtnl::{self, LinkChange, LinkTarget};
-use nix::errno::Errno;
+use crate::sys::rtnl;
 
 use super::{ApplyError, Cause, Kernel};
 
@@ -18,11 +18,13 @@ const DOOMED_GROUP: u32 = names::LINK_GROUP + 1;
 impl Kernel {
     /// Waits until nobody else changes links of any namespace: the kernel has one lock for all of them, which every
     /// question of this kind takes, in turn.
-    pub fn await_links(&mut self) {
+    pub fn await_links(&mut self) -> Duration {
+        let begun = Instant::now();
         // Who cannot ask does not wait.
         if let Ok(host) = self.host() {
             rtnl::notice_carrier(host, "lo");
         }
+        begun.elapsed()
     }
 }
 
@@ -59,16 +61,6 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyErr
     errors
 }
 
-/// Deletes links at the price of one: into a group that nobody else uses at the moment, and the group is deleted.
-/// Links that are gone already are as good.
-pub(super) fn delete_together<'a>(targets: impl Iterator<Item = LinkTarget<'a>>, group: u32) -> Vec<Message> {
-    let into_group = LinkChange { group: Some(group), ..LinkChange::default() };
-    let join = |target| rtnl::set_link(target, &into_group).tolerating(Errno::ENODEV);
-    let mut messages: Vec<Message> = targets.map(join).collect();
-    messages.push(rtnl::delete_group(group).tolerating(Errno::ENODEV));
-    messages
-}
-
 /// The names of the links that a plan has on the host.
 fn links(steps: &[Step]) -> impl Iterator<Item = (&Step, &str)> {
     steps.iter().filter_map(|step| match step {
@@ -100,23 +92,10 @@ fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
     if doomed.is_empty() {
         return;
     }
-    let messages = match doomed.as_slice() {
-        [(_, _, name)] => vec![rtnl::delete_link_named(name)],
-        several => delete_together(several.iter().map(|(_, _, name)| LinkTarget::Name(name)), DOOMED_GROUP),
-    };
-    let answers = match kernel.host() {
-        Ok(host) => host.batch(&messages).map_err(Cause::from),
-        Err(cause) => Err(cause),
-    };
-    let refusal = match answers {
-        Ok(answers) => messages.iter().zip(answers).find_map(|(message, answer)| {
-            let refusal = answer.filter(|refusal| !message.tolerated.contains(&refusal.errno))?;
-            Some(Cause::from(message.error(refusal)).to_string())
-        }),
-        Err(cause) => Some(cause.to_string()),
-    };
+    let names: Vec<&str> = doomed.iter().map(|(_, _, name)| *name).collect();
     // They go together or not at all, so a refusal is every attachment's: each keeps its record and is tried again.
-    if let Some(text) = refusal {
+    if let Err(cause) = kernel.delete_links(&names, DOOMED_GROUP) {
+        let text = cause.to_string();
         for (plan, step, _) in &doomed {
             errors[*plan].push(ApplyError::new(step, Cause::Batch(text.clone())));
         }

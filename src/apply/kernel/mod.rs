@@ -9,6 +9,7 @@ mod asked;
 mod bridge;
 mod chains;
 mod delegate;
+mod departure;
 mod elsewhere;
 mod facts;
 mod firewall;

@@ -7,7 +7,7 @@ use crate::model::{AttachmentKey, names};
 use crate::plan::Plan;
 use crate::sys::rtnl::{self, Link, LinkTarget};
 
-use super::absent::delete_together;
+use super::departure::delete_together;
 use super::elsewhere::Reach;
 use super::iptables::OrphanRules;
 use super::{ApplyError, Cause, Kernel};

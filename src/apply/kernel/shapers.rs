@@ -6,7 +6,7 @@ use crate::model::names;
 use crate::plan::{Sandbox, Shape};
 use crate::sys::rtnl::{self, LinkTarget};
 
-use super::absent::delete_together;
+use super::departure::delete_together;
 use super::{Cause, Kernel};
 
 /// The interface group of devices that are about to go.

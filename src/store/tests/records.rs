@@ -21,7 +21,7 @@ fn a_record_goes_from_pending_to_ready_to_doomed_and_is_forgotten() {
     assert_eq!(found, Found { stage: Stage::Ready, record: record("a") });
     assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
     assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
-    assert_eq!(state.claim_doomed::<Value>().unwrap().listed.found.len(), 1);
+    assert_eq!(claim(&state).0.listed.found.len(), 1);
     state.forget(&key("a")).unwrap();
     state.forget(&key("a")).unwrap();
     assert!(state.keys().unwrap().is_empty());
@@ -187,29 +187,50 @@ fn a_state_that_does_not_exist_is_not_made_by_a_look() {
     assert!(State::open_existing(base.path()).unwrap().unwrap().all::<Value>().unwrap().found.is_empty());
 }
 
+/// What is doomed and nobody's, and what was told of that.
+fn claim(state: &State) -> (Claimed<Value>, Harvest) {
+    let mut claimed = Claimed::default();
+    let harvest = state.claim_doomed(&mut claimed).unwrap();
+    (claimed, harvest)
+}
+
+fn keys(claimed: &Claimed<Value>) -> Vec<AttachmentKey> {
+    claimed.listed.found.iter().map(|found| found.record.key.clone()).collect()
+}
+
 #[test]
 fn what_one_has_claimed_no_other_claims_until_it_is_let_go() {
     let (base, state) = state();
     let other = State::open(&base.path().join("run/linkspan")).unwrap();
     assert!(state.try_next_reaper().unwrap().is_none(), "nothing is doomed");
-    for id in ["a", "b"] {
+    let doom = |id: &str| {
         state.write_pending(&record(id)).unwrap().ready().unwrap();
         state.doom(&key(id)).unwrap();
-    }
-    let first = state.claim_doomed::<Value>().unwrap();
-    assert_eq!(first.listed.found.len(), 2);
-    state.write_pending(&record("c")).unwrap().ready().unwrap();
-    other.doom(&key("c")).unwrap();
-    let second = other.claim_doomed::<Value>().unwrap();
-    assert_eq!(second.listed.found.iter().map(|f| f.record.key.clone()).collect::<Vec<_>>(), [key("c")]);
+    };
+    doom("a");
+    doom("b");
+    let (first, harvest) = claim(&state);
+    assert_eq!(keys(&first).len(), 2);
+    assert_eq!(harvest, Harvest { claimed: 2, others_at_work: false });
+    doom("c");
+    let (mut second, harvest) = claim(&other);
+    assert_eq!(keys(&second), [key("c")]);
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
+    // Who gathers claims what has come, and nothing twice.
+    doom("d");
+    let harvest = other.claim_doomed(&mut second).unwrap();
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
+    assert_eq!(keys(&second), [key("c"), key("d")]);
+    assert_eq!(other.claim_doomed(&mut second).unwrap(), Harvest { claimed: 0, others_at_work: true });
     state.forget(&key("a")).unwrap();
     drop(first);
-    let left = other.claim_doomed::<Value>().unwrap();
-    assert_eq!(left.listed.found.iter().map(|f| f.record.key.clone()).collect::<Vec<_>>(), [key("b")]);
-    drop((second, left));
+    let harvest = other.claim_doomed(&mut second).unwrap();
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: false });
+    assert_eq!(keys(&second), [key("c"), key("d"), key("b")]);
+    drop(second);
     std::fs::write(base.path().join("run/linkspan/doomed/b:eth0"), "{").unwrap();
-    let all = state.claim_doomed::<Value>().unwrap().listed;
-    assert_eq!((all.found.len(), all.broken.len()), (1, 1));
+    let all = claim(&state).0.listed;
+    assert_eq!((all.found.len(), all.broken.len()), (2, 1));
 }
 
 #[test]
