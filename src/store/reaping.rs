@@ -30,6 +30,13 @@ impl<P> Default for Claimed<P> {
     }
 }
 
+impl<P> Claimed<P> {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
 /// What a look for doomed attachments has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Harvest {

@@ -96,7 +96,7 @@ fn gather(cx: &mut Context) -> Result<Claimed<Plan>, VerbError> {
     let mut claimed = Claimed::default();
     loop {
         let harvest = cx.state.claim_doomed(&mut claimed)?;
-        if !harvest.others_at_work || begun.elapsed() >= GATHERING {
+        if claimed.is_empty() || !harvest.others_at_work || begun.elapsed() >= GATHERING {
             return Ok(claimed);
         }
         if harvest.claimed == 0 {
