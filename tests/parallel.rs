@@ -4,6 +4,7 @@
 mod lab;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use lab::outcome::{address, gateway};
@@ -13,6 +14,8 @@ use lab::{Container, Lab, Outcome, Plugin, icmp, talk};
 use serde_json::json;
 
 const MANY: usize = 64;
+/// The addresses in use of the lab's network.
+const LEASES: &str = "/run/linkspan/ipam/web";
 
 fn containers(lab: &Lab, count: usize) -> Vec<Container> {
     (0..count).map(|n| lab.container(&format!("c{n}"))).collect()
@@ -117,6 +120,49 @@ fn adds_and_dels_mixed() {
         outcome.ok();
     }
     Snapshot::take(&lab).assert_same(&clean, "all have gone");
+}
+
+/// Most of them are taken away by another's DEL, while that one still waits for the kernel.
+#[test]
+fn what_a_del_took_is_gone_at_its_end_and_not_later() {
+    if lab::is_reference() {
+        lab::skip!("the reference races");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let network = lab.plugin(json!({"ipam": v4(1)}));
+    let containers = containers(&lab, 32);
+    let calls = publishing(&network, &containers);
+    let results: Vec<_> = at_once(calls.iter().map(|call| (call, "ADD"))).iter().map(Outcome::ok).collect();
+    let there = |container: &Container, result: &serde_json::Value| {
+        let (host_end, lease) = (lab::outcome::host_end(result), format!("{LEASES}/{}", address(result, 4)));
+        let link = |name: &str| std::fs::exists(format!("/proc/sys/net/ipv4/conf/{name}")).unwrap();
+        let found = [
+            lab.host.in_ns(|| link(&host_end)),
+            container.in_ns(|| link("eth0")),
+            Path::new(&lease).exists(),
+        ];
+        found.map(|there| (there, container.id.clone()))
+    };
+    for (there, container) in
+        containers.iter().zip(&results).flat_map(|(container, result)| there(container, result))
+    {
+        assert!(there, "{container} before");
+    }
+    let running: Vec<_> = calls.iter().map(|call| call.start("DEL")).collect();
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let watched = running.into_iter().zip(&containers).zip(&results);
+        let watch = |((running, container), result): ((lab::plugin::Running, _), _)| {
+            scope.spawn(move || {
+                running.finish().ok();
+                there(container, result)
+            })
+        };
+        let watchers: Vec<_> = watched.map(watch).collect();
+        watchers.into_iter().flat_map(|watcher| watcher.join().unwrap()).collect()
+    });
+    for (there, container) in ended {
+        assert!(!there, "{container}");
+    }
 }
 
 /// Who takes the others away with itself is killed: each of them goes on by itself, and a later DEL does the rest.
