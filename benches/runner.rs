@@ -26,9 +26,10 @@ use std::{env, process, thread};
 use contender::{Contender, Kind};
 use host::{Host, die};
 
-/// How many DELs run at the same time, and how often that is repeated.
+/// How many DELs run at the same time, how often that is repeated, and how many run alone before each time.
 const CROWD: u32 = 64;
-const CROWDS: usize = 5;
+const CROWDS: usize = 15;
+const LONE: usize = 3;
 const SETTLE: Duration = Duration::from_secs(5);
 const STRACE: &str = "/usr/bin/strace";
 
@@ -52,6 +53,8 @@ struct Times {
     add_many: Vec<Duration>,
     del_many: Vec<Duration>,
     crowd: Vec<Duration>,
+    /// DELs that nobody is beside, between the crowds: the machine is not as fast at one time as at another.
+    lone: Vec<Duration>,
     traced: Option<[(u64, u64); 2]>,
     faults: Option<[u64; 2]>,
 }
@@ -70,10 +73,8 @@ fn main() {
             times.traced = Some(contender.traced(STRACE, 0));
         }
         times.faults = Some(contender.faults(0));
-        if matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup) {
-            crowds(contender, times);
-        }
     }
+    crowds(&mut field, &mut times);
     many_containers(&mut field, &mut times, &options);
     table(&field, &times, &options);
     let met = bars(&field, &times);
@@ -152,8 +153,7 @@ fn field(options: &Options) -> Vec<Contender> {
 /// One ADD and DEL each, so that bridges and base rules exist and files are in the page cache.
 fn warm_up(field: &mut [Contender], count: u32) {
     for contender in field {
-        let crowded = matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup);
-        contender.prepare(if crowded { count.max(CROWD) } else { count });
+        contender.prepare(if comes_in_crowds(contender) { count.max(CROWD) } else { count });
         contender.add(0);
         contender.del(0);
     }
@@ -190,20 +190,39 @@ fn turns(
     }
 }
 
-/// All DELs are started before any is waited for; the time is that of the slowest.
-fn crowds(contender: &mut Contender, times: &mut Times) {
+fn comes_in_crowds(contender: &Contender) -> bool {
+    matches!(contender.kind, Kind::Linkspan | Kind::Floor | Kind::FloorGroup)
+}
+
+/// In turns: some DELs alone, and a crowd of them.
+fn crowds(field: &mut [Contender], times: &mut [Times]) {
     for _ in 0..CROWDS {
-        for n in 0..CROWD {
-            contender.add(n);
+        for (contender, times) in field.iter_mut().zip(times.iter_mut()) {
+            if !comes_in_crowds(contender) {
+                continue;
+            }
+            for _ in 0..LONE {
+                contender.add(0);
+                times.lone.push(contender.del(0));
+            }
+            times.crowd.push(crowd(contender));
         }
-        let calls: Vec<_> = (0..CROWD).map(|n| contender.prepared_del(n)).collect();
-        contender.host.enter();
-        let start = Instant::now();
-        let running: Vec<_> = calls.into_iter().map(host::Call::start).collect();
-        let ended: Vec<i32> = running.iter().map(host::Running::reap).collect();
-        times.crowd.push(start.elapsed());
-        running.into_iter().zip(ended).for_each(|(running, status)| drop(running.output(status)));
     }
+}
+
+/// All DELs are started before any is waited for; the time is that of the slowest.
+fn crowd(contender: &mut Contender) -> Duration {
+    for n in 0..CROWD {
+        contender.add(n);
+    }
+    let calls: Vec<_> = (0..CROWD).map(|n| contender.prepared_del(n)).collect();
+    contender.host.enter();
+    let start = Instant::now();
+    let running: Vec<_> = calls.into_iter().map(host::Call::start).collect();
+    let ended: Vec<i32> = running.iter().map(host::Running::reap).collect();
+    let took = start.elapsed();
+    running.into_iter().zip(ended).for_each(|(running, status)| drop(running.output(status)));
+    took
 }
 
 /// ADD and DEL beside `many` others on the same bridge, and on the same machine: each contender's containers are gone
@@ -260,6 +279,7 @@ fn table(field: &[Contender], times: &[Times], options: &Options) {
         row(&format!("DEL {p}, the first {count}"), &|t| ms(&t.del, percent));
         row(&format!("DEL {p}, beside {many}"), &|t| ms(&t.del_many, percent));
     }
+    row("DEL p50, alone between the crowds", &|t| ms(&t.lone, 50));
     row(&format!("{CROWD} DELs at once, p50 of {CROWDS}"), &|t| ms(&t.crowd, 50));
     row("ADD system calls", &|t| t.traced.map(|[add, _]| add.0.to_string()));
     row("ADD processes", &|t| t.traced.map(|[add, _]| add.1.to_string()));
@@ -277,8 +297,8 @@ fn bars(field: &[Contender], times: &[Times]) -> bool {
     };
     let (ours, floor, chain) = (Kind::Linkspan, Kind::Floor, Kind::Chain);
     let (add, del): (Series, Series) = (|t| &t.add, |t| &t.del);
-    let (add_many, crowd): (Series, Series) = (|t| &t.add_many, |t| &t.crowd);
-    let alone: Series = |t| &t.add_alone;
+    let (add_many, alone): (Series, Series) = (|t| &t.add_many, |t| &t.add_alone);
+    let (crowd, lone): (Series, Series) = (|t| &t.crowd, |t| &t.lone);
     let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
     // (what, measured, bar, whether more is better); no bar: for comparison only
     let lines = [
@@ -297,7 +317,7 @@ fn bars(field: &[Contender], times: &[Times]) -> bool {
         ("DEL: chain / faces", ratio(of(chain, del), of(Kind::Faces, del)), None, true),
         ("DEL: chain / linkspan", ratio(of(chain, del), of(ours, del)), Some(6.0), true),
         ("DEL: linkspan / floor", ratio(of(ours, del), of(floor, del)), Some(1.2), false),
-        ("DEL: a crowd / one", ratio(of(ours, crowd), of(ours, del)), Some(4.0), false),
+        ("DEL: a crowd / one", ratio(of(ours, crowd), of(ours, lone)), Some(4.0), false),
         ("ADD: chain / floor", ratio(of(chain, add), of(floor, add)), None, true),
         (
             "ADD of the floor: beside many / the first",
@@ -307,10 +327,10 @@ fn bars(field: &[Contender], times: &[Times]) -> bool {
         ),
         ("ADD beside many: linkspan / floor", ratio(of(ours, add_many), of(floor, add_many)), None, false),
         ("DEL: chain / floor", ratio(of(chain, del), of(floor, del)), None, true),
-        ("DEL of the floor: a crowd / one", ratio(of(floor, crowd), of(floor, del)), None, false),
+        ("DEL of the floor: a crowd / one", ratio(of(floor, crowd), of(floor, lone)), None, false),
         (
             "DEL of the floor by group: a crowd / one",
-            ratio(of(Kind::FloorGroup, crowd), of(Kind::FloorGroup, del)),
+            ratio(of(Kind::FloorGroup, crowd), of(Kind::FloorGroup, lone)),
             None,
             false,
         ),
