@@ -238,6 +238,8 @@ fn many_containers(field: &mut [Contender], times: &mut [Times], options: &Optio
             continue;
         }
         contender.prepare(all);
+        // As idle before these as before those that they are compared with.
+        thread::sleep(SETTLE);
         times.add_alone = (0..options.count).map(|n| contender.add(n)).collect();
         for n in options.count..many {
             contender.add(n);
