@@ -4,6 +4,8 @@
 
 mod lab;
 
+use std::time::Duration;
+
 use lab::explain::{host_on, id};
 use lab::live::{agree, arrives, assert_clean, counters, drops, fails, open, probed, way};
 use lab::outcome::{address, bridge, gateway, host_end};
@@ -53,6 +55,12 @@ fn links_and_ports_of_bridges() {
             host.town.lab.ip(&damage);
             fails(words, fault, "lost");
             host.town.lab.ip(&mend);
+            // The kernel notices a carrier some time later, and lets the port forward then.
+            let port = || host.town.lab.host.must(&["bridge", "link", "show", "dev", &veth]);
+            assert!(
+                lab::eventually(Duration::from_secs(30), || port().contains("state forwarding")),
+                "{mend}"
+            );
         }
     }
     if host.town.bridged_packets_are_seen("1") {

@@ -60,7 +60,7 @@ impl State {
     /// # Errors
     /// [`StoreError::LockTimeout`] past the deadline, [`StoreError::Io`].
     pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
-        // It is held for about a millisecond, and all who wait for their end wait for this.
+        // It is held for a millisecond or for as long as a batch gathers, and all who wait for their end wait for this.
         let pauses = (Duration::from_micros(100), Duration::from_millis(1));
         lock::acquire_within(&self.dir, "reap.lock", deadline, pauses)
     }

@@ -2,8 +2,8 @@
 //!
 //! A doomed attachment is only marked (its record moves to `doomed/`). Whoever gets the reaping lock claims all that are
 //! marked by then, lets the lock go, and takes them away in one batch; those that waited find their work done (group
-//! commit). What a batch costs is two things: a millisecond and more of the kernel's one lock on links, during which the
-//! next batch gathers; and then about 18 ms of waiting for RCU, without that lock, which batches share.
+//! commit). What a batch costs is two things: a millisecond and more of the kernel's one lock on links; and then about
+//! 18 ms of waiting for RCU, without that lock, which batches share. During both the next batch gathers.
 
 use std::time::{Duration, Instant};
 
