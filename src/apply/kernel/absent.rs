@@ -17,7 +17,7 @@ const DOOMED_GROUP: u32 = names::LINK_GROUP + 1;
 
 impl Kernel {
     /// Waits until nobody else changes links of any namespace: the kernel has one lock for all of them, which every
-    /// question of this kind takes, in turn.
+    /// question of this kind takes, in turn. Gives how long that was.
     pub fn await_links(&mut self) -> Duration {
         let begun = Instant::now();
         // Who cannot ask does not wait.

@@ -47,9 +47,7 @@ impl Kernel {
         }
         // Before the thread begins: by then the links are in the group, and a new one of the same name will not be.
         self.host()?.transact(&join(names.iter().map(|name| LinkTarget::Name(name)), group))?;
-        let Some(outcome) = in_background(delete_group(group))? else {
-            return Ok(self.host()?.transact(&[delete_group(group)])?);
-        };
+        let outcome = in_background(delete_group(group))?;
         loop {
             match outcome.recv_timeout(LOOK) {
                 Ok(done) => return Ok(done?),
@@ -60,6 +58,7 @@ impl Kernel {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
+                    // There can be no thread.
                     return Ok(self.host()?.transact(&[delete_group(group)])?);
                 }
             }
@@ -73,8 +72,8 @@ impl Kernel {
     }
 }
 
-/// Sends a message by a thread; `None` where there can be no thread.
-fn in_background(message: Message) -> Result<Option<mpsc::Receiver<Result<(), SysError>>>, Cause> {
+/// Sends a message by a thread, and gives where the outcome comes: nothing does where there can be no thread.
+fn in_background(message: Message) -> Result<mpsc::Receiver<Result<(), SysError>>, Cause> {
     // Opened here: the namespace of a thread is the one of who began it.
     let mut socket = Socket::open(Protocol::Route)?;
     let (sender, receiver) = mpsc::channel();
@@ -82,5 +81,7 @@ fn in_background(message: Message) -> Result<Option<mpsc::Receiver<Result<(), Sy
         // Nobody listens any more where the links were gone before this was done.
         let _ = sender.send(socket.transact(&[message]));
     };
-    Ok(std::thread::Builder::new().name("links".to_owned()).spawn(work).is_ok().then_some(receiver))
+    // Refused, it is dropped, and the sender with it.
+    let _ = std::thread::Builder::new().name("links".to_owned()).spawn(work);
+    Ok(receiver)
 }
