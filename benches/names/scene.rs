@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 use crate::host::{self, Call, Running, die, namespace};
 use crate::load::{Load, percentile};
 
-const NETWORK: &str = "bench";
+/// The network with a name service, and the one without: an ADD that changes a network's rules is another matter.
+const NETWORKS: [(&str, &str); 2] = [
+    ("bench", r#""dns":{"enabled":true},"ipam":{"type":"host-local","subnet":"10.97.0.0/16"}"#),
+    ("plain", r#""ipam":{"type":"host-local","subnet":"10.96.0.0/16"}"#),
+];
 const OUTSIDE: &str = "127.0.0.2";
 const AARDVARK: &str = "/usr/lib/podman/aardvark-dns";
 const AARDVARK_PID: &str = "/run/aardvark/aardvark.pid";
@@ -143,7 +147,7 @@ impl Scene {
         })
     }
 
-    /// ADDs with and without names, in turn.
+    /// ADDs to the network with names and to the one without, in turn.
     pub(crate) fn calls(&self, count: u32) -> Calls {
         let netns = namespace("calls");
         let (mut plain, mut named) = (Vec::new(), Vec::new());
@@ -185,10 +189,9 @@ impl Scene {
     }
 
     fn call(&self, verb: &str, name: &str, netns: &str, names: bool) -> Call {
-        let dns = if names { r#""dns":{"enabled":true},"# } else { "" };
-        let configuration = format!(
-            r#"{{"cniVersion":"1.1.0","name":"{NETWORK}","type":"linkspan",{dns}"ipam":{{"type":"host-local","subnet":"10.97.0.0/16"}}}}"#
-        );
+        let (network, keys) = NETWORKS[usize::from(!names)];
+        let configuration =
+            format!(r#"{{"cniVersion":"1.1.0","name":"{network}","type":"linkspan",{keys}}}"#);
         Call::new(&self.linkspan, &["linkspan"])
             .variable("CNI_COMMAND", verb)
             .variable("CNI_CONTAINERID", name)

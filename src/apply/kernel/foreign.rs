@@ -116,11 +116,7 @@ pub fn foreign_drops(
                     continue;
                 }
                 let Some(stopped) = nft::passage(&mut table, chain, &packet)? else { continue };
-                let aimed = match bridge {
-                    None => false,
-                    Some(bridge) => nft::passage(&mut table, chain, &of_nobody(&packet, bridge))?
-                        .is_none_or(|other| !other.surely),
-                };
+                let aimed = is_aimed(bridge, &packet, |other| nft::passage(&mut table, chain, other))?;
                 note(&mut drops, chain, &stopped, trip, aimed);
             }
         }
@@ -158,12 +154,13 @@ fn legacy_refusals(bridge: Option<&str>) -> Result<Vec<ForeignDrop>, Cause> {
         let Some(table) = xtables::table(family == Family::V6, "filter")? else { continue };
         let own = LegacyTable::new(family, &table.entries);
         let through = |packet: &Packet| {
-            own.follow("INPUT", table.starts[INPUT], table.policies[INPUT], &mut packet.clone()).stopped()
+            let mut packet = packet.clone();
+            let end = own.follow("INPUT", table.starts[INPUT], table.policies[INPUT], &mut packet);
+            Ok::<_, Cause>(end.stopped())
         };
         for (trip, packet) in packets(number, bridge, None) {
-            let (Trip::Names { .. }, Some(stopped)) = (trip, through(&packet)) else { continue };
-            let aimed =
-                bridge.is_some_and(|b| through(&of_nobody(&packet, b)).is_none_or(|other| !other.surely));
+            let (Trip::Names { .. }, Some(stopped)) = (trip, through(&packet)?) else { continue };
+            let aimed = is_aimed(bridge, &packet, through)?;
             drops.push(ForeignDrop {
                 base: format!("{tool} filter INPUT"),
                 table: "filter".to_owned(),
@@ -208,6 +205,16 @@ fn packets(family: u8, bridge: Option<&str>, uplink: Option<&str>) -> Vec<(Trip,
 /// The packet as a question to a name server on the host.
 fn question(packet: Packet) -> Packet {
     Packet { protocol: Some(UDP), destination_port: Some(NAMES_PORT), ..packet }
+}
+
+/// Whether what stops this packet lets the same pass on a bridge of nobody's.
+fn is_aimed<E>(
+    bridge: Option<&str>,
+    packet: &Packet,
+    mut through: impl FnMut(&Packet) -> Result<Option<Stopped>, E>,
+) -> Result<bool, E> {
+    let Some(bridge) = bridge else { return Ok(false) };
+    Ok(through(&of_nobody(packet, bridge))?.is_none_or(|other| !other.surely))
 }
 
 fn of_nobody(packet: &Packet, bridge: &str) -> Packet {
