@@ -6,11 +6,16 @@ mod lab;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lab::outcome::addresses;
+use lab::plugin::v4;
 use lab::snapshot::Snapshot;
-use lab::{Lab, Plugin, icmp, inspect};
+use lab::{Lab, Plugin, eventually, icmp, inspect};
 use serde_json::{Value, json};
+
+/// The longest that is waited for what must happen.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A directory with an IPAM plugin `script` that logs each call and does what `on_add` says.
 fn delegate(lab: &Lab, on_add: &str) -> (PathBuf, Plugin) {
@@ -125,6 +130,36 @@ fn a_path_is_no_type() {
     let a = lab.container("a");
     let added = lab.plugin(json!({"ipam": {"type": "../../bin/true"}})).on(&a).add();
     assert!([7, 112].contains(&added.code()), "{}", added.stdout);
+}
+
+/// A runtime kills an ADD that takes too long, and calls DEL. The delegate is still at work: what it is yet to give is
+/// given back by the DEL that comes after its end, and not forgotten by one that comes before.
+#[test]
+fn what_a_delegate_gives_after_its_add_was_killed_is_given_back() {
+    if lab::is_reference() {
+        lab::skip!("the reference forgets the address");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    // Its standard error is the ADD's, whose end we wait for.
+    let waits = "exec 2>/dev/null; here=$(dirname \"$0\"); n=0; \
+                 while [ ! -e $here/go ] && [ $n -lt 3000 ]; do sleep 0.02; n=$((n+1)); done; echo given >>$here/log";
+    let (directory, plugin) = delegate(&lab, waits);
+    let plugin = plugin.on(&a);
+    let add = plugin.start("ADD");
+    assert!(eventually(LIMIT, || calls(&directory) == ["ADD"]), "the delegate is called");
+    assert!(add.kill_after(Duration::ZERO), "the ADD waits for the delegate");
+
+    let said = plugin.del();
+    assert!(said.refused(11).contains("IPAM plugin"), "{}", said.stdout);
+    plugin.add().refused(11);
+    lab.plugin(json!({"name": "other", "ipam": v4(3)})).on(&b).add().ok();
+    assert_eq!(calls(&directory), ["ADD"], "nobody has undone it before its end");
+
+    fs::write(directory.join("go"), "").unwrap();
+    assert!(eventually(LIMIT, || plugin.del().succeeded()), "DEL succeeds once the delegate has ended");
+    assert_eq!(calls(&directory), ["ADD", "given", "DEL"]);
+    Snapshot::take(&lab).assert_without(&[&a.id]);
 }
 
 /// DEL of an attachment that a delegate gave its address to tells the delegate, even with the namespace gone and

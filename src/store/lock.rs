@@ -48,11 +48,16 @@ impl Guard {
 
     /// The same lock, which children of this process hold too until they end.
     pub(super) fn passed_on(self, dir: &Dir, name: &str) -> Result<Self> {
-        match fcntl(&*self.file, FcntlArg::F_SETFD(FdFlag::empty())) {
-            Ok(_) => Ok(self),
-            Err(error) => Err(dir.error("pass on", name, error)),
-        }
+        pass_on(&self.file, dir, name)?;
+        Ok(self)
     }
+}
+
+/// Lets the children of this process hold the lock of an open file too, until they end. Dropping it here lets it go for
+/// them as well; only of a holder that is killed it stays with its children.
+pub(super) fn pass_on(file: &File, dir: &Dir, name: &str) -> Result<()> {
+    let passed = fcntl(file, FcntlArg::F_SETFD(FdFlag::empty()));
+    passed.map(drop).map_err(|error| dir.error("pass on", name, error))
 }
 
 /// The shortest and the longest pause between two tries.

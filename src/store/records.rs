@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::files::Dir;
+use super::lock;
 use super::record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 use super::state::{State, key_name};
 use super::{Result, StoreError};
@@ -249,6 +250,16 @@ impl State {
 }
 
 impl Pending<'_> {
+    /// The same, held by the children of this process too: where this is killed, the record looks alive until the last of
+    /// them ends. That is until [`Pending::rewrite`], whose new file is ours alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn passed_on(self) -> Result<Self> {
+        lock::pass_on(&self.held, self.dir, &format!("pending/{}", self.name))?;
+        Ok(self)
+    }
+
     /// Replaces the record's content. The new file is locked before it is seen, and the old one stays locked until
     /// then: at no moment does the record look dead.
     ///

@@ -55,8 +55,10 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let mut draft = Draft { lock: Some(lock), pending: None, written: None };
     if matches!(call.config.ipam, Ipam::Delegated { .. }) {
         // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
-        // attachment meanwhile, and says who is to give back what that plugin will give.
-        draft.pending = Some(state.write_pending(&record(&key, call, begun, opening(&key, &source)))?);
+        // attachment meanwhile, and says who is to give back what that plugin will give. The plugin holds it too: where
+        // this call is killed, nobody tells the plugin to give back what it is yet to give.
+        let pending = state.write_pending(&record(&key, call, begun, opening(&key, &source)))?;
+        draft.pending = Some(pending.passed_on()?);
         draft.lock = None;
     }
     let taken = addressing::take(cx, call, &provided.network, &key, &source, |cx, mut chosen| {

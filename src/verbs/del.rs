@@ -18,7 +18,8 @@ pub fn del(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     };
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
-        // It holds no lock only while an IPAM plugin works: it will fail or be ready soon.
+        // It holds no lock only while an IPAM plugin works: it will fail or be ready soon, or is dead when the plugin that
+        // it has left behind ends.
         Doom::Alive => Err(VerbError::Busy(key)),
         Doom::Unknown => {
             // What has a record is taken away by it, whatever its path has come to mean; without one, a path that

@@ -162,9 +162,13 @@ impl From<VerbError> for CniError {
                 ),
             ),
             VerbError::Drifted(_) => Self::new(Code::Drift, NOT_AS_LEFT.to_owned(), msg),
-            VerbError::Busy(_) => {
-                Self::new(Code::TryAgainLater, msg, details("try again when the other call has ended"))
-            }
+            VerbError::Busy(_) => Self::new(
+                Code::TryAgainLater,
+                msg,
+                details(
+                    "try again when the other call has ended; where that was killed, when the IPAM plugin that it started has",
+                ),
+            ),
             VerbError::Config(_) => Self::new(Code::InvalidConfig, msg, details("nothing was changed")),
             VerbError::NotReady { code, .. } => {
                 Self::new(code, "linkspan cannot serve this network".to_owned(), msg)
