@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::outcome::addresses;
+use lab::outcome::{addresses, bridge};
 use lab::plugin::v4;
 use lab::snapshot::Snapshot;
-use lab::{Lab, Plugin, eventually, icmp, inspect};
+use lab::{Container, Lab, Plugin, eventually, icmp, inspect};
 use serde_json::{Value, json};
 
 /// The longest that is waited for what must happen.
@@ -130,6 +130,39 @@ fn a_path_is_no_type() {
     let a = lab.container("a");
     let added = lab.plugin(json!({"ipam": {"type": "../../bin/true"}})).on(&a).add();
     assert!([7, 112].contains(&added.code()), "{}", added.stdout);
+}
+
+/// Two first ADDs of one network, each at its delegate at once: the one that comes back last knows the network as the first
+/// one has made it, and not as it was before both.
+#[test]
+fn first_adds_at_once_agree_on_the_network() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no record of a network");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let waits = "here=$(dirname \"$0\"); n=0; \
+                 while [ ! -e $here/$CNI_CONTAINERID ] && [ $n -lt 3000 ]; do sleep 0.02; n=$((n+1)); done; \
+                 echo '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"'$(cat $here/$CNI_CONTAINERID)'\"}]}'";
+    let (directory, plugin) = delegate(&lab, waits);
+    let give = |container: &Container, address: &str| {
+        let made = directory.join("new");
+        fs::write(&made, address).unwrap();
+        fs::rename(made, directory.join(&container.id)).unwrap();
+    };
+    let (first, second) = (plugin.on(&a).start("ADD"), plugin.on(&b).start("ADD"));
+    assert!(eventually(LIMIT, || calls(&directory) == ["ADD", "ADD"]), "both are at the delegate");
+    give(&a, "10.66.0.5/24");
+    let added = first.finish().ok();
+    let record = || fs::read_to_string("/run/linkspan/networks/web.json").unwrap();
+    let written = record();
+    give(&b, "10.66.0.6/24");
+    second.finish().ok();
+    assert_eq!(record(), written, "the network is as the first one has made it");
+    let recorded: Value = serde_json::from_str(&written).unwrap();
+    let made = inspect::link(&lab.host, &bridge(&added)).unwrap();
+    assert_eq!(recorded["mac"], made["address"]);
+    assert!(icmp::ping(&a, "10.66.0.6"), "and they are on the same one");
 }
 
 /// A runtime kills an ADD that takes too long, and calls DEL. The delegate is still at work: what it is yet to give is

@@ -52,7 +52,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
-    let mut draft = Draft { lock: Some(lock), pending: None, written: None };
+    let mut draft = Draft { lock: Some(lock), anew: None, pending: None, written: None };
     if matches!(call.config.ipam, Ipam::Delegated { .. }) {
         // Another plugin may take seconds (DHCP): the lock ends here. The pending record keeps others from this
         // attachment meanwhile, and says who is to give back what that plugin will give. The plugin holds it too: where
@@ -64,7 +64,9 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let taken = addressing::take(cx, call, &provided.network, &key, &source, |cx, mut chosen| {
         if draft.lock.is_none() {
             draft.lock = Some(state.lock(deadline())?);
+            draft.anew = Some(network::provide_anew(cx, call.config)?);
         }
+        let provided = draft.anew.as_ref().unwrap_or(&provided);
         let addresses: Vec<IpAddr> =
             chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
         let ports = ports::settle(cx, call.config, &key, &addresses)?;
@@ -74,7 +76,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
             }
             _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
         };
-        network::refuse_clash(cx, &provided, &plan)?;
+        network::refuse_clash(cx, provided, &plan)?;
         let naming = naming(call, &mut chosen);
         let record = Record { naming, ..record(&key, call, begun, plan) };
         match &mut draft.pending {
@@ -84,7 +86,8 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         draft.written = Some(Written { record, chosen, ports });
         Ok(())
     });
-    let Draft { lock, pending, written } = draft;
+    let Draft { lock, anew, pending, written } = draft;
+    let provided = anew.unwrap_or(provided);
     let (pending, written) = match (taken, pending, written) {
         (Ok(()), Some(pending), Some(written)) => (pending, written),
         // Of what is written nothing has been made: only another plugin may have given something.
@@ -113,6 +116,8 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 /// An ADD that has begun.
 struct Draft<'a> {
     lock: Option<Guard>,
+    /// The network as it is now, where the lock was let go after it was provided.
+    anew: Option<Provided>,
     /// The record, from when it is on disk.
     pending: Option<Pending<'a>>,
     /// What was written last.

@@ -29,6 +29,34 @@ pub(super) struct Provided {
 /// # Errors
 /// Where the bridge's name belongs to another kind of device, or no subnet is free.
 pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
+    let provided = settle(cx, config)?;
+    if let (Provided { network, recorded: None }, LinkKeys::Bridge) = (&provided, &config.link) {
+        let chosen =
+            || network.automatic.iter().flatten().map(|range| range.subnet.to_string()).collect::<Vec<_>>();
+        cx.journal.note(LogLevel::Info, || {
+            format!(
+                "network {}: bridge {}, {}, {}",
+                network.name,
+                network.bridge,
+                network.backend,
+                chosen().join(" ")
+            )
+        });
+    }
+    Ok(provided)
+}
+
+/// The same once more, after the main lock was let go: others may have made the network meanwhile, or changed it. What
+/// is written from here on follows from how it is now.
+///
+/// # Errors
+/// As [`provide`].
+pub(super) fn provide_anew(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
+    cx.kernel.forget_bridges();
+    settle(cx, config)
+}
+
+fn settle(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
     if config.link != LinkKeys::Bridge {
         return provide_to_part(cx, config, "");
     }
@@ -41,19 +69,7 @@ pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provid
     }
     let Some(mut network) = recorded.clone() else {
         let facts = facts(cx, config)?;
-        let network = plan::network(config, facts);
-        let chosen =
-            || network.automatic.iter().flatten().map(|range| range.subnet.to_string()).collect::<Vec<_>>();
-        cx.journal.note(LogLevel::Info, || {
-            format!(
-                "network {}: bridge {}, {}, {}",
-                network.name,
-                network.bridge,
-                network.backend,
-                chosen().join(" ")
-            )
-        });
-        return Ok(Provided { network, recorded });
+        return Ok(Provided { network: plan::network(config, facts), recorded });
     };
     if let Some(bridge) = &config.bridge.bridge {
         network.bridge.clone_from(bridge);

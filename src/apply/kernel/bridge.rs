@@ -97,7 +97,7 @@ impl Kernel {
     }
 
     /// Looks bridges up again from here on: somebody may have made them anew.
-    pub(super) fn forget_bridges(&mut self) {
+    pub fn forget_bridges(&mut self) {
         self.bridges.clear();
     }
 
