@@ -224,3 +224,43 @@ fn a_full_state_directory() {
     fs::remove_file("/run/linkspan/filler").unwrap();
     good.on(&a).publish(&["8080:80"]).add().ok();
 }
+
+/// STATUS says of the files that an ADD needs what the ADD would say, with its own code.
+#[test]
+fn files_that_an_add_could_not_use_are_told_by_status() {
+    if lab::is_reference() {
+        lab::skip!("Debian's reference knows no STATUS");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let good = lab.plugin(json!({"ipam": v4(1)}));
+    lab.freeze("/run/frozen");
+    let kept = |at: &str| good.with(json!({"name": "kept", "ipam": {"dataDir": at}}));
+    fs::write("/run/file", "x").unwrap();
+    good.on(&a).add().ok();
+    fs::create_dir_all("/run/linkspan/networks").unwrap();
+    fs::write("/run/linkspan/networks/torn.json", "{").unwrap();
+    let cases = [
+        (
+            "a state directory that cannot be made",
+            good.env("LINKSPAN_STATE_DIR", "/run/frozen/state"),
+            "/run/frozen/state",
+        ),
+        ("a state directory that is a file", good.env("LINKSPAN_STATE_DIR", "/run/file"), "/run/file"),
+        ("a torn record of the network", good.with(json!({"name": "torn"})), "torn.json"),
+        ("leases that cannot be written", kept("/run/frozen"), "/run/frozen/kept"),
+        ("leases whose directory cannot be made", kept("/run/frozen/a/b"), "/run/frozen/a/b/kept"),
+        ("leases in a file", kept("/run/file"), "/run/file"),
+    ];
+    let b = lab.container("b");
+    for (why, plugin, named) in cases {
+        let status = plugin.status();
+        assert!(status.refused(50).contains(named), "{why}: {}", status.stdout);
+        assert!(plugin.on(&b).add().refused(5).contains(named), "{why}");
+    }
+    kept("/run/fresh/leases").status().ok();
+    assert!(!std::path::Path::new("/run/fresh").exists(), "STATUS makes nothing");
+    kept("/run/fresh/leases").on(&b).add().ok();
+    kept("/run/fresh/leases").status().ok();
+    assert!(std::path::Path::new("/run/fresh/leases/kept").is_dir());
+}

@@ -132,10 +132,17 @@ fn empty_and_torn_leases_are_taken_back() {
     let mut ipam = json!({"type": "host-local", "dataDir": directory, "ranges": [[
         {"subnet": "10.88.1.0/24", "rangeStart": "10.88.1.2", "rangeEnd": "10.88.1.4"}]]});
     let containers: Vec<_> = (0..3).map(|n| lab.container(&format!("c{n}"))).collect();
-    for container in &containers {
-        lab.plugin(json!({"ipam": ipam})).on(container).add().ok();
+    let plugin = lab.plugin(json!({"ipam": ipam}));
+    for (n, container) in containers.iter().enumerate() {
+        // Also where each address has a file.
+        if n == 1 {
+            fs::write(network.join("10.88.1.3"), "").unwrap();
+        }
+        plugin.status().ok();
+        plugin.on(container).add().ok();
     }
     assert_eq!(leases(&network).len(), 3);
+    plugin.status().refused(50);
     ipam["routes"] = json!([]);
     lab.plugin(json!({"ipam": ipam})).on(&lab.container("more")).add().refused(100);
 }

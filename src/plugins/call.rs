@@ -80,16 +80,23 @@ fn serve(
     }
     let state = match State::open(&State::default_root()) {
         Ok(state) => Rc::new(state),
-        Err(error) => return (Err(error.into()), journal),
+        Err(error) => return (Err(as_asked(environment.command, error.into())), journal),
     };
     let kernel = Kernel::new(Rc::clone(&state));
     let mut cx = Context { state, kernel, journal };
     let call = Call { environment, config };
-    let outcome = obey(face, &mut cx, &call).and_then(|result| printed(result, config));
+    let outcome = obey(face, &mut cx, &call)
+        .map_err(|error| as_asked(environment.command, error))
+        .and_then(|result| printed(result, config));
     let Context { kernel, journal, .. } = cx;
     // Closing the nf_tables socket after a deletion would wait once more; the end of the process closes it anyway.
     std::mem::forget(kernel);
     (outcome, journal)
+}
+
+/// A failure as the command that was asked tells it.
+fn as_asked(command: Command, error: VerbError) -> VerbError {
+    if command == Command::Status { verbs::status::told(error) } else { error }
 }
 
 fn printed(result: Option<CniResult>, config: &NetworkConfig) -> Result<String, VerbError> {

@@ -114,6 +114,13 @@ impl Dir {
         Ok(nameless)
     }
 
+    /// Whether a file of a name could be made: one without it is made and forgotten.
+    pub(super) fn probe_writable(&self, name: &str) -> Result<()> {
+        let nameless = self.write_nameless(name, b"probe")?;
+        self.abandon(nameless);
+        Ok(())
+    }
+
     /// Gives a nameless file a name; false where the name is taken.
     pub(super) fn link<T: Opened>(&self, nameless: &Nameless<T>, name: &str) -> Result<bool> {
         let done = match &nameless.hidden {

@@ -57,9 +57,7 @@ impl State {
     /// # Errors
     /// [`StoreError::Io`] with the path.
     pub fn probe_writable(&self) -> Result<()> {
-        let nameless = self.dir.write_nameless("pending/probe", b"probe")?;
-        self.dir.abandon(nameless);
-        Ok(())
+        self.dir.probe_writable("pending/probe")
     }
 
     /// Whether there are so many attachments that what the kernel searches for each namespace is worth a detour: from

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::apply::{ApplyError, Cause, Delegation};
 use crate::cni::{CniResult, Dns, HostLocal, Ipam, StaticAddress};
@@ -132,13 +133,18 @@ pub(super) fn chosen(
 
 /// Leases in a directory that outlives the boot are of containers that do not.
 fn sweep_after_reboot(cx: &mut Context, directory: &crate::store::LeaseDirectory) -> Result<(), VerbError> {
-    let (Ok(id), Ok(up)) = (boot::boot_id(), boot::age()) else { return Ok(()) };
-    let began = std::time::SystemTime::now() - up;
+    let Some((id, began)) = this_boot() else { return Ok(()) };
     for address in directory.sweep_boot(&id, began)? {
         let line = || format!("reclaimed {address}: its lease was of an earlier boot");
         cx.journal.note(crate::cni::LogLevel::Warning, line);
     }
     Ok(())
+}
+
+/// The ID of this boot, and when it began.
+pub(super) fn this_boot() -> Option<(String, SystemTime)> {
+    let (Ok(id), Ok(up)) = (boot::boot_id(), boot::age()) else { return None };
+    Some((id, SystemTime::now() - up))
 }
 
 /// The call of the delegated plugin that this call makes.

@@ -7,6 +7,7 @@ use crate::apply::{Cause, ForeignDrop, Kernel, Trip};
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
 use crate::plan;
+use crate::store::StoreError;
 
 use super::{Call, Context, VerbError, addressing, lower, network};
 
@@ -16,10 +17,11 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 /// Says whether the network can be served.
 ///
 /// # Errors
-/// [`VerbError::NotReady`] with code 50 where an ADD would fail, and 51 where running containers suffer.
+/// [`VerbError::NotReady`] with code 50 where an ADD would fail, and 51 where running containers suffer. Of the disk as it
+/// is, for [`told`] to say so.
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
-    state_is_writable(cx)?;
+    cx.state.probe_writable()?;
     if let LinkKeys::Macvlan(_) = &call.config.link {
         lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
         pool_has_room(cx, call, recorded.as_ref())?;
@@ -54,16 +56,20 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
 /// [`VerbError::NotReady`] with code 50.
 pub(super) fn status_of_part(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
-    state_is_writable(cx)?;
+    cx.state.probe_writable()?;
     let has_nftables = cx.kernel.has_nftables();
     firewall_is_there(cx, call, recorded.as_ref(), has_nftables).map(drop)
 }
 
-fn state_is_writable(cx: &Context) -> Result<(), VerbError> {
-    cx.state.probe_writable().map_err(|error| {
-        let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
-        not_ready(format!("{error}{advice}"))
-    })
+/// What STATUS says of a failure: what keeps it from reading or writing its files keeps an ADD from it too.
+pub fn told(error: VerbError) -> VerbError {
+    match error {
+        VerbError::Store(error @ (StoreError::Io { .. } | StoreError::Broken { .. })) => {
+            let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+            not_ready(format!("{error}{advice}"))
+        }
+        other => other,
+    }
 }
 
 fn firewall_is_there(
@@ -108,12 +114,15 @@ pub(super) fn pool_has_room(
 ) -> Result<(), VerbError> {
     let Ipam::HostLocal(host_local) = &call.config.ipam else { return Ok(()) };
     let LeaseSource::Files { directory } = addressing::source(cx, call)? else { return Ok(()) };
-    let Some(directory) = cx.state.existing_lease_directory(Path::new(&directory))? else { return Ok(()) };
+    let path = Path::new(&directory);
+    cx.state.probe_lease_directory(path)?;
+    let Some(directory) = cx.state.existing_lease_directory(path)? else { return Ok(()) };
     let sets = match recorded {
         Some(network) => addressing::range_sets(host_local, network),
         None => &host_local.range_sets,
     };
-    match directory.exhausted(sets)? {
+    let boot = addressing::this_boot();
+    match directory.exhausted(sets, boot.as_ref().map(|(id, began)| (id.as_str(), *began)))? {
         Some(error) => Err(not_ready(error.to_string())),
         None => Ok(()),
     }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use ipnetwork::IpNetwork;
 use nix::fcntl::OFlag;
@@ -13,6 +14,7 @@ use nix::fcntl::OFlag;
 use super::super::files::Nameless;
 use super::super::{Result, StoreError};
 use super::LeaseDirectory;
+use super::boot::{boot_second, is_before};
 use crate::cni::RequestedAddress;
 use crate::ipam::{self, Pool};
 use crate::model::{AttachmentKey, Lease, RangeSet, names};
@@ -38,6 +40,18 @@ struct Chosen {
     marker: Option<(File, usize)>,
     /// Its lease file is there: an ADD of the same attachment that was killed has left it.
     held: bool,
+}
+
+/// What there is by a lease's name.
+enum Found {
+    Nothing,
+    /// What a killed host-local left between making and writing it, since whoever writes holds the lock that an ADD holds:
+    /// no lease.
+    Torn,
+    Lease {
+        /// In seconds since 1970.
+        written: i64,
+    },
 }
 
 impl LeaseDirectory {
@@ -242,18 +256,23 @@ impl Chosen {
 }
 
 impl LeaseDirectory {
-    /// Whether a name is free. An empty file is no lease but what a killed host-local left between making and
-    /// writing it, since whoever writes holds the lock that we hold: it is removed.
+    /// Whether a name is free. What is torn is removed.
     fn is_free(&self, name: &str) -> Result<bool> {
-        match self.dir.stat(name)? {
-            None => Ok(true),
-            Some(stat) if stat.st_size == 0 => self.dir.unlink(name).map(|_| true),
-            // Two bytes can be no more than the separator of a torn write: only so short a file is worth reading.
-            Some(stat) if stat.st_size <= 2 && self.names_nobody(name)? => {
-                self.dir.unlink(name).map(|_| true)
-            }
-            Some(_) => Ok(false),
+        match self.found(name)? {
+            Found::Nothing => Ok(true),
+            Found::Torn => self.dir.unlink(name).map(|_| true),
+            Found::Lease { .. } => Ok(false),
         }
+    }
+
+    fn found(&self, name: &str) -> Result<Found> {
+        Ok(match self.dir.stat(name)? {
+            None => Found::Nothing,
+            Some(stat) if stat.st_size == 0 => Found::Torn,
+            // Two bytes can be no more than the separator of a torn write: only so short a file is worth reading.
+            Some(stat) if stat.st_size <= 2 && self.names_nobody(name)? => Found::Torn,
+            Some(stat) => Found::Lease { written: stat.st_mtime },
+        })
     }
 
     fn names_nobody(&self, name: &str) -> Result<bool> {
@@ -269,18 +288,42 @@ impl LeaseDirectory {
         Ok(reclaimed)
     }
 
-    /// Says of the first range set that has no free address that it is exhausted. One listing, no file is read.
+    /// Says of the first range set that has no free address that it is exhausted. One listing; files are looked at only
+    /// where a set seems full: what is torn is as good as free, and so is in a shared directory a lease of an earlier
+    /// boot, as [`LeaseDirectory::sweep_boot`] knows it by `boot` (its ID, and when it began).
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn exhausted(&self, range_sets: &[RangeSet]) -> Result<Option<StoreError>> {
+    pub fn exhausted(
+        &self,
+        range_sets: &[RangeSet],
+        boot: Option<(&str, SystemTime)>,
+    ) -> Result<Option<StoreError>> {
         let held = self.held()?;
-        let is_full = |(_, set): &(usize, &RangeSet)| {
+        for (index, set) in range_sets.iter().enumerate() {
             let pool = Pool::new(set);
-            let taken = held.iter().filter(|address| pool.contains(**address)).count();
-            u128::try_from(taken).unwrap_or(u128::MAX) >= ipam::capacity(set)
+            let taken: Vec<IpAddr> = held.iter().copied().filter(|address| pool.contains(*address)).collect();
+            let count = u128::try_from(taken.len()).unwrap_or(u128::MAX);
+            if count >= ipam::capacity(set) && !self.any_gives_way(&taken, boot)? {
+                return Ok(Some(self.exhaustion(index, set)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an ADD would take one of these for its own.
+    fn any_gives_way(&self, taken: &[IpAddr], boot: Option<(&str, SystemTime)>) -> Result<bool> {
+        let unswept = match boot.filter(|_| self.is_shared()) {
+            Some((id, began)) if !self.is_swept(id)? => boot_second(began),
+            _ => 0,
         };
-        Ok(range_sets.iter().enumerate().find(is_full).map(|(index, set)| self.exhaustion(index, set)))
+        for address in taken {
+            match self.found(&address.to_string())? {
+                Found::Lease { written } if !is_before(written, unswept) => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     fn exhaustion(&self, index: usize, set: &RangeSet) -> StoreError {

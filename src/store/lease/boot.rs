@@ -22,19 +22,19 @@ impl LeaseDirectory {
     /// # Errors
     /// [`super::super::StoreError`].
     pub fn sweep_boot(&self, boot_id: &str, boot_time: SystemTime) -> Result<Vec<IpAddr>> {
-        if self.boot_on_file()?.as_deref() == Some(boot_id) {
+        if self.is_swept(boot_id)? {
             return Ok(Vec::new());
         }
         let _guard = self.lock()?;
-        if self.boot_on_file()?.as_deref() == Some(boot_id) {
+        if self.is_swept(boot_id)? {
             return Ok(Vec::new());
         }
-        let boot = boot_time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let boot = boot_second(boot_time);
         let mut removed = Vec::new();
         for address in self.held()? {
             let name = address.to_string();
             let Some(stat) = self.dir.stat(&name)? else { continue };
-            if u64::try_from(stat.st_mtime).unwrap_or(0) < boot && self.dir.unlink(&name)? {
+            if is_before(stat.st_mtime, boot) && self.dir.unlink(&name)? {
                 removed.push(address);
             }
         }
@@ -42,7 +42,19 @@ impl LeaseDirectory {
         Ok(removed)
     }
 
-    fn boot_on_file(&self) -> Result<Option<String>> {
-        Ok(self.dir.read(BOOT_FILE)?.map(|content| String::from_utf8_lossy(&content).trim().to_owned()))
+    /// Whether that has been done in this boot.
+    pub(super) fn is_swept(&self, boot_id: &str) -> Result<bool> {
+        let on_file = self.dir.read(BOOT_FILE)?;
+        Ok(on_file.is_some_and(|content| String::from_utf8_lossy(&content).trim() == boot_id))
     }
+}
+
+/// The time that a boot began at, in seconds since 1970.
+pub(super) fn boot_second(began: SystemTime) -> u64 {
+    began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Whether what was written at a time (in seconds since 1970) is of before that boot.
+pub(super) fn is_before(written: i64, boot: u64) -> bool {
+    u64::try_from(written).unwrap_or(0) < boot
 }

@@ -57,6 +57,33 @@ impl State {
         }
     }
 
+    /// Whether an ADD could write a lease: in a directory that `dataDir` names a file without a name is made and
+    /// forgotten; where there is none yet, in the nearest one above it. One of our own is as writable as the state
+    /// directory, which has a probe of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] with the path.
+    pub fn probe_lease_directory(&self, path: &Path) -> Result<()> {
+        if !self.is_shared(path) {
+            return Ok(());
+        }
+        for above in path.ancestors() {
+            match Dir::open(above) {
+                Err(Errno::ENOENT) => {}
+                Err(source) => return Err(StoreError::Io { action: "open", path: above.to_owned(), source }),
+                Ok(dir) => {
+                    return dir.probe_writable("linkspan-probe").map_err(|error| match error {
+                        StoreError::Io { action, source, .. } => {
+                            StoreError::Io { action, path: path.to_owned(), source }
+                        }
+                        other => other,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The lease directories of our own that exist, by path: for GC.
     ///
     /// # Errors

@@ -115,6 +115,27 @@ fn a_directory_of_an_earlier_boot_is_swept_once() {
     assert_eq!(leases.count().unwrap(), 1);
 }
 
+/// What an ADD would take for its own leaves room.
+#[test]
+fn leases_of_an_earlier_boot_and_torn_ones_do_not_fill_a_pool() {
+    let (base, state) = state();
+    let leases = state.lease_directory(&base.path().join("data/web")).unwrap();
+    let sets = [set("10.1.0.0/30")];
+    let is_full = |boot| leases.exhausted(&sets, boot).unwrap().is_some();
+    leases.allocate(&sets, &[], &key("a"), unwritten).unwrap();
+    let soon = SystemTime::now() + Duration::from_secs(100);
+    assert!(is_full(None));
+    assert!(is_full(Some(("one", SystemTime::UNIX_EPOCH))), "it is of this boot");
+    assert!(!is_full(Some(("one", soon))), "the next ADD sweeps it");
+    leases.sweep_boot("one", SystemTime::UNIX_EPOCH).unwrap();
+    assert!(is_full(Some(("one", soon))), "they are swept once a boot");
+    for torn in ["", "\r\n"] {
+        std::fs::write(leases.path().join("10.1.0.2"), torn).unwrap();
+        assert!(!is_full(None));
+    }
+    assert!(leases.path().join("10.1.0.2").exists(), "who asks removes nothing");
+}
+
 #[test]
 fn sixty_thousand_leases_cost_no_listing_and_few_probes() {
     let (_base, state) = state();
