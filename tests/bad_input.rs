@@ -235,7 +235,8 @@ fn files_that_an_add_could_not_use_are_told_by_status() {
     let a = lab.container("a");
     let good = lab.plugin(json!({"ipam": v4(1)}));
     lab.freeze("/run/frozen");
-    let kept = |at: &str| good.with(json!({"name": "kept", "ipam": {"dataDir": at}}));
+    let other = lab.plugin(json!({"name": "kept", "ipam": v4(2)}));
+    let kept = |at: &str| other.with(json!({"ipam": {"dataDir": at}}));
     fs::write("/run/file", "x").unwrap();
     good.on(&a).add().ok();
     fs::create_dir_all("/run/linkspan/networks").unwrap();
