@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnetwork::IpNetwork;
 
 use super::endpoint::{Macvlan, Routed};
+use super::sandbox::Sandbox;
 use super::step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Sandbox, Shape, Step, Vlans,
-    Zone,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Shape, Step, Vlans, Zone,
 };
 use super::{network, routes};
 use crate::cni::{Ipam, LinkKeys, MacvlanKeys, NetworkConfig};

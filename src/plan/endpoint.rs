@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::step::Sandbox;
+use super::sandbox::Sandbox;
 use crate::model::{MacAddress, MacvlanMode};
 
 /// See [`Step::Routed`](super::Step::Routed).

@@ -9,6 +9,7 @@ mod outcome;
 mod parts;
 mod reading;
 mod routes;
+mod sandbox;
 mod sources;
 mod step;
 #[cfg(test)]
@@ -21,8 +22,9 @@ pub use network::{NetworkFacts, network, rules, written};
 pub use outcome::{SeenBridge, hold, of_result, outcome, tolerating, tuned};
 pub use parts::{Settings, SourceRoute, SourceTable, Sources};
 pub use routes::{effective_routes, first_address};
+pub use sandbox::Sandbox;
 pub use sources::{RoutingFacts, sources};
 pub use step::{
-    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Sandbox, Shape,
-    Step, Upon, Vlans, Zone,
+    Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Localnet, Plan, Port, Shape, Step, Upon,
+    Vlans, Zone,
 };

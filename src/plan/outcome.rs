@@ -4,7 +4,8 @@ use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
 use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route, names};
 
 use super::routes::with_next_hops;
-use super::step::{self, Leases, Plan, Sandbox, Step};
+use super::sandbox::Sandbox;
+use super::step::{self, Leases, Plan, Step};
 
 /// What a result says of a bridge besides its name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

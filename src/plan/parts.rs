@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::step::Sandbox;
+use super::sandbox::Sandbox;
 use crate::model::{LinkSettings, Route};
 
 /// See [`Step::Settings`](super::Step::Settings).

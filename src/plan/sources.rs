@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::parts::{SourceRoute, SourceTable, Sources};
-use super::step::Sandbox;
+use super::sandbox::Sandbox;
 use crate::model::{Lease, Route};
 
 /// The first table that is tried (reference `sbr`).

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Macvlan, Routed};
 use super::parts::{Settings, Sources};
+use super::sandbox::Sandbox;
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::{
     AttachmentKey, FirewallBackend, Lease, LeaseSource, MacAddress, Publication, Route, Shaping,
@@ -21,28 +22,6 @@ use crate::model::{
 pub struct Plan {
     /// Forwards for `ensure`, backwards for `absent`.
     pub steps: Vec<Step>,
-}
-
-/// A network namespace by path and by identity: the path alone may come to mean another namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sandbox {
-    /// `CNI_NETNS`, verbatim.
-    pub path: String,
-    /// Device number of its inode on nsfs.
-    pub device: u64,
-    /// Inode number on nsfs, which the kernel gives to another namespace once this one is gone.
-    pub inode: u64,
-    /// The kernel's number for it, never given again until the next boot (`SO_NETNS_COOKIE`, since Linux 5.14).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cookie: Option<u64>,
-}
-
-impl Sandbox {
-    /// Whether both are one namespace, by whichever paths.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        let told_apart = self.cookie.zip(other.cookie).is_some_and(|(own, others)| own != others);
-        (self.device, self.inode) == (other.device, other.inode) && !told_apart
-    }
 }
 
 /// One step. Its record is read by `reading.rs`.
