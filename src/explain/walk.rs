@@ -2,6 +2,7 @@
 
 mod bridge;
 mod container;
+mod holder;
 mod host;
 mod refusal;
 mod socket;

@@ -97,6 +97,7 @@ impl<'a> Walk<'a> {
         let mut route = match self.host.route(&query)? {
             Ok(route) => route,
             Err(errno) => {
+                self.overlapped(None)?;
                 let finding = self.no_route(errno);
                 return Err(self.ends("host", finding));
             }
@@ -137,7 +138,7 @@ impl<'a> Walk<'a> {
         if route.kind == LOCAL {
             return self.within_host(&output);
         }
-        self.overlapped(&output)?;
+        self.overlapped(Some(&output))?;
         self.through("host", Hook::Postrouting)?;
         let next = route.gateway.unwrap_or(self.destination());
         self.emit(&output, next)
@@ -147,10 +148,11 @@ impl<'a> Walk<'a> {
     fn cannot_turn(&mut self, errno: Errno) -> Way<Finding> {
         let query = RouteQuery { to: self.destination(), from: None, input: None, mark: 0 };
         let by = self.host.route(&query)?.ok().and_then(|route| route.oif);
-        let by = by.and_then(|index| self.host.by_index(index)).map(|link| link.name.clone());
+        let by = by.and_then(|index| self.host.by_index(index)).cloned();
+        self.overlapped(by.as_ref())?;
         Ok(match by {
             Some(by) if self.packet.source.is_some_and(|source| source.is_loopback()) => {
-                self.localnet_off(&by)
+                self.localnet_off(&by.name)
             }
             _ => self.no_route(errno),
         })
