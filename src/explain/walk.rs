@@ -85,6 +85,7 @@ pub fn explain(
         entered: None,
         widths: swallowed::Widths::default(),
         from_anywhere: question.from == Party::Outside,
+        to_anybody: question.to == Party::Outside,
     };
     let stop = match walk.round(&begun) {
         Ok(()) => None,
@@ -139,6 +140,8 @@ struct Walk<'a> {
     widths: swallowed::Widths,
     /// Whether anybody outside may be the sender.
     from_anywhere: bool,
+    /// Whether anybody outside may be the receiver.
+    to_anybody: bool,
 }
 
 impl<'a> Walk<'a> {
