@@ -7,6 +7,7 @@ mod lab;
 use lab::explain::{explained, host, id, open, paste, trip};
 use lab::outcome::{address, bridge, gateway, host_end};
 use lab::talk::PATIENCE;
+use lab::town::House;
 use lab::{Outside, Space, eventually};
 
 #[test]
@@ -99,6 +100,58 @@ fn links_are_down() {
             way.breaks_and_mends(&host, &format!("ip link set {link} down"), "link-down");
         }
         way.breaks_and_mends(&host, &format!("ip link set {veth} nomaster"), "detached");
+    }
+}
+
+/// Whoever asks: the port of a container whose own end is down does not forward, and cannot be told to.
+#[test]
+fn the_containers_interface_is_down() {
+    let Some(host) = host(open()) else { return };
+    let (shop, store) = (&host.shop, &host.store);
+    let near = |from: &House, to: &House| format!("{} {}:80", id(from), id(to));
+    let veth = host_end(&shop.result);
+    let down = || {
+        shop.ip("link set eth0 down");
+        // The bridge learns of the lost carrier a moment later.
+        let forwards = || host.kernel().exec(&["bridge", "link", "show", "dev", &veth]).stdout;
+        assert!(eventually(PATIENCE, || !forwards().contains("state forwarding")));
+    };
+    let ways = [
+        trip(store, near(store, shop), format!("{}:80", shop.at()[0])),
+        trip(shop, near(shop, store), format!("{}:80", store.at()[0])),
+        trip(host.kernel(), format!("host {}:80", id(shop)), format!("{}:80", shop.at()[0])),
+    ];
+    for way in &ways {
+        way.works();
+        down();
+        let mend = way.ends("link-down");
+        assert!(mend.starts_with("nsenter ") && mend.ends_with(" ip link set eth0 up"), "{mend}");
+        paste(host.kernel(), &mend);
+        eventually(PATIENCE, || explained(&way.words)["verdict"] == "arrives");
+        way.works();
+    }
+    shop.ip(&format!("route replace default via {}", gateway(&shop.result, 4)));
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.works();
+    down();
+    paste(host.kernel(), &into.ends("link-down"));
+    // The default route went with it.
+    eventually(PATIENCE, || explained(&into.words)["findings"][0]["fault"] == "default-route");
+    paste(host.kernel(), &into.ends("default-route"));
+    into.works();
+}
+
+#[test]
+fn the_pair_is_gone() {
+    let Some(host) = host(open()) else { return };
+    let (shop, back) = (&host.shop, &host.back);
+    let ways = [
+        trip(shop, format!("{} {}:80", id(shop), id(back)), format!("{}:80", back.at()[0])),
+        trip(back, format!("{} {}:80", id(back), id(shop)), format!("{}:80", shop.at()[0])),
+        trip(&host.town.outside, format!("outside {}:80", id(shop)), "192.0.2.1:8080"),
+    ];
+    for way in &ways {
+        way.breaks_and_mends(&host, &format!("ip link del {}", host_end(&shop.result)), "detached");
     }
 }
 

@@ -4,10 +4,12 @@
 
 mod lab;
 
-use lab::Outside;
+use lab::agent::{self, Stray};
 use lab::backends::BACKENDS;
+use lab::cli::linkspan;
 use lab::explain::{Host, Trip, arrives, dies, explained, host, host_on, id, open, paste, trip};
-use lab::talk::tcp_server;
+use lab::talk::{PATIENCE, tcp_server};
+use lab::{Outside, eventually};
 use serde_json::json;
 
 /// Out of shop to the world.
@@ -172,4 +174,49 @@ fn a_mend_of_a_bridges_own_chain_opens_one_port() {
     let close = "nft 'table bridge wall { chain gate { type filter hook forward priority 0; ip protocol tcp drop; }; }'";
     to(80).breaks_and_mends(&host, close, "foreign-drop");
     to(81).ends("foreign-drop");
+}
+
+#[test]
+fn a_port_that_is_proposed_is_free() {
+    let Some(host) = host(open()) else { return };
+    let words = format!("outside {}:81", id(&host.shop));
+    // shop itself has 8080, and 8081 on 127.0.0.1.
+    let mend = dies(&words, "not-published");
+    assert!(mend.contains("\"hostPort\": 8082,"), "{mend}");
+    let _server = tcp_server(host.kernel(), "127.0.0.1:8082", "host");
+    let mend = dies(&words, "not-published");
+    assert!(mend.contains("\"hostPort\": 8083,") && mend.contains("\"containerPort\": 81,"), "{mend}");
+}
+
+#[test]
+fn ipv6s_loopback_is_not_translated() {
+    let Some(host) = host(open()) else { return };
+    let mend = trip(host.kernel(), "host [::1]:8080", "[::1]:8080").ends("not-published");
+    assert!(mend.starts_with("ask for 127.0.0.1:8080; or set \"userlandProxy\": true"), "{mend}");
+    trip(host.kernel(), "host 127.0.0.1:8080", "127.0.0.1:8080").works();
+}
+
+#[test]
+fn a_dead_agent_is_told_of() {
+    let Some(host) = host(json!({"isolation": "none", "dns": {"enabled": true}, "userlandProxy": true}))
+    else {
+        return;
+    };
+    let _stray = Stray;
+    let names = format!("{} host:53/udp", id(&host.shop));
+    let loopback = "host [::1]:8080";
+    let both_arrive = || {
+        for words in [&*names, loopback] {
+            let arrived = eventually(PATIENCE, || explained(words)["verdict"] == "arrives");
+            assert!(arrived, "{words}: {:#}", explained(words));
+        }
+    };
+    both_arrive();
+    host.sh(&format!("kill -9 {}", agent::pid().unwrap()));
+    for words in [&*names, loopback] {
+        eventually(PATIENCE, || explained(words)["verdict"] != "arrives");
+        assert_eq!(dies(words, "nothing-listens"), "linkspan doctor --fix");
+    }
+    linkspan("doctor --fix --yes");
+    both_arrive();
 }

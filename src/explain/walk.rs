@@ -8,6 +8,7 @@ mod refusal;
 mod socket;
 mod start;
 mod swallowed;
+mod unserved;
 mod verdict;
 
 use std::net::IpAddr;
