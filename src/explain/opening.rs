@@ -51,11 +51,11 @@ enum Tracked {
 impl Opening<'_> {
     /// Let through at the head of the base chain, and the answers with it.
     pub(super) fn of_base(&self) -> String {
-        self.into_chain(&self.base.chain.name)
+        self.in_chain(&self.base.chain.name)
     }
 
     /// At the head of a chain that the base chain leads to, and the answers with it.
-    pub(super) fn into_chain(&self, chain: &str) -> String {
+    pub(super) fn in_chain(&self, chain: &str) -> String {
         let rules = [Some(self.there()), self.back()];
         let rules = rules.into_iter().flatten().map(|conditions| self.command(chain, &conditions));
         rules.collect::<Vec<_>>().join(" && ")

@@ -20,7 +20,7 @@ impl Walk<'_> {
             let what = format!(
                 "{rule}: it is a rule of the administrator's, whose chain {chain} goes before all of linkspan's own"
             );
-            let mend = Some(opening.into_chain(&chain));
+            let mend = Some(opening.in_chain(&chain));
             return Finding { fault: Fault::ForeignDrop, certainty, what, mend };
         }
         if blame::is_ours(gate, at) {
