@@ -110,6 +110,9 @@ fn names_are_found_and_slips_are_told() {
     linkspan(&format!("explain {id} container-stroe:80")).failed(1, "did you mean 'container-store'?");
     linkspan(&format!("explain {id} hots")).failed(1, "did you mean 'host'?");
     linkspan(&format!("explain {id} host:0")).failed(2, "between 1 and 65535");
+    linkspan(&format!("explain {id} outside:80/foo")).failed(2, "'foo' is no protocol");
+    linkspan(&format!("explain {id} outside:80/sctp")).failed(2, "'sctp' is not followed");
+    linkspan(&format!("explain {id} example.com:80")).failed(1, "names of the DNS are not looked up");
     linkspan("explain 10.1.0.2 fd00::1").failed(1, "different families");
     linkspan(&format!("explain {id}")).failed(2, "needs");
     linkspan("explain outside host --in nowhere").failed(1, "no interface 'nowhere'");

@@ -6,7 +6,9 @@ mod lab;
 
 use lab::explain::{explained, host, id, open, paste, trip};
 use lab::outcome::{address, bridge, gateway, host_end};
-use lab::{Outside, Space};
+use lab::talk::PATIENCE;
+use lab::town::House;
+use lab::{Outside, Space, eventually};
 
 #[test]
 fn forwarding_is_off() {
@@ -99,11 +101,115 @@ fn links_are_down() {
         }
         way.breaks_and_mends(&host, &format!("ip link set {veth} nomaster"), "detached");
     }
-    let out =
+}
+
+/// Whoever asks: the port of a container whose own end is down does not forward, and cannot be told to.
+#[test]
+fn the_containers_interface_is_down() {
+    let Some(host) = host(open()) else { return };
+    let (shop, store) = (&host.shop, &host.store);
+    let near = |from: &House, to: &House| format!("{} {}:80", id(from), id(to));
+    let veth = host_end(&shop.result);
+    let down = || {
+        shop.ip("link set eth0 down");
+        // The bridge learns of the lost carrier a moment later.
+        let forwards = || host.kernel().exec(&["bridge", "link", "show", "dev", &veth]).stdout;
+        assert!(eventually(PATIENCE, || !forwards().contains("state forwarding")));
+    };
+    let ways = [
+        trip(store, near(store, shop), format!("{}:80", shop.at()[0])),
+        trip(shop, near(shop, store), format!("{}:80", store.at()[0])),
+        trip(host.kernel(), format!("host {}:80", id(shop)), format!("{}:80", shop.at()[0])),
+    ];
+    for way in &ways {
+        way.works();
+        down();
+        let mend = way.ends("link-down");
+        assert!(mend.starts_with("nsenter ") && mend.ends_with(" ip link set eth0 up"), "{mend}");
+        paste(host.kernel(), &mend);
+        eventually(PATIENCE, || explained(&way.words)["verdict"] == "arrives");
+        way.works();
+    }
+    shop.ip(&format!("route replace default via {}", gateway(&shop.result, 4)));
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.works();
+    down();
+    paste(host.kernel(), &into.ends("link-down"));
+    // The default route went with it.
+    eventually(PATIENCE, || explained(&into.words)["findings"][0]["fault"] == "default-route");
+    paste(host.kernel(), &into.ends("default-route"));
+    into.works();
+}
+
+#[test]
+fn the_pair_is_gone() {
+    let Some(host) = host(open()) else { return };
+    let (shop, back) = (&host.shop, &host.back);
+    let ways = [
+        trip(shop, format!("{} {}:80", id(shop), id(back)), format!("{}:80", back.at()[0])),
+        trip(back, format!("{} {}:80", id(back), id(shop)), format!("{}:80", shop.at()[0])),
+        trip(&host.town.outside, format!("outside {}:80", id(shop)), "192.0.2.1:8080"),
+    ];
+    for way in &ways {
+        way.breaks_and_mends(&host, &format!("ip link del {}", host_end(&shop.result)), "detached");
+    }
+}
+
+/// The host has other routes, or none: neither leads to the containers of a bridge that is gone.
+#[test]
+fn the_bridge_is_gone() {
+    let Some(host) = host(open()) else { return };
+    let damage = format!("ip link del {}", bridge(&host.shop.result));
+    let shop = format!("{}:80", host.shop.at()[0]);
+    let back = format!("{}:80", host.back.at()[0]);
+    let ways = [
+        trip(&host.town.outside, format!("outside {}:80", id(&host.shop)), "192.0.2.1:8080"),
+        trip(host.kernel(), format!("host {}:80", id(&host.shop)), &shop),
+        trip(host.kernel(), "host 127.0.0.1:8080", "127.0.0.1:8080"),
+        trip(&host.back, format!("{} {}:80", id(&host.back), id(&host.shop)), &shop),
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), id(&host.back)), &back),
+    ];
+    for way in &ways {
+        way.works();
+    }
+    for break_more in ["true", "ip route del default"] {
+        host.sh(&format!("{damage} && {break_more}"));
+        let mends: Vec<String> = ways.iter().map(|way| way.ends("detached")).collect();
+        assert!(mends.iter().all(|mend| mend == "linkspan reconcile"), "{mends:?}");
+        paste(host.kernel(), &mends[0]);
+        // Who is outside is told of by the interface that leads there.
+        host.sh(&format!("ip route replace default via {}", Outside::V4));
+        for way in &ways {
+            eventually(PATIENCE, || explained(&way.words)["verdict"] == "arrives");
+            way.works();
+        }
+    }
+}
+
+/// A container's network has lost its route, and the bridge still has its address.
+#[test]
+fn the_route_to_a_network_is_gone() {
+    let Some(host) = host(open()) else { return };
+    let way = trip(host.kernel(), format!("host {}:80", id(&host.shop)), format!("{}:80", host.shop.at()[0]));
+    let damage = format!("ip route del 10.88.1.0/24 dev {}", bridge(&host.shop.result));
+    way.breaks_and_mends(&host, &damage, "no-route");
+    way.breaks_and_mends(&host, &format!("{damage} && ip route del default"), "no-route");
+}
+
+#[test]
+fn the_uplink_is_down() {
+    let Some(host) = host(open()) else { return };
+    let near =
         trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
-    out.works();
+    near.breaks_and_mends(&host, "ip link set uplink down", "link-down");
+    let far = trip(&host.shop, format!("{} 198.51.100.7:80", id(&host.shop)), "198.51.100.7:80");
+    host.town.outside.ip("address add 198.51.100.7/32 dev lo");
+    host.sh(&format!("ip route replace default via {}", Outside::V4));
+    far.works();
     host.town.lab.ip("link set uplink down");
-    out.ends("no-route");
+    let mend = far.ends("no-route");
+    paste(host.kernel(), &mend.replace("GATEWAY", Outside::V4));
+    far.works();
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! Whose a chain is, as far as names tell, and what would open it.
+//! Whose a chain is, as far as names tell.
 
-use crate::firewall::nft::{self, Packet, Place};
+use crate::firewall::nft::{self, Place};
 
 use super::site::Gate;
 
+/// Who writes the chains that linkspan makes for others.
+const ADMINISTRATOR: &str = "an administrator";
 /// Programs that are known by the names of their chains or tables.
-const KNOWN: [(&str, &str); 17] = [
+const KNOWN: [(&str, &str); 18] = [
     ("LINKSPAN-", "linkspan"),
     ("LKS-", "linkspan"),
     ("DOCKER", "Docker"),
@@ -17,6 +19,7 @@ const KNOWN: [(&str, &str); 17] = [
     ("cali", "Calico"),
     ("CILIUM", "Cilium"),
     ("FLANNEL", "flannel"),
+    ("CNI-ADMIN", ADMINISTRATOR),
     ("CNI-", "the CNI reference plugins"),
     ("netavark", "podman's netavark"),
     ("NETAVARK", "podman's netavark"),
@@ -28,7 +31,9 @@ const KNOWN: [(&str, &str); 17] = [
 /// Whose a place in a table is.
 pub(super) fn owner(base: &Gate, place: &Place) -> String {
     if base.chain.table == nft::TABLE {
-        return "linkspan".to_owned();
+        // What else is in our table is what administrators' chains lead to, or one of them.
+        let is_own = base.family() != "inet" || nft::is_own_chain(&place.chain);
+        return if is_own { "linkspan" } else { ADMINISTRATOR }.to_owned();
     }
     let named = |name: &str| KNOWN.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, who)| *who);
     if let Some(who) = named(&place.chain).or_else(|| named(&base.chain.table)) {
@@ -43,7 +48,7 @@ pub(super) fn is_ours(base: &Gate, place: &Place) -> bool {
 }
 
 /// Whether `iptables` shows it, over nf_tables or not.
-fn is_iptables(base: &Gate) -> bool {
+pub(super) fn is_iptables(base: &Gate) -> bool {
     if base.is_legacy() {
         return true;
     }
@@ -70,61 +75,4 @@ pub(super) fn words(base: &Gate, place: &Place) -> String {
             place.chain, place.chain
         ),
     }
-}
-
-/// The commands that let the packet, and the answers to it, through somebody else's base chain.
-pub(super) fn opening(base: &Gate, packet: &Packet) -> String {
-    let there = conditions(base, packet.input.as_deref(), packet.output.as_deref());
-    let back = conditions(base, packet.output.as_deref(), packet.input.as_deref());
-    if is_iptables(base) {
-        let tool = match base.family() {
-            "ip" => "iptables-nft",
-            "ip6" => "ip6tables-nft",
-            legacy => legacy,
-        };
-        let command = |rest: &str| format!("{tool} -t {} -I {} {rest}", base.chain.table, base.chain.name);
-        let there = command(&format!("{}-j ACCEPT", iptables_words(&there)));
-        let known = format!("{}-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", iptables_words(&back));
-        return format!("{there} && {}", command(&known));
-    }
-    let command = |rest: &str| {
-        format!("nft insert rule {} {} {} {rest}", base.family(), base.chain.table, base.chain.name)
-    };
-    let there = command(&format!("{}accept", nft_words(&there)));
-    if base.family() == "bridge" {
-        return there;
-    }
-    format!("{there} && {}", command(&format!("{}ct state established,related accept", nft_words(&back))))
-}
-
-/// Input and output, where the hook knows them and they are interfaces.
-fn conditions(base: &Gate, input: Option<&str>, output: Option<&str>) -> [Option<String>; 2] {
-    const HOOKS_WITH_INPUT: [u32; 3] = [0, 1, 2];
-    const HOOKS_WITH_OUTPUT: [u32; 3] = [2, 3, 4];
-    let hook = base.hook();
-    let some = |name: Option<&str>| name.filter(|name| !name.is_empty()).map(str::to_owned);
-    [
-        some(input).filter(|_| HOOKS_WITH_INPUT.contains(&hook)),
-        some(output).filter(|_| HOOKS_WITH_OUTPUT.contains(&hook)),
-    ]
-}
-
-fn nft_words([input, output]: &[Option<String>; 2]) -> String {
-    let mut text = String::new();
-    for (word, name) in [("iifname", input), ("oifname", output)] {
-        if let Some(name) = name {
-            text.push_str(&format!("{word} {name} "));
-        }
-    }
-    text
-}
-
-fn iptables_words([input, output]: &[Option<String>; 2]) -> String {
-    let mut text = String::new();
-    for (word, name) in [("-i", input), ("-o", output)] {
-        if let Some(name) = name {
-            text.push_str(&format!("{word} {name} "));
-        }
-    }
-    text
 }

@@ -55,7 +55,7 @@ pub(super) struct Passed {
 }
 
 /// `NF_IP_PRI_CONNTRACK`: chains before it see no connection.
-const CONNTRACK: i32 = -200;
+pub(super) const CONNTRACK: i32 = -200;
 /// `NF_IP_PRI_NAT_DST` and `NF_IP_PRI_NAT_SRC`: where the translations of a known connection are done.
 const DESTINATION: i32 = -100;
 const SOURCE: i32 = 100;

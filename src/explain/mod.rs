@@ -10,6 +10,7 @@ mod error;
 mod finding;
 mod hooks;
 pub mod live;
+mod opening;
 mod query;
 mod site;
 mod walk;

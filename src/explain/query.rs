@@ -108,6 +108,11 @@ impl Target {
             Some((_, word @ ("sctp" | "dccp" | "esp"))) => {
                 return Err(format!("'{word}' is not followed: tcp, udp and icmp are"));
             }
+            Some((rest, word)) if !may_be_a_part_of_a_name(rest) => {
+                return Err(format!(
+                    "'{text}': '{word}' is no protocol that is known: tcp, udp and icmp are"
+                ));
+            }
             _ => (text, None),
         };
         let digits = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
@@ -136,6 +141,12 @@ impl Target {
     }
 }
 
+/// Whether what stands before a slash may be the first part of a container's name: it has no port, and is no address.
+fn may_be_a_part_of_a_name(word: &str) -> bool {
+    let has_port = word.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    !has_port && !matches!(Named::read(word), Named::Address(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +165,7 @@ mod tests {
         assert_eq!(read("host:8080"), (Named::Host, Some(8080), Transport::Tcp));
         assert_eq!(read("outside"), (Named::Outside, None, Transport::Icmp));
         let pod = Named::Container("default/shop-0".to_owned());
+        assert_eq!(read("default/shop-0").0, pod);
         assert_eq!(read("default/shop-0:80/tcp"), (pod, Some(80), Transport::Tcp));
         assert_eq!(read("web:eth1"), (Named::Container("web:eth1".to_owned()), None, Transport::Icmp));
         let v6 = Named::Address("fd00::2".parse().unwrap());
@@ -171,6 +183,10 @@ mod tests {
             ("web/udp", "needs a port"),
             ("web:80/sctp", "not followed"),
             (":80", "to whom"),
+            ("outside:80/foo", "'foo' is no protocol"),
+            ("default/shop-0:80/TCP", "'TCP' is no protocol"),
+            ("[fd00::2]:80/http", "'http' is no protocol"),
+            ("10.1.0.2/24", "'24' is no protocol"),
         ] {
             let error = Target::read(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

@@ -20,7 +20,7 @@ pub(super) const BRIDGE: u8 = 7;
 const INET: u8 = 1;
 const NETDEV: u8 = 5;
 /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
-const IPV4: u8 = 2;
+pub(super) const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// `NF_INET_INGRESS`, which only chains of family inet have.
 const INGRESS: u32 = 5;

@@ -2,11 +2,13 @@
 
 mod bridge;
 mod container;
+mod holder;
 mod host;
 mod refusal;
 mod socket;
 mod start;
 mod swallowed;
+mod unserved;
 mod verdict;
 
 use std::net::IpAddr;
@@ -84,6 +86,7 @@ pub fn explain(
         entered: None,
         widths: swallowed::Widths::default(),
         from_anywhere: question.from == Party::Outside,
+        to_anybody: question.to == Party::Outside,
     };
     let stop = match walk.round(&begun) {
         Ok(()) => None,
@@ -138,6 +141,8 @@ struct Walk<'a> {
     widths: swallowed::Widths,
     /// Whether anybody outside may be the sender.
     from_anywhere: bool,
+    /// Whether anybody outside may be the receiver.
+    to_anybody: bool,
 }
 
 impl<'a> Walk<'a> {

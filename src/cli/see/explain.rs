@@ -152,7 +152,11 @@ fn nobody(typed: &str, attachments: &[Attachment]) -> Error {
     let names = attachments.iter().filter_map(|attachment| attachment.name.as_deref());
     let hint = suggest::hint(typed, ids.chain(names).chain(["host", "outside"]), "");
     let known = ": 'linkspan ps' lists containers; an address, 'host' and 'outside' are understood too";
-    let hint = if hint.is_empty() { known.to_owned() } else { hint };
+    let domain = ", and names of the DNS are not looked up: give an address ('linkspan ps' lists containers)";
+    let hint = match hint.is_empty() {
+        true => if typed.contains('.') { domain } else { known }.to_owned(),
+        false => hint,
+    };
     Error::Nothing { what: "container", name: typed.to_owned(), hint }
 }
 

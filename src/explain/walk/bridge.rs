@@ -255,6 +255,8 @@ impl<'a> Walk<'a> {
             return Err(self.ends(bridge_name, surely(Fault::LinkDown, what, Some(mend))));
         }
         if let Some(port) = link.port.filter(|port| port.state != FORWARDING) {
+            // Whose other end is down does not forward, whatever it is told.
+            self.is_up_inside(attachment)?;
             let what = format!(
                 "{name} does not forward as a port of {bridge_name} (spanning tree state {})",
                 port.state

@@ -99,8 +99,11 @@ impl<'a> Walk<'a> {
         let v4 = self.packet.is_ipv4();
         let routes = site.routes(v4)?;
         let who = &attachment.container;
-        let down = site.link(&attachment.interface).is_some_and(|link| !link.is_up());
-        if down {
+        let link = site.link(&attachment.interface);
+        if link.is_none() {
+            return Ok(link_gone(attachment));
+        }
+        if link.is_some_and(|link| !link.is_up()) {
             let what = format!(
                 "{} of container {who} is down, and with it its routes are gone",
                 attachment.interface
@@ -145,19 +148,31 @@ impl<'a> Walk<'a> {
         by_route.chain(by_bridge).find(|gateway| gateway.is_ipv4() == v4)
     }
 
+    /// Whether a container's interface is there and up.
+    pub(super) fn is_up_inside(&mut self, attachment: &Attachment) -> Way<()> {
+        let site = self.inside(attachment)?;
+        self.up_in(&site, attachment).map(|_| ())
+    }
+
+    fn up_in(&mut self, site: &Site, attachment: &Attachment) -> Way<Link> {
+        let (name, who) = (&attachment.interface, &attachment.container);
+        let finding = match site.link(name) {
+            Some(link) if link.is_up() => return Ok(link.clone()),
+            Some(_) => {
+                let what = format!("{name} of container {who} is down");
+                let mend = inside_command(attachment, &format!("ip link set {name} up"));
+                surely(Fault::LinkDown, what, mend)
+            }
+            None => link_gone(attachment),
+        };
+        Err(self.ends(format!("container {who}"), finding))
+    }
+
     /// Into a container by its interface.
     pub(super) fn container_receives(&mut self, attachment: &'a Attachment) -> Way<Spot<'a>> {
         let mut site = self.inside(attachment)?;
         let who = format!("container {}", attachment.container);
-        let Some(link) = site.link(&attachment.interface).cloned() else {
-            let what = format!("{} of container {} is gone", attachment.interface, attachment.container);
-            return Err(self.ends(who, surely(Fault::Detached, what, Some("linkspan reconcile".to_owned()))));
-        };
-        if !link.is_up() {
-            let what = format!("{} of container {} is down", link.name, attachment.container);
-            let mend = inside_command(attachment, &format!("ip link set {} up", link.name));
-            return Err(self.ends(who, surely(Fault::LinkDown, what, mend)));
-        }
+        let link = self.up_in(&site, attachment)?;
         self.fits_link(&link, Some(attachment));
         self.unseen_inside(&mut site, attachment, (&link, true))?;
         self.packet.bridge = None;
@@ -266,6 +281,12 @@ impl<'a> Walk<'a> {
         self.hop(place, format!("a process of {whose} takes {protocol} at {at}"));
         Ok(())
     }
+}
+
+/// The container's end of its pair is not there, and with it the host's is not.
+fn link_gone(attachment: &Attachment) -> super::Finding {
+    let what = format!("{} of container {} is gone", attachment.interface, attachment.container);
+    surely(Fault::Detached, what, Some("linkspan reconcile".to_owned()))
 }
 
 /// Who has no port is asked by an echo.

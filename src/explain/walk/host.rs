@@ -82,6 +82,7 @@ impl<'a> Walk<'a> {
                 Err(self.ends("host", surely(Fault::NoRoute, what, self.show_route())))
             }
             Err(errno) => {
+                self.overlapped(None)?;
                 let finding = self.no_route(errno);
                 Err(self.ends("host", finding))
             }
@@ -107,7 +108,7 @@ impl<'a> Walk<'a> {
     /// On, out by another interface.
     fn forward(&mut self, input: &Link, route: &FoundRoute) -> Way<Spot<'a>> {
         let output = self.leaves_by(route)?;
-        self.overlapped(&output)?;
+        self.overlapped(Some(&output))?;
         let next = route.gateway.unwrap_or(self.destination());
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));

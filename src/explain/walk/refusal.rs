@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use crate::sys::rtnl::{Link, RouteQuery};
+use crate::model::names;
+use crate::sys::rtnl::{Address, Link, RouteQuery};
 
 use super::super::{Fault, Finding};
 use super::{Walk, Way, interface_parameter, surely};
@@ -97,68 +98,33 @@ impl Walk<'_> {
     pub(super) fn no_route(&self, errno: Errno) -> Finding {
         let to = self.destination();
         let six = if to.is_ipv4() { "" } else { "-6 " };
-        let mend = match errno {
-            Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
-                format!("ip {six}route add default via GATEWAY dev UPLINK")
-            }
-            _ => format!("ip {six}route show table all"),
-        };
-        surely(Fault::NoRoute, format!("the host has no route to {to}: {}", errno.desc()), Some(mend))
-    }
-
-    /// What is for a container must leave by its bridge.
-    pub(super) fn overlapped(&mut self, output: &Link) -> Way<()> {
-        let to = self.destination();
-        let holder = self.attachments.iter().find(|own| own.addresses.iter().any(|a| a.ip() == to));
-        let Some(holder) = holder else { return Ok(()) };
-        let own = holder.bridge.as_deref().or(holder.veth.as_deref());
-        if own.is_none_or(|own| own == output.name || self.host.link(own).is_none()) {
-            return Ok(());
-        }
-        let own = own.unwrap_or_default();
-        if let Some(link) = self.host.link(own).filter(|link| !link.is_up()) {
-            let what = format!("{} is down, and its routes with it", link.name);
-            let mend = format!("ip link set {} up", link.name);
-            return Err(self.ends(own, surely(Fault::LinkDown, what, Some(mend))));
-        }
-        let v4 = self.packet.is_ipv4();
-        let routes = self.host.routes(v4)?;
-        let covering = routes
+        let down: Vec<(&Address, &Link)> = self
+            .host
+            .addresses
             .iter()
-            .filter(|route| route.oif == Some(output.index) && route.dst.contains(to))
-            .max_by_key(|route| route.dst.prefix());
-        let wanted: Vec<_> = self
-            .plan_of(holder)
-            .and_then(|plan| plan.bridge())
-            .map(|b| b.gateways.clone())
-            .unwrap_or_default();
-        let gateway = wanted.iter().find(|gateway| gateway.is_ipv4() == v4);
-        if let (Some(gateway), None | Some(0)) = (gateway, covering.map(|route| route.dst.prefix()))
-            && self.host.holder(gateway.ip()).is_none()
-        {
-            let what = format!(
-                "bridge {own} does not have {}, the gateway of container {}, and so the host has no route to its network",
-                gateway.ip(),
-                holder.container
-            );
-            let mend = format!("ip address add {gateway} dev {own}");
-            return Err(self.ends("host", surely(Fault::GatewayMissing, what, Some(mend))));
+            .filter(|own| own.address.is_ipv4() == to.is_ipv4())
+            .filter_map(|own| Some((own, self.host.by_index(own.index)?)))
+            .filter(|(_, link)| !link.is_up() && link.name != "lo")
+            .collect();
+        if let Some((own, link)) = down.iter().find(|(own, _)| own.address.contains(to)) {
+            let name = &link.name;
+            let (network, prefix) = (own.address.network(), own.address.prefix());
+            let what = format!("{name} is down, and with it the host's route to {network}/{prefix}");
+            return surely(Fault::LinkDown, what, Some(format!("ip link set {name} up")));
         }
-        let six = if v4 { "" } else { "-6 " };
-        let (which, mend) = match covering {
-            Some(route) => (
-                format!("the host's route {} dev {}", route.dst, output.name),
-                format!("ip {six}route del {} dev {}", route.dst, output.name),
+        let uplink =
+            down.iter().find(|(_, link)| link.group != names::LINK_GROUP).map(|(_, link)| &link.name);
+        let what = format!("the host has no route to {to}: {}", errno.desc());
+        let (what, mend) = match (errno, uplink) {
+            (Errno::ENETUNREACH | Errno::EHOSTUNREACH, Some(name)) => (
+                format!("{what}; {name} is down, and a default route by it is gone"),
+                format!("ip link set {name} up && ip {six}route add default via GATEWAY dev {name}"),
             ),
-            None => (
-                format!("a route by {}", output.name),
-                format!("ip {six}rule show && ip {six}route show table all"),
-            ),
+            (Errno::ENETUNREACH | Errno::EHOSTUNREACH, None) => {
+                (what, format!("ip {six}route add default via GATEWAY dev UPLINK"))
+            }
+            _ => (what, format!("ip {six}route show table all")),
         };
-        let what = format!(
-            "{which} covers {to} of container {}, which is on {own}: the packet leaves by {}",
-            holder.container, output.name
-        );
-        Err(self.ends("host", surely(Fault::OverlappingRoute, what, Some(mend))))
+        surely(Fault::NoRoute, what, Some(mend))
     }
 }

@@ -1,18 +1,18 @@
 //! To and from the host's own sockets.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
 use crate::model::{AttachmentKey, Publication};
 use crate::sys::rtnl::{Link, RouteQuery};
-use crate::view::Attachment;
 
 use super::super::hooks::Hook;
 use super::super::way::Leg;
-use super::super::{Fault, Finding, ends};
+use super::super::{Finding, ends};
 use super::container::{LOCAL, has_ports};
-use super::{Spot, Walk, Way, surely};
+use super::unserved::unpublished;
+use super::{Spot, Walk, Way};
 
 impl<'a> Walk<'a> {
     /// To a socket of the host's.
@@ -41,54 +41,17 @@ impl<'a> Walk<'a> {
             return Ok(Spot::Host);
         };
         let wanted = Publication { protocol, host: at, target: at, count: 1 };
-        let recorded = self.attachments.iter().find_map(|own| {
+        // The kernel sends nothing on that goes to ::1, and the rules leave it alone.
+        let mut records = self.attachments.iter().filter(|_| at.ip() != Ipv6Addr::LOCALHOST);
+        let recorded = records.find_map(|own| {
             let port = own.ports.iter().find(|port| port.collides(&wanted))?;
             Some((own, port))
         });
         let finding = match recorded {
-            Some((own, port)) => self.unpublished(own, port),
+            Some((own, port)) => unpublished(own, port),
             None => self.not_published(at, finding),
         };
         Err(self.ends("host", finding))
-    }
-
-    /// A record says that the port leads to a container, and no rule did it.
-    fn unpublished(&self, own: &Attachment, port: &Publication) -> Finding {
-        let what = format!(
-            "port {port} is container {}'s by its record, and no rule sends the packet there: the rules are gone",
-            own.container
-        );
-        let mend = Some("linkspan reconcile".to_owned());
-        surely(Fault::RulesMissing, what, mend)
-    }
-
-    /// Nobody publishes the port, and nobody listens on it.
-    fn not_published(&self, at: SocketAddr, finding: Finding) -> Finding {
-        if finding.fault == Fault::ListensOnLoopback {
-            return finding;
-        }
-        let protocol = self.transport;
-        let same_port = self.attachments.iter().find_map(|own| {
-            let found = own.ports.iter().find(|port| {
-                Some(port.protocol) == protocol.protocol()
-                    && (port.host.port()..=port.last_host_port()).contains(&at.port())
-            })?;
-            Some((own, found))
-        });
-        let (also, mend) = match same_port {
-            Some((own, port)) => (
-                format!("; container {} publishes the port at {} only", own.container, port.host),
-                format!("ask for {}, or publish the port on all addresses", port.host),
-            ),
-            None => (
-                String::new(),
-                "publish it at the container's ADD (portMappings); 'linkspan ports' lists what is published"
-                    .to_owned(),
-            ),
-        };
-        let what =
-            format!("nothing publishes {protocol} {at}, and no process of the host listens there{also}");
-        surely(Fault::NotPublished, what, Some(mend))
     }
 
     /// Out of a socket of the host's.
@@ -97,6 +60,7 @@ impl<'a> Walk<'a> {
         let mut route = match self.host.route(&query)? {
             Ok(route) => route,
             Err(errno) => {
+                self.overlapped(None)?;
                 let finding = self.no_route(errno);
                 return Err(self.ends("host", finding));
             }
@@ -137,7 +101,7 @@ impl<'a> Walk<'a> {
         if route.kind == LOCAL {
             return self.within_host(&output);
         }
-        self.overlapped(&output)?;
+        self.overlapped(Some(&output))?;
         self.through("host", Hook::Postrouting)?;
         let next = route.gateway.unwrap_or(self.destination());
         self.emit(&output, next)
@@ -147,10 +111,11 @@ impl<'a> Walk<'a> {
     fn cannot_turn(&mut self, errno: Errno) -> Way<Finding> {
         let query = RouteQuery { to: self.destination(), from: None, input: None, mark: 0 };
         let by = self.host.route(&query)?.ok().and_then(|route| route.oif);
-        let by = by.and_then(|index| self.host.by_index(index)).map(|link| link.name.clone());
+        let by = by.and_then(|index| self.host.by_index(index)).cloned();
+        self.overlapped(by.as_ref())?;
         Ok(match by {
             Some(by) if self.packet.source.is_some_and(|source| source.is_loopback()) => {
-                self.localnet_off(&by)
+                self.localnet_off(&by.name)
             }
             _ => self.no_route(errno),
         })

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::firewall::nft::Packet;
-use crate::model::Publication;
+use crate::model::{Protocol, Publication};
 use crate::sys::rtnl::RouteQuery;
 use crate::view::{Attachment, Reading};
 
 use super::super::query::Transport;
 use super::super::site::Site;
 use super::super::{ExplainError, Fault, Finding};
+use super::unserved::free_host_port;
 use super::{Party, Question, Spot, surely};
 
 /// Addresses that stand for `outside`: a public resolver's, which no host has a route of its own to.
@@ -49,7 +50,7 @@ pub(super) fn begin<'a>(
     let from = origin(host, reading, attachments, question, v4)?;
     let source = source(&question.from, &from, v4);
     let mut begun = Begun { from, packet: Packet::default(), note: None, refused: None };
-    let (destination, port) = destination(host, reading, question, v4, &mut begun)?;
+    let (destination, port) = destination(host, (reading, attachments), question, v4, &mut begun)?;
     begun.packet = Packet {
         family: if v4 { 2 } else { 10 },
         source,
@@ -155,7 +156,7 @@ fn source(party: &Party, from: &Spot<'_>, v4: bool) -> Option<IpAddr> {
 /// Where it goes; a container that is asked for from outside is reached by what it publishes.
 fn destination(
     host: &Site,
-    reading: &Reading,
+    (reading, attachments): (&Reading, &[Attachment]),
     question: &Question,
     v4: bool,
     begun: &mut Begun<'_>,
@@ -182,7 +183,7 @@ fn destination(
                 return Ok((own, question.port));
             }
             let index = *index;
-            published(host, attachment, (own, port), question.transport, index, begun)
+            published(host, attachments, attachment, (own, port), question.transport, index, begun)
         }
     }
 }
@@ -195,6 +196,7 @@ fn is_routed(reading: &Reading, attachment: &Attachment) -> bool {
 
 fn published(
     host: &Site,
+    attachments: &[Attachment],
     attachment: &Attachment,
     (own, port): (IpAddr, u16),
     transport: Transport,
@@ -208,29 +210,9 @@ fn published(
     };
     let found: Vec<&Publication> = attachment.ports.iter().filter(leads_there).collect();
     let reachable = found.iter().find(|p| !p.host.ip().is_loopback());
-    let who = &attachment.container;
     let Some(publication) = reachable else {
-        let (what, mend) = match found.first() {
-            Some(local) => (
-                format!(
-                    "port {port}/{transport} of container {who} is published at {} alone, which is reached on the host itself and nowhere else",
-                    local.host
-                ),
-                format!(
-                    "publish it without 127.0.0.1, for instance as {}:{port}/{transport}",
-                    local.host.port()
-                ),
-            ),
-            None => (
-                format!(
-                    "port {port}/{transport} of container {who} is not published, and from outside nothing else of it is reached"
-                ),
-                format!(
-                    "publish it: a portMappings entry {{\"hostPort\": 8080, \"containerPort\": {port}, \"protocol\": \"{transport}\"}} at the container's ADD"
-                ),
-            ),
-        };
-        begun.refused = Some(surely(Fault::NotPublished, what, Some(mend)));
+        let finding = not_published(attachments, attachment, found.first().copied(), (port, transport));
+        begun.refused = Some(finding);
         return Ok((own, Some(port)));
     };
     let host_port = publication.host.port() + (port - publication.target.port());
@@ -240,8 +222,41 @@ fn published(
         publication.host.ip()
     };
     let at = SocketAddr::new(address, host_port);
+    let who = &attachment.container;
     begun.note = Some(format!("port {port}/{transport} of container {who} is published at {at}"));
     Ok((address, Some(host_port)))
+}
+
+/// From outside a port is not reached: it is published to the host itself alone, `local`, or not at all.
+fn not_published(
+    attachments: &[Attachment],
+    attachment: &Attachment,
+    local: Option<&Publication>,
+    (port, transport): (u16, Transport),
+) -> Finding {
+    let who = &attachment.container;
+    let (what, mend) = match local {
+        Some(local) => (
+            format!(
+                "port {port}/{transport} of container {who} is published at {} alone, which is reached on the host itself and nowhere else",
+                local.host
+            ),
+            format!("publish it without 127.0.0.1, for instance as {}:{port}/{transport}", local.host.port()),
+        ),
+        None => {
+            let protocol = transport.protocol().unwrap_or(Protocol::Tcp);
+            let free = free_host_port(attachments, protocol);
+            (
+                format!(
+                    "port {port}/{transport} of container {who} is not published, and from outside nothing else of it is reached"
+                ),
+                format!(
+                    "publish it: a portMappings entry {{\"hostPort\": {free}, \"containerPort\": {port}, \"protocol\": \"{transport}\"}} at the container's ADD"
+                ),
+            )
+        }
+    };
+    surely(Fault::NotPublished, what, Some(mend))
 }
 
 /// The host as a container sees it.

@@ -100,6 +100,12 @@ pub fn base_mended(admin_chains: &[&str], short: &[String]) -> Vec<NftMessage> {
     messages
 }
 
+/// Whether linkspan writes the rules of a chain of table `inet linkspan`. The others are administrators'.
+pub fn is_own_chain(chain: &str) -> bool {
+    let of_network = ["net-", "end-", "wall-"];
+    CHAINS.iter().any(|(name, _)| *name == chain) || of_network.iter().any(|stem| chain.starts_with(stem))
+}
+
 /// Asks whether a table's rules are those of this release: one reply, or `ENOENT`.
 pub fn probe_layout(family: u8) -> NftMessage {
     let name = if family == BRIDGE { super::guard::LAYOUT } else { LAYOUT };
