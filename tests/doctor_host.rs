@@ -49,6 +49,46 @@ fn subnets_of_others() {
     finds(&[]);
 }
 
+/// Who deletes the route to the host's own neighbours cuts the host off.
+#[test]
+fn the_subnet_of_the_uplink() {
+    let Some(lab) = host() else { return };
+    let _outside = lab.outside();
+    lab.ip("route add 10.88.0.0/16 via 192.0.2.2");
+    lab.ip("route add 10.88.1.128/25 via 192.0.2.2");
+    assert!(includes("subnet-overlap", "fault").contains("or 'ip route del 10.88.1.128/25'"));
+    lab.ip("route add 203.0.113.0/24 via 10.88.1.129 dev uplink onlink");
+    // The way to another gateway.
+    assert!(!includes("subnet-overlap", "fault").contains("route del"));
+    for route in ["203.0.113.0/24", "10.88.1.128/25", "10.88.0.0/16"] {
+        lab.ip(&format!("route del {route}"));
+    }
+
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let mut plugin = ours();
+    plugin["ipam"] = json!({"type": "host-local", "subnet": "192.0.2.0/24"});
+    list("10-web.conflist", "web", json!([plugin]));
+    let finding = || {
+        let text = includes("subnet-overlap", "fault");
+        assert!(
+            text.contains("192.0.2.0/24 by uplink") && text.contains("give the network another"),
+            "{text}"
+        );
+        assert!(!text.contains("route del") && text.contains("the host's own neighbours"), "{text}");
+    };
+    finding();
+    let told = "192.0.2.0/24 of network web overlaps the host's route to 192.0.2.0/24 by uplink";
+    let said = linkspan("status web");
+    assert!(said.code == 0 && said.stderr.contains(told), "{}{}", said.stdout, said.stderr);
+    let said = linkspan("add web a");
+    assert!(said.code == 0 && said.stderr.contains(told), "{}{}", said.stdout, said.stderr);
+    assert!(!linkspan("add web b").stderr.contains(told), "once");
+    finding();
+    linkspan("del web a").ok();
+    linkspan("del web b").ok();
+    drop((a, b));
+}
+
 #[test]
 fn firewalls_of_others() {
     let Some(lab) = host() else { return };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::apply::{Cause, ForeignDrop, Kernel, Trip};
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
-use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
+use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network, names};
 use crate::plan;
 
 use super::{Call, Context, VerbError, addressing, lower, network};
@@ -40,6 +40,11 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     network::warn_of_absent_sources(cx, call.config)?;
+    if recorded.is_none() && call.config.link == LinkKeys::Bridge {
+        let bridge = call.config.bridge.bridge.clone();
+        let bridge = bridge.unwrap_or_else(|| names::bridge(&call.config.name, 0));
+        network::warn_of_clashing_routes(cx, call.config, &bridge)?;
+    }
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
     match backend {
