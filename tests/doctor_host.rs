@@ -7,8 +7,9 @@ mod lab;
 use std::fs;
 
 use lab::cli::{document, linkspan};
-use lab::fitness::{bare, configured, cover, finds, host, includes, list, ours, own_etc, web, write};
+use lab::fitness::{bare, configured, cover, finds, fixed, host, includes, list, ours, own_etc, web, write};
 use lab::inspect;
+use lab::talk::{tcp_answers, tcp_server};
 use serde_json::{Value, json};
 
 #[test]
@@ -123,6 +124,46 @@ fn firewalls_of_others() {
         lab::skip!("iptables of both kinds is not here");
     }
     finds(&[("both-iptables", "warning")]);
+}
+
+/// A FORWARD chain that drops after containers were attached: the exception of our own is what is missing.
+#[test]
+fn a_forward_policy_that_is_set_later() {
+    for variant in ["nft", "legacy"] {
+        let Some(lab) = host() else { return };
+        let outside = lab.outside();
+        if !lab.host.exec(&["sh", "-c", &format!("command -v iptables-{variant}")]).ok {
+            lab::skip!("iptables is not here");
+        }
+        let (a, plugin) = (lab.container("a"), web(&lab));
+        plugin.on(&a).add().ok();
+        let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "open");
+        lab.host.must(&[&format!("iptables-{variant}"), "-P", "FORWARD", "DROP"]);
+        assert!(!tcp_answers(&a, "192.0.2.2:80"), "{variant}: shut");
+        let text = finds(&[("foreign-drop", "fault")]);
+        assert!(
+            text.contains("linkspan doctor --fix") && text.contains("by its policy"),
+            "{variant}: {text}"
+        );
+        let said = linkspan("status web");
+        said.failed(1, "cannot take containers");
+        assert!((said.stdout + &said.stderr).contains("'linkspan reconcile' makes the exception"));
+        fixed();
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: open again");
+        linkspan("status web").ok();
+        assert!(
+            lab.host.must(&[&format!("iptables-{variant}"), "-S", "FORWARD"]).contains("-P FORWARD DROP")
+        );
+
+        // Without a container nobody suffers, and a runtime that waits for STATUS makes the ADD that mends it.
+        plugin.on(&a).del().ok();
+        lab.host.must(&[&format!("iptables-{variant}"), "-F", "FORWARD"]);
+        linkspan("status web").ok();
+        finds(&[]);
+        plugin.on(&a).add().ok();
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: by ADD");
+    }
 }
 
 #[test]
