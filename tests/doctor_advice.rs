@@ -6,10 +6,11 @@ mod lab;
 use std::fs;
 
 use lab::cli::{document, linkspan, linkspan_with, shell};
-use lab::fitness::{finds, fixed, host, includes, lacks, web};
+use lab::fitness::{cover, finds, fixed, host, includes, lacks, list, ours, web};
 use lab::inspect;
 use lab::outcome::host_end;
 use lab::plugin::binary;
+use serde_json::json;
 
 /// The text of a finding's `fix`.
 #[track_caller]
@@ -133,4 +134,47 @@ fn whoever_may_not_is_told_so() {
         ));
         assert!(!said.ok && said.stderr.contains("run this as root"), "{words}: {}", said.stderr);
     }
+}
+
+/// A wrong value is told before an ADD meets it, and a key that nobody reads before somebody relies on it.
+#[test]
+fn mistyped_configurations() {
+    let Some(_lab) = host() else { return };
+    let with = |key: &str, value: &str| {
+        let mut plugin = ours();
+        plugin[key] = value.into();
+        list("10-web.conflist", "web", json!([plugin]));
+    };
+    with("isolation", "hard");
+    let text = finds(&[("bad-configuration", "fault")]);
+    assert!(
+        text.contains("isolation") && text.contains("hard") && text.contains("10-web.conflist"),
+        "{text}"
+    );
+    with("isolaton", "strict");
+    let text = finds(&[("unknown-key", "warning")]);
+    assert!(text.contains("the key isolaton") && text.contains("perhaps isolation"), "{text}");
+    with("isolation", "strict");
+    finds(&[]);
+    with("com.example/owner", "me");
+    finds(&[]);
+}
+
+/// Containers that ask linkspan's name service, on a host that has nobody to ask.
+#[test]
+fn a_host_without_name_servers() {
+    let Some(lab) = host() else { return };
+    let _stray = lab::agent::Stray;
+    let agent = lab::agent::Agent::start();
+    let a = lab.container("a");
+    cover(&lab, "/etc/resolv.conf", "nameserver 192.0.2.53\n");
+    web(&lab).with(json!({"dns": {"enabled": true}})).on(&a).add().ok();
+    finds(&[]);
+    cover(&lab, "/etc/resolv.conf", "nameserver foo\n");
+    assert!(finds(&[("nameserver-missing", "fault")]).contains("names no name server by its address"));
+    cover(&lab, "/etc/resolv.conf", "nameserver 127.0.0.53\n");
+    assert!(finds(&[("nameserver-missing", "fault")]).contains("nobody answers"));
+    cover(&lab, "/etc/resolv.conf", "nameserver 127.0.0.53\nnameserver 192.0.2.53\n");
+    finds(&[("nameserver-missing", "warning")]);
+    drop(agent);
 }

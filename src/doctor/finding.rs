@@ -77,6 +77,8 @@ words! {
     SubnetShared = "subnet-shared",
     /// A name server has an address of a network.
     NameserverInside = "nameserver-inside",
+    /// The host has no name server that could be asked.
+    NameserverMissing = "nameserver-missing",
     /// Another firewall drops what containers send or get.
     ForeignDrop = "foreign-drop",
     /// Rules of iptables over nf_tables and of legacy iptables.
@@ -119,6 +121,8 @@ words! {
     NoConfiguration = "no-configuration",
     /// A file is no network configuration.
     BadConfiguration = "bad-configuration",
+    /// A configuration has a key that linkspan does not know, and that looks like one that it does.
+    UnknownKey = "unknown-key",
     /// Two configurations have one name.
     SameName = "same-name",
     /// A configuration asks for a version that libcni does not know.

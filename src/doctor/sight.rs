@@ -18,6 +18,10 @@ pub struct ListPlugin {
     pub kind: String,
     /// Its keys.
     pub raw: Map<String, Value>,
+    /// Why linkspan would refuse an ADD with it, where the plugin is linkspan.
+    pub refusal: Option<String>,
+    /// Keys that linkspan does not know, each with the one that was probably meant.
+    pub slips: Vec<(String, &'static str)>,
 }
 
 /// A network configuration on disk, as libcni reads it.

@@ -16,7 +16,7 @@ use super::needs::{self, subnets};
 use super::sight::Sight;
 
 /// Where the host's name servers are written.
-const RESOLVER: &str = "/etc/resolv.conf";
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 /// `RTN_UNICAST`, `RTN_BLACKHOLE`, `RTN_UNREACHABLE`, `RTN_PROHIBIT`.
 const KINDS: [u8; 4] = [1, 6, 7, 8];
 
@@ -175,7 +175,7 @@ fn nameservers(sight: &Sight<'_>, owned: &[Owned], findings: &mut Findings) {
     }
 }
 
-fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
+pub(super) fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let is_server = words.next() == Some("nameserver");
