@@ -155,6 +155,17 @@ const OTHERS: [&str; 12] = [
     "type",
 ];
 
+fn remembered(entry: &Entry) -> Remembered {
+    let plugins =
+        conflist::list(&entry.config, Path::new("")).map(|network| network.plugins).unwrap_or_default();
+    Remembered {
+        key: AttachmentKey::new(&entry.container_id, &entry.if_name),
+        network: entry.network_name.clone(),
+        netns: entry.netns.clone(),
+        kinds: plugins.into_iter().map(|plugin| plugin.kind).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,16 +184,5 @@ mod tests {
             found(r#"{"isolaton": "strict", "ipmask": true, "x-owner": 1, "IPMASQ": true, "args": {}}"#),
             [("ipmask".to_owned(), "ipMasq"), ("isolaton".to_owned(), "isolation")]
         );
-    }
-}
-
-fn remembered(entry: &Entry) -> Remembered {
-    let plugins =
-        conflist::list(&entry.config, Path::new("")).map(|network| network.plugins).unwrap_or_default();
-    Remembered {
-        key: AttachmentKey::new(&entry.container_id, &entry.if_name),
-        network: entry.network_name.clone(),
-        netns: entry.netns.clone(),
-        kinds: plugins.into_iter().map(|plugin| plugin.kind).collect(),
     }
 }
