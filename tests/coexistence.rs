@@ -84,7 +84,7 @@ fn a_policy_that_is_set_later_is_noticed() {
             host.must(&[tool, "-P", "FORWARD", "DROP"]);
         }
         assert!(street.broken().contains(&"outgoing IPv4"), "{variant}");
-        told(&street, &["filter FORWARD", "by its policy", "the next ADD"]);
+        told(&street, &["filter FORWARD", "by its policy", "the next ADD", "'linkspan reconcile'"]);
         street.another_add();
         street.works(&format!("{variant}, the next ADD"));
         for tool in &tools {
@@ -167,7 +167,7 @@ fn a_last_rule_that_rejects_is_passed_by() {
             );
             told(
                 &street,
-                &["ip filter FORWARD", "by the rule with handle", "linkspan reconcile makes an exception"],
+                &["ip filter FORWARD", "by the rule with handle", "'linkspan reconcile' makes an exception"],
             );
             let said = linkspan(&street.lab, &["reconcile"]);
             said.tells("exception for lks-web");

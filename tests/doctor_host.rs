@@ -7,8 +7,9 @@ mod lab;
 use std::fs;
 
 use lab::cli::{document, linkspan};
-use lab::fitness::{bare, configured, cover, finds, host, includes, list, ours, own_etc, web, write};
+use lab::fitness::{bare, configured, cover, finds, fixed, host, includes, list, ours, own_etc, web, write};
 use lab::inspect;
+use lab::talk::{tcp_answers, tcp_server};
 use serde_json::{Value, json};
 
 #[test]
@@ -49,6 +50,46 @@ fn subnets_of_others() {
     finds(&[]);
 }
 
+/// Who deletes the route to the host's own neighbours cuts the host off.
+#[test]
+fn the_subnet_of_the_uplink() {
+    let Some(lab) = host() else { return };
+    let _outside = lab.outside();
+    lab.ip("route add 10.88.0.0/16 via 192.0.2.2");
+    lab.ip("route add 10.88.1.128/25 via 192.0.2.2");
+    assert!(includes("subnet-overlap", "fault").contains("or 'ip route del 10.88.1.128/25'"));
+    lab.ip("route add 203.0.113.0/24 via 10.88.1.129 dev uplink onlink");
+    // The way to another gateway.
+    assert!(!includes("subnet-overlap", "fault").contains("route del"));
+    for route in ["203.0.113.0/24", "10.88.1.128/25", "10.88.0.0/16"] {
+        lab.ip(&format!("route del {route}"));
+    }
+
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let mut plugin = ours();
+    plugin["ipam"] = json!({"type": "host-local", "subnet": "192.0.2.0/24"});
+    list("10-web.conflist", "web", json!([plugin]));
+    let finding = || {
+        let text = includes("subnet-overlap", "fault");
+        assert!(
+            text.contains("192.0.2.0/24 by uplink") && text.contains("give the network another"),
+            "{text}"
+        );
+        assert!(!text.contains("route del") && text.contains("the host's own neighbours"), "{text}");
+    };
+    finding();
+    let told = "192.0.2.0/24 of network web overlaps the host's route to 192.0.2.0/24 by uplink";
+    let said = linkspan("status web");
+    assert!(said.code == 0 && said.stderr.contains(told), "{}{}", said.stdout, said.stderr);
+    let said = linkspan("add web a");
+    assert!(said.code == 0 && said.stderr.contains(told), "{}{}", said.stdout, said.stderr);
+    assert!(!linkspan("add web b").stderr.contains(told), "once");
+    finding();
+    linkspan("del web a").ok();
+    linkspan("del web b").ok();
+    drop((a, b));
+}
+
 #[test]
 fn firewalls_of_others() {
     let Some(lab) = host() else { return };
@@ -83,6 +124,46 @@ fn firewalls_of_others() {
         lab::skip!("iptables of both kinds is not here");
     }
     finds(&[("both-iptables", "warning")]);
+}
+
+/// A FORWARD chain that drops after containers were attached: the exception of our own is what is missing.
+#[test]
+fn a_forward_policy_that_is_set_later() {
+    for variant in ["nft", "legacy"] {
+        let Some(lab) = host() else { return };
+        let outside = lab.outside();
+        if !lab.host.exec(&["sh", "-c", &format!("command -v iptables-{variant}")]).ok {
+            lab::skip!("iptables is not here");
+        }
+        let (a, plugin) = (lab.container("a"), web(&lab));
+        plugin.on(&a).add().ok();
+        let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "open");
+        lab.host.must(&[&format!("iptables-{variant}"), "-P", "FORWARD", "DROP"]);
+        assert!(!tcp_answers(&a, "192.0.2.2:80"), "{variant}: shut");
+        let text = finds(&[("foreign-drop", "fault")]);
+        assert!(
+            text.contains("linkspan doctor --fix") && text.contains("by its policy"),
+            "{variant}: {text}"
+        );
+        let said = linkspan("status web");
+        said.failed(1, "cannot take containers");
+        assert!((said.stdout + &said.stderr).contains("'linkspan reconcile' makes the exception"));
+        fixed();
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: open again");
+        linkspan("status web").ok();
+        assert!(
+            lab.host.must(&[&format!("iptables-{variant}"), "-S", "FORWARD"]).contains("-P FORWARD DROP")
+        );
+
+        // Without a container nobody suffers, and a runtime that waits for STATUS makes the ADD that mends it.
+        plugin.on(&a).del().ok();
+        lab.host.must(&[&format!("iptables-{variant}"), "-F", "FORWARD"]);
+        linkspan("status web").ok();
+        finds(&[]);
+        plugin.on(&a).add().ok();
+        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: by ADD");
+    }
 }
 
 #[test]

@@ -122,7 +122,33 @@ pub(super) fn del(session: &mut Session<'_>, target: &Target) -> Result<(), Erro
         }
         (found, _) => found?,
     };
-    place.chain(&network).del(&as_added(attachment, known.as_ref(), session.env), known.as_ref())
+    let key = AttachmentKey::new(&attachment.container_id, &attachment.interface);
+    let is_known = known.is_some() || mend::recorded::has(&key);
+    let netns = attachment.netns.clone();
+    place.chain(&network).del(&as_added(attachment, known.as_ref(), session.env), known.as_ref())?;
+    if is_known { Ok(()) } else { tell_unknown(session, &network.name, &key, &netns) }
+}
+
+/// DEL of what nobody knows succeeds, as it has to, and may be a word that was typed wrong: says what is known instead.
+fn tell_unknown(
+    session: &mut Session<'_>,
+    network: &str,
+    key: &AttachmentKey,
+    netns: &str,
+) -> Result<(), Error> {
+    let known = session.place.cache.all()?.unwrap_or_default();
+    let there = known.entries.iter().find(|entry| entry.network_name == network && entry.netns == netns);
+    let hint = there.map_or_else(String::new, |entry| {
+        let (id, interface) = (&entry.container_id, &entry.if_name);
+        format!(
+            "; libcni's cache knows {id}:{interface} there: 'CNI_CONTAINERID={id} CNI_IFNAME={interface} linkspan del \
+             {network} {netns}'"
+        )
+    });
+    Ok(writeln!(
+        session.stderr,
+        "linkspan: neither a record nor libcni's cache knows {key} in {network}: nothing of it was there{hint}"
+    )?)
 }
 
 /// DEL through every plugin of the list that libcni remembers an attachment to be made from; nothing where it

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::exec::{Refusal, Verb};
+use super::words;
 use crate::cni::CniError;
 use crate::sys::SysError;
 use crate::verbs::VerbError;
@@ -45,7 +46,7 @@ pub enum Error {
         rule: &'static str,
     },
     /// A file or directory that cannot be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), as_root(source))]
     File {
         /// What was tried, as a verb.
         action: &'static str,
@@ -225,7 +226,7 @@ pub enum Error {
     #[error(transparent)]
     View(#[from] ViewError),
     /// A verb of the protocol failed.
-    #[error("{}: {}", .0.msg, .0.details)]
+    #[error("{}", words::told(&.0.msg, &.0.details))]
     Verb(CniError),
     /// No network, or no container, of this name.
     #[error("there is no {what} '{name}'{hint}")]
@@ -296,6 +297,16 @@ impl Error {
             1 => errors.pop().map_or(Ok(()), Err),
             _ => Err(Self::Several(errors)),
         }
+    }
+}
+
+/// What helps whoever may not.
+fn as_root(source: &io::Error) -> &'static str {
+    let is_root = nix::unistd::geteuid().is_root();
+    if source.kind() == io::ErrorKind::PermissionDenied && !is_root {
+        "; run this as root, for instance with sudo"
+    } else {
+        ""
     }
 }
 

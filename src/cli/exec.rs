@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use super::words;
 use crate::plugins::BY_HAND;
 use crate::sys::process::{self, Run};
 
@@ -61,10 +62,8 @@ pub struct Refusal {
 /// `msg: details (code N)`.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.msg.is_empty() { "it gave no reason" } else { self.msg.trim_end() })?;
-        if !self.details.is_empty() {
-            write!(f, ": {}", self.details.trim_end())?;
-        }
+        let msg = if self.msg.is_empty() { "it gave no reason" } else { self.msg.trim_end() };
+        f.write_str(&words::told(msg, self.details.trim_end()))?;
         if self.code == 0 { Ok(()) } else { write!(f, " (code {})", self.code) }
     }
 }
@@ -170,6 +169,10 @@ mod tests {
     fn a_refusal_reads_as_a_sentence() {
         let said = |stdout: &str| refusal(stdout.as_bytes(), "exit status: 1").to_string();
         assert_eq!(said(r#"{"code":7,"msg":"bad","details":"worse"}"#), "bad: worse (code 7)");
+        assert_eq!(
+            said(r#"{"code":7,"msg":"bad","details":"a link: bad; try"}"#),
+            "a link: bad; try (code 7)"
+        );
         assert_eq!(said(r#"{"cniVersion":"1.1.0","code":11,"msg":"later"}"#), "later (code 11)");
         assert_eq!(said("{}"), "it gave no reason");
         assert!(said("").contains("exit status: 1"));

@@ -5,6 +5,15 @@ use std::net::SocketAddr;
 use crate::model::Publication;
 use crate::view::Port;
 
+/// An error of the protocol on one line; what its details say of it already is not said twice.
+pub(super) fn told(msg: &str, details: &str) -> String {
+    match details {
+        "" => msg.to_owned(),
+        _ if details.contains(msg) => details.to_owned(),
+        _ => format!("{msg}: {details}"),
+    }
+}
+
 /// How long ago, to one unit: `5s`, `3m`, `2h`, `4d`.
 pub(super) fn age(now: u64, then: u64) -> String {
     let seconds = now.saturating_sub(then);

@@ -39,13 +39,29 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
         "its containers do not reach their gateway, or each other",
     );
     failures(findings, "a bridge", &look.bridges);
-    report(
+    attachments(findings, &look.attachments);
+}
+
+/// What is only written down is not missed by the container, but may be given to another.
+fn attachments(findings: &mut Findings, mending: &Mending) {
+    let is_held = |drift: &&Drift| ["lease of ", "claim of "].iter().any(|of| drift.object.starts_with(of));
+    let (held, other): (Vec<&Drift>, Vec<&Drift>) = mending.drifts.iter().partition(is_held);
+    let what = "an attachment is not as its record says";
+    tell(
         findings,
-        &look.attachments,
         Word::AttachmentDrift,
-        "an attachment is not as its record says",
+        &held,
+        what,
+        "the container goes on working, but its address or host port may be given to another",
+    );
+    tell(
+        findings,
+        Word::AttachmentDrift,
+        &other,
+        what,
         "its container is cut off, or not limited or held as it was asked for",
     );
+    failures(findings, what, mending);
 }
 
 fn report(findings: &mut Findings, mending: &Mending, word: Word, what: &str, why: &str) {

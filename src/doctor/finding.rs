@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::apply::Reach;
 use crate::model::AttachmentKey;
 
 /// How bad a finding is.
@@ -76,6 +77,8 @@ words! {
     SubnetShared = "subnet-shared",
     /// A name server has an address of a network.
     NameserverInside = "nameserver-inside",
+    /// The host has no name server that could be asked.
+    NameserverMissing = "nameserver-missing",
     /// Another firewall drops what containers send or get.
     ForeignDrop = "foreign-drop",
     /// Rules of iptables over nf_tables and of legacy iptables.
@@ -118,6 +121,8 @@ words! {
     NoConfiguration = "no-configuration",
     /// A file is no network configuration.
     BadConfiguration = "bad-configuration",
+    /// A configuration has a key that linkspan does not know, and that looks like one that it does.
+    UnknownKey = "unknown-key",
     /// Two configurations have one name.
     SameName = "same-name",
     /// A configuration asks for a version that libcni does not know.
@@ -158,7 +163,9 @@ pub enum Remedy {
     /// Put back what the records say, and take away what dead containers and killed ADDs left: `verbs::reconcile`.
     Reconcile,
     /// End DELs that have begun, and take away what belongs to nobody: `verbs::sweep`.
-    Sweep,
+    ///
+    /// With [`Reach::Lost`] also what may be another state directory's, which somebody has to ask for: `--fix --lost`.
+    Sweep(Reach),
     /// DEL through the list that libcni remembers.
     Forget(AttachmentKey),
     /// A word to the agent about an attachment, which starts one where there is none.
@@ -172,7 +179,7 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reconcile => f.write_str("put back what the records say, and delete what dead containers left (linkspan reconcile --collect)"),
-            Self::Sweep => f.write_str("end what DEL has begun, and delete what belongs to nobody"),
+            Self::Sweep(_) => f.write_str("end what DEL has begun, and delete what belongs to nobody"),
             Self::Forget(key) => write!(f, "call DEL for {key} as libcni's cache remembers it"),
             Self::WakeAgent(key) => write!(f, "tell the agent of {key}, which starts one (linkspan agent --on-demand)"),
             Self::RemoveSocket(path) => write!(f, "delete {}", path.display()),
@@ -194,12 +201,13 @@ pub struct Finding {
     /// What to type, or the file to write.
     pub fix: String,
     /// Whether `--fix` does it.
+    /// With `--lost` alone, where its remedy reaches what may be another's.
     #[serde(rename = "fixable", serialize_with = "whether")]
     pub remedy: Option<Remedy>,
 }
 
 fn whether<S: serde::Serializer>(remedy: &Option<Remedy>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bool(remedy.is_some())
+    serializer.serialize_bool(remedy.as_ref().is_some_and(|remedy| *remedy != Remedy::Sweep(Reach::Lost)))
 }
 
 /// All findings.
@@ -229,7 +237,14 @@ impl Findings {
         why: impl Into<String>,
         remedy: Remedy,
     ) {
-        let fix = "linkspan doctor --fix".to_owned();
+        let fix = match remedy {
+            Remedy::Sweep(Reach::Lost) => {
+                "where the records are lost: linkspan doctor --fix --lost; where another state directory has them, set \
+                 LINKSPAN_STATE_DIR to that one, and nothing is wrong"
+            }
+            _ => "linkspan doctor --fix",
+        }
+        .to_owned();
         let (what, why) = (what.into(), why.into());
         self.0.push(Finding { word, severity, what, why, fix, remedy: Some(remedy) });
     }
@@ -245,6 +260,12 @@ impl Findings {
             why,
             fix,
         );
+    }
+
+    /// How many of them `--fix` mends by itself.
+    pub fn mendable(&self) -> usize {
+        let is_mendable = |remedy: &&Remedy| **remedy != Remedy::Sweep(Reach::Lost);
+        self.0.iter().filter_map(|finding| finding.remedy.as_ref()).filter(is_mendable).count()
     }
 
     /// All of them, the worst first.
@@ -269,7 +290,7 @@ impl Findings {
         remedies.sort_by_key(|remedy| match remedy {
             Remedy::Forget(_) => 0,
             Remedy::Reconcile => 1,
-            Remedy::Sweep => 2,
+            Remedy::Sweep(_) => 2,
             Remedy::RemoveSocket(_) => 3,
             Remedy::WakeAgent(_) => 4,
         });
@@ -311,10 +332,18 @@ mod tests {
     fn remedies_come_once_and_in_order() {
         let mut findings = Findings::default();
         let key = AttachmentKey::new("a", "eth0");
-        for remedy in [Remedy::Sweep, Remedy::Reconcile, Remedy::Forget(key.clone()), Remedy::Reconcile] {
+        for remedy in [
+            Remedy::Sweep(Reach::Recorded),
+            Remedy::Reconcile,
+            Remedy::Forget(key.clone()),
+            Remedy::Reconcile,
+        ] {
             findings.add_mendable(Severity::Warning, Word::Orphan, "x", "y", remedy);
         }
-        assert_eq!(findings.remedies(), [Remedy::Forget(key), Remedy::Reconcile, Remedy::Sweep]);
+        assert_eq!(
+            findings.remedies(),
+            [Remedy::Forget(key), Remedy::Reconcile, Remedy::Sweep(Reach::Recorded)]
+        );
     }
 
     #[test]

@@ -47,7 +47,12 @@ fn drops(sight: &Sight<'_>, nft: &mut NftSocket, findings: &mut Findings) -> Res
     for network in &networks {
         for mut drop in apply::foreign_drops(nft, uplink, Some(&network.bridge))? {
             drop.trips.retain(|trip| is_wanted(sight, network, *trip));
-            if !drop.trips.is_empty() {
+            // The next ADD makes its exception, and nobody misses it before.
+            let is_for_nobody = drop.is_iptables
+                && drop.by_policy
+                && drop.trips.iter().all(|trip| !matches!(trip, Trip::Names { .. }))
+                && !sight.attachments.iter().any(|attachment| attachment.network == network.name);
+            if !drop.trips.is_empty() && !is_for_nobody {
                 tell(&drop, Some(network), findings);
             }
         }
@@ -86,11 +91,17 @@ fn tell(drop: &ForeignDrop, network: Option<&Network>, findings: &mut Findings) 
         network.map_or(("BRIDGE", FirewallBackend::Nftables), |n| (n.bridge.as_str(), n.backend));
     let severity = if drop.surely && !drop.aimed { Severity::Fault } else { Severity::Warning };
     let of = network.map(|network| format!(" of network {}", network.name)).unwrap_or_default();
+    let what = status::suffering(drop) + &of;
+    if network.is_some() && status::is_mended_by_reconcile(drop, backend) {
+        let why = "the exception that linkspan makes there for the network is missing: the chain began to drop after the \
+                   network was made, or somebody took the exception away";
+        return findings.add_mendable(severity, Word::ForeignDrop, what, why, Remedy::Reconcile);
+    }
     let advice = status::advice(drop, bridge, backend);
     findings.add(
         severity,
         Word::ForeignDrop,
-        status::suffering(drop) + &of,
+        what,
         "a rule of linkspan cannot overrule another firewall's drop, and linkspan changes no other firewall's policy",
         ["let them pass: ", "let them in: "]
             .iter()

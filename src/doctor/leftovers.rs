@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use crate::apply::Reach;
 use crate::model::AttachmentKey;
 use crate::store::Stage;
 use crate::view::{self, Lease};
@@ -53,7 +54,7 @@ fn records(sight: &Sight<'_>, findings: &mut Findings) {
             Word::DelUnfinished,
             "DELs have begun and not ended",
             "their addresses and host ports stay taken",
-            Remedy::Sweep,
+            Remedy::Sweep(Reach::Recorded),
         ),
     ];
     for (keys, word, what, why, remedy) in cases {
@@ -91,7 +92,7 @@ fn orphans(sight: &Sight<'_>, findings: &mut Findings) {
         Word::Orphan,
         format!("without a record: {}", some(&words)),
         "addresses and ports are taken for nobody, and rules lead to addresses that others will have",
-        Remedy::Sweep,
+        Remedy::Sweep(if sight.elsewhere { Reach::Lost } else { Reach::Recorded }),
     );
 }
 
@@ -110,7 +111,7 @@ fn remembered(sight: &Sight<'_>, findings: &mut Findings) {
                 Severity::Warning,
                 Word::StaleResult,
                 format!("libcni remembers {key} of network {network}, whose namespace {} is gone", one.netns),
-                "GC takes it for alive, and an ADD of the same name for one that is attached already",
+                "'linkspan add' of the same container and interface takes it for attached already; a runtime has lost it",
                 Remedy::Forget(key.clone()),
             );
         } else if !recorded.contains(key) {
@@ -119,7 +120,10 @@ fn remembered(sight: &Sight<'_>, findings: &mut Findings) {
                 Word::StaleResult,
                 format!("libcni remembers {key} of network {network}, and linkspan has no record of it"),
                 "its container runs, and nothing of linkspan's keeps or repairs its network",
-                format!("restart the container; or 'linkspan del {network} {}'", one.netns),
+                format!(
+                    "restart the container; or 'CNI_CONTAINERID={} CNI_IFNAME={} linkspan del {network} {}'",
+                    key.container_id, key.interface, one.netns
+                ),
             );
         }
     }

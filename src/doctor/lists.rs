@@ -59,9 +59,35 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
             format!("put one there, such as {directory}/10-linkspan.conflist (docs/configuration.md), or set NETCONFPATH"),
         );
     }
+    contents(sight, findings);
     names(&given.lists, findings);
     versions(sight, findings);
     choice(sight, findings);
+}
+
+/// What linkspan makes of its own configurations.
+fn contents(sight: &Sight<'_>, findings: &mut Findings) {
+    for (list, plugin) in sight.own_plugins() {
+        let (path, kind) = (list.path.display(), &plugin.kind);
+        if let Some(refusal) = plugin.refusal.as_ref().filter(|_| !list.too_new) {
+            findings.add(
+                Severity::Fault,
+                Word::BadConfiguration,
+                format!("{path}, plugin {kind}: {refusal}"),
+                "every ADD of the network fails",
+                format!("correct it in {path}"),
+            );
+        }
+        for (slip, meant) in &plugin.slips {
+            findings.add(
+                Severity::Warning,
+                Word::UnknownKey,
+                format!("{path}, plugin {kind}: linkspan does not know the key {slip}"),
+                "unknown keys are ignored: the network is as if it were not there",
+                format!("perhaps {meant} is meant: write that in {path}, or take {slip} out"),
+            );
+        }
+    }
 }
 
 fn names(lists: &[List], findings: &mut Findings) {

@@ -15,6 +15,7 @@ mod hands;
 mod leftovers;
 mod lists;
 mod marker;
+mod nameservers;
 mod needs;
 mod networkd;
 mod programs;
@@ -38,6 +39,7 @@ pub fn examine(sight: &Sight<'_>, versions: &[Version]) -> Findings {
     drift::look(sight, &mut findings);
     settings::look(sight, &mut findings);
     subnets::look(sight, &mut findings);
+    nameservers::look(sight, &mut findings);
     firewalls::look(sight, &mut findings);
     hands::look(sight, &mut findings);
     leftovers::look(sight, &mut findings);

@@ -116,7 +116,7 @@ mod tests {
 
     fn plugin(keys: Value) -> ListPlugin {
         let Value::Object(raw) = keys else { panic!("an object") };
-        ListPlugin { kind: "linkspan".to_owned(), raw }
+        ListPlugin { kind: "linkspan".to_owned(), raw, refusal: None, slips: Vec::new() }
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct ListPlugin {
     pub kind: String,
     /// Its keys.
     pub raw: Map<String, Value>,
+    /// Why linkspan would refuse an ADD with it, where the plugin is linkspan.
+    pub refusal: Option<String>,
+    /// Keys that linkspan does not know, each with the one that was probably meant.
+    pub slips: Vec<(String, &'static str)>,
 }
 
 /// A network configuration on disk, as libcni reads it.
@@ -82,6 +86,9 @@ pub struct Sight<'a> {
     pub leases: Vec<Lease>,
     /// What differs from the records; `None` where there are none.
     pub(super) look: Option<Look>,
+    /// Whether what has no record may be another state directory's, so that it is taken away only where somebody says
+    /// that records are lost.
+    pub(super) elsewhere: bool,
 }
 
 impl<'a> Sight<'a> {
@@ -95,17 +102,26 @@ impl<'a> Sight<'a> {
         let attachments = view::attachments(&reading);
         let leases = view::leases(&reading, &attachments);
         let state = State::open_existing(root)?;
+        let is_any = !view::orphans(&reading, &[]).is_empty();
+        // A directory that is not there has no record of any network.
+        let mut elsewhere = is_any && state.is_none();
         let look = state.map(|state| {
             let ready = reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
             let attached: Vec<(AttachmentKey, Plan)> =
                 ready.map(|found| (found.record.key.clone(), found.record.plan.clone())).collect();
             let mut kernel = Kernel::new(Rc::new(state));
             let look = kernel.look(&reading.records.networks, &attached);
+            if is_any {
+                let known =
+                    reading.records.attachments.iter().map(|found| found.record.key.clone()).collect();
+                // What cannot be asked is said where it is swept.
+                elsewhere = kernel.keeps_orphans(&known).unwrap_or_default();
+            }
             // Its sockets close with the process, which waits for the kernel anyway.
             std::mem::forget(kernel);
             look
         });
-        Ok(Self { given, reading, attachments, leases, look })
+        Ok(Self { given, reading, attachments, leases, look, elsewhere })
     }
 
     /// All steps of all records.

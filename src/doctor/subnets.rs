@@ -16,7 +16,7 @@ use super::needs::{self, subnets};
 use super::sight::Sight;
 
 /// Where the host's name servers are written.
-const RESOLVER: &str = "/etc/resolv.conf";
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 /// `RTN_UNICAST`, `RTN_BLACKHOLE`, `RTN_UNREACHABLE`, `RTN_PROHIBIT`.
 const KINDS: [u8; 4] = [1, 6, 7, 8];
 
@@ -111,25 +111,35 @@ fn routes(sight: &Sight<'_>, one: &Owned, findings: &mut Findings) {
         }
         let by = link.map_or_else(|| "nowhere".to_owned(), |link| link.name.clone());
         let is_wider = route.dst.prefix() < one.subnet.prefix();
-        let (severity, why) = if is_wider {
-            (
-                Severity::Warning,
-                "whoever has one of these addresses beyond the host is not reached: the bridge is nearer",
-            )
-        } else {
-            (Severity::Fault, "packets for these containers go there instead, or theirs come back to others")
+        let severity = if is_wider { Severity::Warning } else { Severity::Fault };
+        let why = match is_wider {
+            true => "whoever has one of these addresses beyond the host is not reached: the bridge is nearer",
+            false if route.is_connected() => {
+                "these are the host's own neighbours: a container may get the address of one of them, or of the host's \
+                 router, and packets for either go astray"
+            }
+            false => "packets for these containers go there instead, or theirs come back to others",
         };
         findings.add(
             severity,
             Word::SubnetOverlap,
             format!("{} overlaps the host's route to {} by {by}", one.words(), route.dst),
             why,
-            format!(
-                "give the network another subnet (ipam.ranges in its configuration) and start its containers anew, or 'ip route del {}'",
-                route.dst
-            ),
+            fix(route, &host.routes),
         );
     }
+}
+
+/// What mends an overlap. A route that the host itself leaves by is never to be deleted: its neighbours' own, and one to
+/// the gateway of another.
+fn fix(route: &FoundRoute, all: &[FoundRoute]) -> String {
+    let another =
+        "give the network another subnet (ipam.ranges in its configuration) and start its containers anew";
+    let leads_on = all.iter().filter_map(|other| other.gateway).any(|gateway| route.dst.contains(gateway));
+    if route.is_connected() || leads_on {
+        return another.to_owned();
+    }
+    format!("{another}, or 'ip route del {}'", route.dst)
 }
 
 fn shared(one: &Owned, other: &Owned, findings: &mut Findings) {
@@ -165,7 +175,7 @@ fn nameservers(sight: &Sight<'_>, owned: &[Owned], findings: &mut Findings) {
     }
 }
 
-fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
+pub(super) fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let is_server = words.next() == Some("nameserver");

@@ -80,6 +80,11 @@ impl Face {
         Self::REFERENCE.into_iter().find(|face| name == face.name()).unwrap_or(Self::Linkspan)
     }
 
+    /// The face of a plugin's `type` in a configuration; `None` for another's.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        [Self::Linkspan].into_iter().chain(Self::REFERENCE).find(|face| kind == face.name())
+    }
+
     /// The part of an attachment that it makes, where it works on an interface that another plugin made.
     pub const fn part(self) -> Option<Part> {
         match self {

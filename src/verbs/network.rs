@@ -31,6 +31,7 @@ pub(super) struct Provided {
 pub(super) fn provide(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbError> {
     let provided = settle(cx, config)?;
     if let (Provided { network, recorded: None }, LinkKeys::Bridge) = (&provided, &config.link) {
+        warn_of_clashing_routes(cx, config, &network.bridge)?;
         let chosen =
             || network.automatic.iter().flatten().map(|range| range.subnet.to_string()).collect::<Vec<_>>();
         cx.journal.note(LogLevel::Info, || {
@@ -270,6 +271,33 @@ pub(super) fn warn_of_absent_sources(cx: &mut Context, config: &NetworkConfig) -
                 format!(
                     "{key} = {address} is on no interface of the host: nothing comes back to the containers of {} \
                      before it is, or the routers send it here",
+                    config.name
+                )
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Says where subnets that somebody has named for a network are the host's neighbours' too, or another route's: a
+/// container may get the address of the host's own router. Asked while the network has never been used; the listing of
+/// routes is not for every ADD.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub(super) fn warn_of_clashing_routes(
+    cx: &mut Context,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<(), VerbError> {
+    let Ipam::HostLocal(host_local) = &config.ipam else { return Ok(()) };
+    for subnet in host_local.range_sets.iter().flatten().map(|range| range.subnet) {
+        let found = cx.kernel.clashing_route(subnet, bridge).map_err(|cause| of_network(config, cause))?;
+        if let Some((route, link)) = found {
+            cx.journal.note(LogLevel::Warning, || {
+                format!(
+                    "the subnet {subnet} of network {} overlaps the host's route to {route} by {link}: packets for either \
+                     go astray; give the network another subnet (ipam.ranges)",
                     config.name
                 )
             });

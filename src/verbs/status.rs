@@ -5,9 +5,9 @@ use std::path::Path;
 
 use crate::apply::{Cause, ForeignDrop, Kernel, Trip};
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
-use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network};
-use crate::plan;
-use crate::store::StoreError;
+use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network, names};
+use crate::plan::{self, Plan};
+use crate::store::{Listed, StoreError};
 
 use super::{Call, Context, VerbError, addressing, lower, network};
 
@@ -42,6 +42,11 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     network::warn_of_absent_sources(cx, call.config)?;
+    if recorded.is_none() && call.config.link == LinkKeys::Bridge {
+        let bridge = call.config.bridge.bridge.clone();
+        let bridge = bridge.unwrap_or_else(|| names::bridge(&call.config.name, 0));
+        network::warn_of_clashing_routes(cx, call.config, &bridge)?;
+    }
     addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
     // Without nf_tables there is no table of it that could drop.
     match backend {
@@ -142,8 +147,8 @@ fn forwarding_is_open(
         if drop.trips.is_empty() {
             continue;
         }
-        // The first ADD makes its exception where the host offers a place for it.
-        if drop.is_iptables && drop.by_policy && recorded.is_none() && !is_about_names(&drop) {
+        // The next ADD makes its exception where the host offers a place for it, and nobody suffers before.
+        if drop.is_iptables && drop.by_policy && !is_about_names(&drop) && !has_attachments(cx, recorded)? {
             continue;
         }
         let advice = advice(&drop, bridge.unwrap_or("BRIDGE"), backend);
@@ -155,6 +160,21 @@ fn forwarding_is_open(
         cx.journal.note(LogLevel::Warning, || reason);
     }
     Ok(())
+}
+
+/// Whether somebody is attached to the network.
+fn has_attachments(cx: &Context, network: Option<&Network>) -> Result<bool, VerbError> {
+    let Some(network) = network else { return Ok(false) };
+    let all: Listed<Plan> = cx.state.all()?;
+    Ok(all.found.iter().any(|found| found.record.network == network.name))
+}
+
+/// Whether reconciliation mends it: a FORWARD chain of iptables where a network's exception is not, or no more. It is for
+/// whoever is attached.
+pub fn is_mended_by_reconcile(drop: &ForeignDrop, backend: FirewallBackend) -> bool {
+    let reaches_out = |trip: &Trip| matches!(trip, Trip::Outgoing | Trip::Published);
+    let is_forward = drop.is_iptables && drop.trips.iter().any(reaches_out);
+    backend == FirewallBackend::Nftables && is_forward && drop.surely && !drop.aimed
 }
 
 /// Whether the network itself lets such packets through: nobody misses what it stops anyway.
@@ -201,12 +221,13 @@ pub fn advice(drop: &ForeignDrop, bridge: &str, backend: FirewallBackend) -> Str
         return questions_advice(drop, bridge);
     }
     if drop.is_iptables && drop.by_policy && backend == FirewallBackend::Nftables {
-        return "the next ADD of this network makes an exception for it".to_owned();
+        return "'linkspan reconcile' makes the exception for it, as do a running agent and the next ADD of this network"
+            .to_owned();
     }
     if drop.is_iptables {
         let tool = tool(drop);
         let made = match backend {
-            FirewallBackend::Nftables => "linkspan reconcile makes an exception; by hand, ",
+            FirewallBackend::Nftables => "'linkspan reconcile' makes an exception; by hand, ",
             FirewallBackend::Iptables => "",
         };
         return format!(

@@ -13,6 +13,9 @@ use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
 use super::{Cause, Kernel};
 
+/// `RT_TABLE_MAIN`.
+const MAIN: u32 = 254;
+
 impl Kernel {
     /// A bridge name for a network that names none: the first that no foreign interface has.
     ///
@@ -54,6 +57,37 @@ impl Kernel {
         let routes = rtnl::routes(self.host()?, &filter)?;
         let foreign = routes.into_iter().filter(|route| own.is_none() || route.oif != own);
         Ok(foreign.map(|route| route.dst).filter(|dst| dst.prefix() > 0).collect())
+    }
+
+    /// A route of the host, by the name of its link, to addresses of `subnet` that are somebody's beyond this host: not
+    /// over `bridge`, not a default route, and not one to a single address or, but for the host's neighbours, to more
+    /// than the subnet.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn clashing_route(
+        &mut self,
+        subnet: IpNetwork,
+        bridge: &str,
+    ) -> Result<Option<(IpNetwork, String)>, Cause> {
+        let own = rtnl::link_by_name(self.host()?, bridge)?.map(|link| link.index);
+        let filter =
+            RouteFilter { ipv4: Some(subnet.is_ipv4()), table: Some(MAIN), ..RouteFilter::default() };
+        let single = if subnet.is_ipv4() { 32 } else { 128 };
+        let clashes = |route: &rtnl::FoundRoute| {
+            let prefix = route.dst.prefix();
+            let is_near = prefix >= subnet.prefix() || route.is_connected();
+            let meets = route.dst.contains(subnet.network()) || subnet.contains(route.dst.network());
+            prefix > 0 && prefix < single && is_near && meets && (own.is_none() || route.oif != own)
+        };
+        let Some(route) = rtnl::routes(self.host()?, &filter)?.into_iter().find(clashes) else {
+            return Ok(None);
+        };
+        let link = match route.oif {
+            Some(index) => rtnl::link_by_index(self.host()?, index)?,
+            None => None,
+        };
+        Ok(Some((route.dst, link.map_or_else(|| "nowhere".to_owned(), |link| link.name))))
     }
 
     /// The MTU of the interface that the host's default route leaves by.
@@ -114,7 +148,7 @@ impl Kernel {
 
 /// The interface that the default route of a namespace leaves by.
 pub(super) fn uplink(socket: &mut Socket) -> Result<Option<rtnl::Link>, SysError> {
-    let filter = RouteFilter { table: Some(254), ..RouteFilter::default() };
+    let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
     let mut defaults = rtnl::routes(socket, &filter)?;
     defaults.retain(|route| route.dst.prefix() == 0);
     defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));

@@ -85,6 +85,22 @@ impl Kernel {
         Ok(failures)
     }
 
+    /// Whether [`Self::remove_orphans`] would refuse to take anything away, for what is seen without a program: links and
+    /// nf_tables.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn keeps_orphans(&mut self, known: &HashSet<AttachmentKey>) -> Result<bool, Cause> {
+        let (links, elements) = (self.orphan_links(known)?, self.orphan_elements(known)?);
+        if links.is_empty() && elements.is_empty() {
+            return Ok(false);
+        }
+        match self.refuse_elsewhere(&links, &OrphanRules::default()) {
+            Err(Cause::Elsewhere { .. }) => Ok(true),
+            other => other.map(|()| false),
+        }
+    }
+
     fn orphan_links(&mut self, known: &HashSet<AttachmentKey>) -> Result<Vec<Link>, Cause> {
         let keep: HashSet<String> = known
             .iter()

@@ -19,23 +19,23 @@ pub(super) struct Done {
 }
 
 /// Does one thing. What it could not do is part of what is told, and keeps nothing else from being done.
-pub(super) fn apply(session: &mut Session<'_>, remedy: Remedy, reach: Reach) -> Done {
-    let failure = perform(session, &remedy, reach).err().map(|error| error.to_string());
+pub(super) fn apply(session: &mut Session<'_>, remedy: Remedy) -> Done {
+    let failure = perform(session, &remedy).err().map(|error| error.to_string());
     Done { remedy, failure }
 }
 
-fn perform(session: &mut Session<'_>, remedy: &Remedy, reach: Reach) -> Result<(), Error> {
+fn perform(session: &mut Session<'_>, remedy: &Remedy) -> Result<(), Error> {
     match remedy {
         Remedy::Reconcile => with_state(|cx| {
             let found = verbs::reconcile(cx, true, Collect::All)?;
             if found.failures.is_empty() { Ok(()) } else { Err(VerbError::Several(found.failures)) }
         }),
         // Where records are lost, the directory may be too.
-        Remedy::Sweep => {
-            if reach == Reach::Lost {
+        Remedy::Sweep(reach) => {
+            if *reach == Reach::Lost {
                 recorded::made_context()?;
             }
-            with_state(|cx| verbs::sweep(cx, reach))
+            with_state(|cx| verbs::sweep(cx, *reach))
         }
         Remedy::Forget(key) => by_hand::del_remembered(session, key),
         Remedy::WakeAgent(key) => match client::attach(&State::default_root(), key) {

@@ -59,14 +59,15 @@ pub(super) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
     let mut examined = examine(session)?;
     let mut done = Vec::new();
     if matches.get_flag("fix") {
-        let remedies = examined.findings.remedies();
+        let lost = matches.get_flag("lost");
+        let remedies = within_reach(&examined.findings, lost);
         if !is_json {
             page::print(session, &examined)?;
-            announce(session, &remedies, is_dry)?;
+            let is_beyond = examined.findings.remedies().len() > remedies.len();
+            announce(session, &remedies, is_dry, is_beyond)?;
         }
         if !is_dry && !remedies.is_empty() && (yes || agreed(session)?) {
-            let reach = if matches.get_flag("lost") { Reach::Lost } else { Reach::Recorded };
-            done = mend(session, remedies, reach)?;
+            done = mend(session, remedies, lost)?;
             examined = examine(session)?;
             if !is_json {
                 page::done(session, &done)?;
@@ -89,8 +90,35 @@ fn examine(session: &Session<'_>) -> Result<Examined, Error> {
     Ok(Examined { findings: doctor::examine(&sight, &versions), picks: doctor::picks(&sight), versions })
 }
 
-/// Says what `--fix` will do before it is done.
-fn announce(session: &mut Session<'_>, remedies: &[Remedy], is_dry: bool) -> Result<(), Error> {
+/// What is to be done: where records are `lost` all, and else what nobody else may have a record of.
+fn within_reach(findings: &Findings, lost: bool) -> Vec<Remedy> {
+    let mut remedies: Vec<Remedy> = Vec::new();
+    for remedy in findings.remedies() {
+        let remedy = match remedy {
+            Remedy::Sweep(_) if lost => Remedy::Sweep(Reach::Lost),
+            Remedy::Sweep(Reach::Lost) => continue,
+            other => other,
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    remedies
+}
+
+/// Says what `--fix` will do before it is done; `is_beyond` says that there is more, which `--lost` has to ask for.
+fn announce(
+    session: &mut Session<'_>,
+    remedies: &[Remedy],
+    is_dry: bool,
+    is_beyond: bool,
+) -> Result<(), Error> {
+    if is_beyond {
+        writeln!(
+            session.stdout,
+            "left alone without --lost: what has no record, since another state directory may have it"
+        )?;
+    }
     if remedies.is_empty() {
         return Ok(writeln!(session.stdout, "there is nothing that --fix mends")?);
     }
@@ -121,7 +149,7 @@ fn agreed(session: &mut Session<'_>) -> Result<bool, Error> {
 fn mend(
     session: &mut Session<'_>,
     mut remedies: Vec<Remedy>,
-    reach: Reach,
+    lost: bool,
 ) -> Result<Vec<mending::Done>, Error> {
     let mut done: Vec<mending::Done> = Vec::new();
     for _ in 0..ROUNDS {
@@ -130,9 +158,9 @@ fn mend(
             break;
         }
         for remedy in remedies {
-            done.push(mending::apply(session, remedy, reach));
+            done.push(mending::apply(session, remedy));
         }
-        remedies = examine(session)?.findings.remedies();
+        remedies = within_reach(&examine(session)?.findings, lost);
     }
     Ok(done)
 }
@@ -145,8 +173,7 @@ fn verdict(findings: &Findings) -> Result<(), Error> {
         (0, _) => WARNINGS,
         _ => FAULTS,
     };
-    let mendable = findings.all().iter().filter(|finding| finding.remedy.is_some()).count();
-    let advice = match mendable {
+    let advice = match findings.mendable() {
         0 => "each says what mends it".to_owned(),
         1 => "'linkspan doctor --fix' mends one of them".to_owned(),
         many => format!("'linkspan doctor --fix' mends {many} of them"),

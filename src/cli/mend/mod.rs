@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::cni::{CniResult, Version};
 use crate::explain::live;
 use crate::model::AttachmentKey;
-use crate::verbs;
+use crate::verbs::{self, Collect};
 use crate::view::{self, Attachment, Condition, Reading, Wants};
 
 use super::Session;
@@ -167,10 +167,28 @@ fn check_recorded(
         return Ok(());
     }
     Err(Error::Found(format!(
-        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one, 'linkspan reconcile' puts back \
-         what is on the host",
-        checked.len()
+        "{differing} of {} attachments differ: 'linkspan inspect CONTAINER' shows one; {}",
+        checked.len(),
+        mends()?
     )))
+}
+
+/// What puts back what differs: reconciliation on the host, as far as there is something of its there, and the
+/// container's own start inside it.
+fn mends() -> Result<String, Error> {
+    let Some(mut cx) = recorded::context()? else { return Ok("start the containers anew".to_owned()) };
+    let found = verbs::reconcile(&mut cx, false, Collect::None)?;
+    let mut mends = Vec::new();
+    if !found.drifts.is_empty() || !found.failures.is_empty() {
+        mends.push("'linkspan reconcile' puts back what is on the host, and a restart of the container what is inside it");
+    }
+    if !found.dead.is_empty() || !found.collected.is_empty() {
+        mends.push("'linkspan reconcile --collect' deletes what containers left that are gone");
+    }
+    if mends.is_empty() {
+        mends.push("nothing on the host differs from the records, so 'linkspan reconcile' puts nothing back: restart the container");
+    }
+    Ok(mends.join("; "))
 }
 
 /// The results of whole chains, as libcni's cache has them: later plugins may have changed what ours made.

@@ -22,6 +22,17 @@ pub(in crate::cli) fn made_context() -> Result<Context, Error> {
     Ok(with(State::open(&State::default_root()).map_err(crate::view::ViewError::from)?))
 }
 
+/// Whether an attachment has a record; where that cannot be found out it is taken to have one.
+pub(in crate::cli) fn has(key: &AttachmentKey) -> bool {
+    match State::open_existing(&State::default_root()) {
+        Ok(None) => false,
+        Ok(Some(state)) => {
+            state.keys().map_or(true, |keys| keys.iter().any(|known| known.attachment() == *key))
+        }
+        Err(_) => true,
+    }
+}
+
 fn with(state: State) -> Context {
     let state = Rc::new(state);
     Context { kernel: Kernel::new(Rc::clone(&state)), state, journal: Journal::new(LogLevel::Warning) }

@@ -8,7 +8,7 @@ use super::super::Session;
 use super::super::error::Error;
 use super::super::table::{Cell, Table, Tone};
 use super::super::words;
-use super::{Look, Options, document, options};
+use super::{Look, Options, document, options, unrecorded};
 
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("ls").about("networks: bridge, subnets, addresses, attachments, health");
@@ -35,7 +35,7 @@ fn page(options: &Options, reading: &Reading, look: Look) -> Result<String, Erro
     if look.json {
         return document("networks", &networks);
     }
-    Ok(table(&networks, &reading.records.unreadable, look))
+    Ok(table(&networks, &reading.records.unreadable, look) + &unrecorded(reading))
 }
 
 fn table(networks: &[Network], unreadable: &[String], look: Look) -> String {

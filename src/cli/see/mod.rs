@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::model::names;
 use crate::store::State;
 use crate::sys::arena;
 use crate::view::{Attachment, Reading, Wants};
@@ -107,6 +108,21 @@ pub(super) fn document<T: Serialize>(key: &str, value: &T) -> Result<String, Err
     let mut text = serde_json::to_string_pretty(&Value::Object(document))?;
     text.push('\n');
     Ok(text)
+}
+
+/// Links of ours on a host of which there is no record at all: tables would be empty, and containers perhaps not.
+pub(super) fn unrecorded(reading: &Reading) -> String {
+    let is_ours = |link: &&crate::sys::rtnl::Link| {
+        link.group == names::LINK_GROUP && link.kind.as_deref() == Some("veth")
+    };
+    let links = reading.host.links.iter().filter(is_ours).count();
+    if links == 0 || !reading.records.attachments.is_empty() {
+        return String::new();
+    }
+    let root = reading.records.root.display();
+    format!(
+        "no record in {root}, and {links} links of linkspan on this host: 'linkspan doctor' says what that means\n"
+    )
 }
 
 /// How an attachment is, in its colour.

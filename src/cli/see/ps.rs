@@ -8,7 +8,7 @@ use super::super::Session;
 use super::super::error::Error;
 use super::super::table::Table;
 use super::super::words;
-use super::{Look, Options, document, options, state};
+use super::{Look, Options, document, options, state, unrecorded};
 
 pub(in crate::cli) fn describe() -> Command {
     let command = Command::new("ps").about("containers: network, addresses, ports, age, state");
@@ -32,7 +32,7 @@ fn page(options: &Options, reading: &Reading, look: Look) -> Result<String, Erro
     if look.json {
         return document("attachments", &attachments);
     }
-    Ok(table(&attachments, reading.at, look))
+    Ok(table(&attachments, reading.at, look) + &unrecorded(reading))
 }
 
 fn table(attachments: &[Attachment], now: u64, look: Look) -> String {

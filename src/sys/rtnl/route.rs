@@ -76,6 +76,18 @@ pub struct FoundRoute {
     pub advmss: Option<u32>,
 }
 
+impl FoundRoute {
+    /// Whether its addresses are on a link of the host itself, as those of every address that an interface has: who
+    /// deletes it cuts the host off from its neighbours, and from its gateway with them.
+    pub fn is_connected(&self) -> bool {
+        /// `RTPROT_KERNEL`.
+        const KERNEL: u8 = 2;
+        /// `RTN_UNICAST`.
+        const UNICAST: u8 = 1;
+        self.protocol == KERNEL || self.kind == UNICAST && self.gateway.is_none() && self.multipath.is_empty()
+    }
+}
+
 /// Which routes to list; what is left `None` does not matter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RouteFilter {
