@@ -176,16 +176,15 @@ fn a_route_that_the_kernel_refuses_undoes_the_add() {
     }
     let Some(lab) = Lab::new() else { return };
     let plugin = |routes: Value| {
-        let mut ipam = v4(1);
-        ipam["routes"] = routes;
-        lab.plugin(json!({"ipam": ipam}))
+        let set = json!([{"subnet": "10.88.1.0/24"}, {"subnet": "10.89.1.0/24"}]);
+        lab.plugin(json!({"ipam": {"type": "host-local", "ranges": [set], "routes": routes}}))
     };
     let (warm, a) = (lab.container("warm"), lab.container("a"));
     plugin(json!([])).on(&warm).add().ok();
     let before = Snapshot::take(&lab);
-    // No address of the container can reach this gateway.
+    // The container's address is of the other range, which does not reach this gateway.
     let added =
-        plugin(json!([{"dst": "10.100.0.0/16", "gw": "203.0.113.1"}])).on(&a).publish(&["8080:80"]).add();
+        plugin(json!([{"dst": "10.100.0.0/16", "gw": "10.89.1.9"}])).on(&a).publish(&["8080:80"]).add();
     let said = added.refused(110);
     assert!(said.contains("10.100.0.0/16"), "{said}");
     Snapshot::take(&lab).assert_same(&before, "an ADD that failed half-way");

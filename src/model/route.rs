@@ -31,6 +31,8 @@ pub struct Route {
 }
 
 impl Route {
+    /// `RT_SCOPE_LINK`: from there on the destination is on the link itself.
+    pub const SCOPE_LINK: u8 = 253;
     /// The largest path MTU that the kernel takes as it is written (`ip_metrics_convert`).
     pub const MAX_MTU: u32 = 65_535 - 15;
     /// The largest segment size that the kernel takes as it is written (`ip_metrics_convert`).

@@ -64,10 +64,17 @@ fn read_route(entry: &Fields<'_>, destination: Destination) -> Result<Route, Err
     if gw.is_some_and(|gw| gw.is_ipv4() != dst.is_ipv4()) {
         return Err(entry.invalid("gw", format!("must be of the family of dst, {dst}")));
     }
-    let (mtus, sizes) = match destination {
-        Destination::Exact => (0..=Route::MAX_MTU.into(), 0..=Route::MAX_ADVMSS.into()),
-        Destination::Masked => (ANY, ANY),
+    let (mtus, sizes, scopes) = match destination {
+        Destination::Exact => (0..=Route::MAX_MTU.into(), 0..=Route::MAX_ADVMSS.into(), 0..=254),
+        Destination::Masked => (ANY, ANY, 0..=255),
     };
+    let scope = entry.number("scope", scopes)?;
+    if destination == Destination::Exact && dst.is_ipv4() && gw.is_some() && scope >= Some(Route::SCOPE_LINK)
+    {
+        let reason =
+            "is needless where scope (253 and above) says that the destination is on the link; remove one";
+        return Err(entry.invalid("gw", reason));
+    }
     Ok(Route {
         dst,
         gw,
@@ -75,6 +82,6 @@ fn read_route(entry: &Fields<'_>, destination: Destination) -> Result<Route, Err
         advmss: entry.number("advmss", sizes)?.filter(|advmss| *advmss != 0),
         priority: entry.number("priority", ANY)?.filter(|priority| *priority != 0),
         table: entry.number("table", ANY)?,
-        scope: entry.number("scope", 0..=255)?,
+        scope,
     })
 }
