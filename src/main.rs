@@ -59,7 +59,7 @@ fn type_in(arguments: Vec<OsString>, lookup: plugins::Lookup<'_>) -> i32 {
         cli::Terminal { stdout: std::io::stdout().is_terminal(), stderr: std::io::stderr().is_terminal() };
     let mut stdout = std::io::stdout().lock();
     let status = cli::run(terminal, arguments, lookup, &mut stdout, &mut std::io::stderr().lock());
-    // Nothing flushes it at the end of the process.
-    let flushed = stdout.flush();
-    if status == 0 && flushed.is_err() { 1 } else { status }
+    // Nothing flushes it at the end of the process. A reader who closed the pipe has seen enough.
+    let unwritten = stdout.flush().is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
+    if status == 0 && unwritten { 1 } else { status }
 }

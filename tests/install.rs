@@ -189,3 +189,20 @@ fn status_without_a_network_shows_the_names_too() {
     }
     assert_eq!(run(&binary(), &["install", "--names", "vlan"]).0, 2);
 }
+
+/// `linkspan install --all | head -1`: the reader goes, the work is done.
+#[test]
+fn who_stops_reading_does_not_stop_the_work() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().to_str().unwrap();
+    let mut child = Command::new(binary())
+        .args(["install", "--dir", directory, "--all"])
+        .env_remove("CNI_COMMAND")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert!(root.path().join("sbr").exists() && root.path().join("dnsname").exists());
+}

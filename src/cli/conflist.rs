@@ -97,7 +97,14 @@ pub(super) fn list(bytes: &[u8], path: &Path) -> Result<Network, Error> {
 fn list_file(bytes: &[u8], path: &Path) -> Result<Network, Error> {
     let beside = path.parent().unwrap_or(Path::new("."));
     let network = list_with(bytes, path, |name| plugin_files(&beside.join(name)))?;
-    if network.plugins.is_empty() { Err(wrong(path, "it has no plugins")) } else { Ok(network) }
+    if network.plugins.is_empty() {
+        Err(wrong(
+            path,
+            "it has no plugins: they belong under 'plugins', and one alone into a file that ends in .conf",
+        ))
+    } else {
+        Ok(network)
+    }
 }
 
 fn plugin_files(directory: &Path) -> Result<Vec<Plugin>, Error> {

@@ -55,6 +55,7 @@ pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Erro
         let advice = "--backup keeps it aside, and 'linkspan uninstall' brings it back; --force replaces it";
         return Err(Error::Strangers { names: strangers, advice });
     }
+    let out = &mut Unheard(out);
     announce(options.dry_run, out)?;
     place.make_directory()?;
     writeln!(out, "{}", place.put_binary(options.force)?)?;
@@ -69,6 +70,20 @@ pub(super) fn install(options: &Options, out: &mut dyn Write) -> Result<(), Erro
         writeln!(out, "not taken: {}; --names or --all takes them", free.join(", "))?;
     }
     conclude(options.dry_run, out)
+}
+
+/// What is said while files change: that nobody reads it any more is no reason to stop half-way.
+struct Unheard<'a>(&'a mut dyn Write);
+
+impl Write for Unheard<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 /// Before the words of a dry run, which are those of the real one.
@@ -87,6 +102,7 @@ fn conclude(is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
 /// Where a file cannot be removed.
 pub(super) fn uninstall(directory: &Path, is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
     let place = Place::new(directory).dry(is_dry);
+    let out = &mut Unheard(out);
     announce(is_dry, out)?;
     for face in Face::REFERENCE {
         if let Some(line) = place.give_back(face.name())? {
