@@ -102,6 +102,82 @@ fn the_input() {
     each_changes_nothing(&lab, &a, rows);
 }
 
+#[test]
+fn addresses_and_next_hops_that_cannot_be() {
+    let Some((lab, a, good)) = ready() else { return };
+    let of = |ipam: serde_json::Value| good.with(json!({"name": "other", "bridge": "other0", "ipam": ipam}));
+    let pool = |subnet: &str| of(json!({"type": "host-local", "subnet": subnet}));
+    let route = |route: serde_json::Value| {
+        of(json!({"type": "host-local", "subnet": "10.89.0.0/24", "routes": [{"dst": "0.0.0.0/0"}, route]}))
+    };
+    let fixed = |entry: serde_json::Value| of(json!({"type": "static", "addresses": [entry]}));
+    let mut rows = Vec::new();
+    for subnet in
+        ["0.0.0.0/0", "0.0.0.0/8", "127.0.0.0/8", "127.3.0.0/16", "224.0.0.0/24", "::/0", "ff02::/64"]
+    {
+        rows.push(row(subnet, pool(subnet), "ADD", 7, &format!("ipam.subnet = \"{subnet}\": overlaps")));
+        rows.push(row("STATUS as well", pool(subnet), "STATUS", 7, subnet));
+    }
+    for address in ["10.9.9.9/0", "127.0.0.8/8", "224.0.0.8/24", "::1/64"] {
+        rows.push(row(address, fixed(json!({"address": address})), "ADD", 7, "ipam.addresses[0].address"));
+        let requested = fixed(json!({"address": "10.89.0.5/24"})).cap(json!({"ips": [address]}));
+        rows.push(row(address, requested, "ADD", 7, "runtimeConfig.ips"));
+    }
+    for (address, why) in [
+        ("10.89.0.1/24", "the gateway's own address"),
+        ("10.89.0.0/24", "the address of the subnet itself"),
+        ("10.89.0.255/24", "broadcast"),
+        ("fd00:89::1/64", "the gateway's own address"),
+        ("fd00:89::/64", "the address of the subnet itself"),
+    ] {
+        rows.push(row(address, fixed(json!({"address": address})), "ADD", 7, why));
+        let requested = fixed(json!({"address": "10.89.0.5/24"})).cap(json!({"ips": [address]}));
+        rows.push(row(address, requested, "ADD", 7, why));
+    }
+    let own = json!({"address": "10.89.0.9/24", "gateway": "10.89.0.9"});
+    rows.push(row("its own gateway", fixed(own), "ADD", 7, "the gateway's own address"));
+    for (named, entry) in [
+        ("ipam.routes[1].gw = \"99.99.99.99\"", json!({"dst": "1.2.3.0/24", "gw": "99.99.99.99"})),
+        ("ipam.routes[1].gw", json!({"dst": "fd01::/64", "gw": "fd00::1"})),
+        ("ipam.routes[1].gw", json!({"dst": "1.2.3.0/24", "gw": "10.89.0.1", "scope": 253})),
+        ("ipam.routes[1].scope", json!({"dst": "1.2.3.0/24", "scope": 255})),
+        ("ipam.routes[1].mtu", json!({"dst": "1.2.3.0/24", "mtu": 70000})),
+    ] {
+        rows.push(row(named, route(entry), "ADD", 7, named));
+    }
+    let ports = |ip: &str| {
+        let mapping = json!({"hostPort": 8099, "containerPort": 80, "hostIP": ip});
+        of(json!({"type": "host-local", "subnet": "10.89.0.0/24"})).cap(json!({"portMappings": [mapping]}))
+    };
+    rows.push(row("link-local hostIP", ports("fe80::1"), "ADD", 7, "portMappings[0].hostIP = \"fe80::1\""));
+    each_changes_nothing(&lab, &a, rows);
+}
+
+/// What looks like one of those and is none.
+#[test]
+fn unusual_addresses_and_next_hops_that_can_be() {
+    let Some((_lab, a, good)) = ready() else { return };
+    for (n, ipam) in [
+        json!({"type": "static", "addresses": [{"address": "10.89.0.0/31"}]}),
+        json!({"type": "static", "addresses": [{"address": "10.89.0.1/24", "gateway": "10.89.0.254"}]}),
+        json!({"type": "static", "addresses": [{"address": "10.89.0.5/24"}], "routes": [
+            {"dst": "99.99.99.99/32", "scope": 253}, {"dst": "1.2.3.0/24", "gw": "99.99.99.99"}]}),
+        json!({"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/24"}], [{"subnet": "10.90.0.0/24"}]],
+               "routes": [{"dst": "1.2.3.0/24", "gw": "10.90.0.7"}]}),
+        json!({"type": "host-local", "ranges": [[{"subnet": "fd00:89::/64"}]],
+               "routes": [{"dst": "fd01::/64", "gw": "fe80::7"}]}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let names = json!({"name": format!("n{n}"), "bridge": format!("other{n}"), "ipam": ipam});
+        let plugin = good.with(names).on(&a);
+        let result = plugin.add().ok();
+        plugin.prev(&result).check().ok();
+        plugin.prev(&result).del().ok();
+    }
+}
+
 /// An error speaks the version of the configuration where that can be read.
 #[test]
 fn an_error_carries_the_version_it_was_asked_in() {
@@ -110,6 +186,11 @@ fn an_error_carries_the_version_it_was_asked_in() {
         let outcome = good.with(json!({"cniVersion": version, "mtu": "big"})).add();
         outcome.refused(7);
         assert_eq!(outcome.json.unwrap()["cniVersion"], version);
+    }
+    for absent in [json!(null), json!("")] {
+        let outcome = good.with(json!({"cniVersion": absent})).check();
+        assert!(outcome.refused(1).contains("not 0.1.0"));
+        assert_eq!(outcome.json.unwrap()["cniVersion"], "0.1.0", "none means the first");
     }
 }
 

@@ -25,7 +25,9 @@ fn delegate(lab: &Lab, on_add: &str) -> (PathBuf, Plugin) {
     let text = format!(
         "#!/bin/sh\ninput=$(cat)\necho \"$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $CNI_NETNS $CNI_ARGS\" >>{log}\n\
          echo \"$input\" >{directory}/$CNI_COMMAND.json\necho 'a word to the log' >&2\n\
-         case $CNI_COMMAND in ADD) {on_add} ;; STATUS) test ! -e {directory}/sick || {{ {SICK}; exit 1; }} ;; esac\n",
+         case $CNI_COMMAND in ADD) {on_add} ;; STATUS) test ! -e {directory}/sick || {{ {SICK}; exit 1; }}; \
+         test ! -e {directory}/limited || {{ {LIMITED}; exit 1; }} ;; CHECK) test ! -e {directory}/wrong || {{ {WRONG}; \
+         exit 1; }} ;; esac\n",
         log = log.display(),
         directory = directory.display(),
     );
@@ -39,6 +41,10 @@ fn delegate(lab: &Lab, on_add: &str) -> (PathBuf, Plugin) {
         lab.plugin(json!({"ipam": {"type": "script", "own": {"key": [1, 2]}}})).env("CNI_PATH", &path),
     )
 }
+
+const LIMITED: &str = r#"echo '{"cniVersion":"1.1.0","code":51,"msg":"half of the pool is gone"}'"#;
+
+const WRONG: &str = r#"echo '{"cniVersion":"1.1.0","code":56,"msg":"the lease is gone"}'"#;
 
 const SICK: &str = r#"echo '{"cniVersion":"1.1.0","code":50,"msg":"the pool is sick"}'"#;
 
@@ -76,6 +82,29 @@ fn the_delegate_is_called_by_the_rules() {
     assert_eq!(calls(&directory), ["ADD", "CHECK"]);
     plugin.prev(&result).del().ok();
     assert_eq!(calls(&directory).iter().filter(|call| *call == "DEL").count(), 1, "{:?}", calls(&directory));
+}
+
+#[test]
+fn what_a_delegate_says_is_told_as_it_is() {
+    if lab::is_reference() {
+        lab::skip!("the reference passes the error on alone");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let (directory, plugin) = delegate(&lab, GIVES);
+    let plugin = plugin.on(&a);
+    let result = plugin.add().ok();
+    fs::write(directory.join("wrong"), "").unwrap();
+    let checked = plugin.prev(&result).check();
+    let said = checked.refused(112);
+    assert!(said.contains("the lease is gone") && said.contains("nothing was changed"), "{said}");
+    assert!(!said.contains("taken back"), "CHECK makes nothing: {said}");
+    assert!(plugin.status().succeeded());
+    fs::write(directory.join("limited"), "").unwrap();
+    assert!(plugin.status().refused(51).contains("half of the pool is gone"));
+    fs::write(directory.join("sick"), "").unwrap();
+    assert!(plugin.status().refused(50).contains("the pool is sick"));
+    plugin.prev(&result).del().ok();
 }
 
 #[test]

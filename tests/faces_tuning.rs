@@ -79,6 +79,33 @@ fn the_same_settings_and_the_same_result_in_every_version() {
     }
 }
 
+/// The reference tells a new MTU nowhere, so that the result still has ours.
+#[test]
+fn check_of_the_interface_takes_the_mtu_of_a_later_tuning() {
+    if lab::is_reference() {
+        lab::skip!("the reference does not compare the MTU");
+    }
+    let Some(lab) = Lab::new() else { return };
+    for whose in Whose::BOTH {
+        let a = lab.container("a");
+        let linkspan = lab.plugin(json!({"name": "web", "ipam": lab::plugin::v4(1)})).on(&a);
+        let result = linkspan.add().ok();
+        let conf = json!({"cniVersion": "1.0.0", "name": "web", "mtu": 1300});
+        let mut told = result.clone();
+        told["cniVersion"] = json!("1.0.0");
+        let tuning = plugin(&lab, whose, "tuning", conf).on(&a).prev(&told);
+        let mut last = tuning.add().ok();
+        last["cniVersion"] = result["cniVersion"].clone();
+        assert_eq!(facts(&a)["mtu"], 1300);
+        linkspan.prev(&last).check().ok();
+        tuning.del().ok();
+        a.ip("link set eth0 mtu 1280");
+        let said = linkspan.prev(&result).check().refused(120);
+        assert!(said.contains("MTU of interface eth0"), "nobody noted that one: {said}");
+        linkspan.del().ok();
+    }
+}
+
 #[test]
 fn what_one_changed_the_other_restores_and_checks() {
     let Some(lab) = Lab::new() else { return };

@@ -100,6 +100,75 @@ fn a_default_route_of_the_configuration_is_not_doubled() {
     }
 }
 
+/// The next hops to a destination in the order of the kernel's list, those of one IPv6 route among them.
+fn next_hops(space: &lab::Space, family: u8, dst: &str) -> Vec<String> {
+    let hops = |route: Value| match route["nexthops"].as_array() {
+        Some(hops) => hops.clone(),
+        None => vec![route],
+    };
+    let all = inspect::routes_to(space, family, dst).into_iter().flat_map(hops);
+    all.map(|hop| hop["gateway"].as_str().unwrap_or("link").to_owned()).collect()
+}
+
+#[test]
+fn several_routes_to_one_destination_are_all_made() {
+    if lab::is_reference() {
+        lab::skip!("the reference of Debian has the last first");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let conf = json!({"ipam": {"type": "host-local", "ranges": [
+        [{"subnet": "10.88.1.0/24"}], [{"subnet": "fd00:88:1::/64"}]], "routes": [
+        {"dst": "0.0.0.0/0"},
+        {"dst": "0.0.0.0/0", "gw": "10.88.1.8"},
+        {"dst": "10.100.0.0/16", "gw": "10.88.1.7"},
+        {"dst": "10.100.0.0/16", "gw": "10.88.1.8"},
+        {"dst": "10.100.0.0/16", "gw": "10.88.1.8"},
+        {"dst": "10.101.0.0/16", "mtu": 1400},
+        {"dst": "10.101.0.0/16", "mtu": 1300},
+        {"dst": "10.88.1.0/24"},
+        {"dst": "fd00:100::/48", "gw": "fd00:88:1::7", "mtu": 1400},
+        {"dst": "fd00:100::/48", "gw": "fd00:88:1::8", "priority": 1024},
+    ]}});
+    let plugin = lab.plugin(conf).on(&a);
+    let result = plugin.add().ok();
+    assert_eq!(next_hops(&a, 4, "default"), ["10.88.1.1", "10.88.1.8"], "the first is the one that is used");
+    assert_eq!(next_hops(&a, 4, "10.100.0.0/16"), ["10.88.1.7", "10.88.1.8"]);
+    let sized = inspect::routes_to(&a, 4, "10.101.0.0/16");
+    assert_eq!(sized.iter().map(|r| metric(r, "mtu")).collect::<Vec<_>>(), [json!(1400), json!(1300)]);
+    assert_eq!(next_hops(&a, 4, "10.88.1.0/24"), ["10.88.1.1", "link"], "before the kernel's own");
+    assert_eq!(next_hops(&a, 6, "fd00:100::/48"), ["fd00:88:1::7", "fd00:88:1::8"]);
+    plugin.prev(&result).check().ok();
+    for (family, gone) in [("-4", "10.100.0.0/16 via 10.88.1.8"), ("-6", "fd00:100::/48 via fd00:88:1::8")] {
+        a.ip(&format!("{family} route del {gone}"));
+        let said = plugin.prev(&result).check().refused(120);
+        assert!(said.contains(gone), "{said}");
+    }
+    plugin.prev(&result).del().ok();
+}
+
+#[test]
+fn what_an_earlier_interface_has_to_a_destination_stays_alone() {
+    if lab::is_reference() {
+        lab::skip!("the reference puts the later interface's routes first");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let network = |n: u8| {
+        let routes = json!([{"dst": "0.0.0.0/0"}, {"dst": "0.0.0.0/0", "gw": format!("10.88.{n}.8")},
+                            {"dst": "::/0"}, {"dst": "::/0", "gw": format!("fd00:88:{n}::8")}]);
+        json!({"name": format!("n{n}"), "ipam": {"type": "host-local", "ranges": [
+            [{"subnet": format!("10.88.{n}.0/24")}], [{"subnet": format!("fd00:88:{n}::/64")}]], "routes": routes}})
+    };
+    for n in [1, 2] {
+        let plugin = lab.plugin(network(n)).on(&a).ifname(&format!("eth{n}"));
+        let result = plugin.add().ok();
+        assert_eq!(next_hops(&a, 4, "default"), ["10.88.1.1", "10.88.1.8"], "after eth{n}");
+        assert_eq!(next_hops(&a, 6, "default"), ["fd00:88:1::1", "fd00:88:1::8"], "after eth{n}");
+        plugin.prev(&result).check().ok();
+    }
+}
+
 #[test]
 fn a_route_that_the_kernel_refuses_undoes_the_add() {
     if lab::is_reference() {
@@ -107,16 +176,15 @@ fn a_route_that_the_kernel_refuses_undoes_the_add() {
     }
     let Some(lab) = Lab::new() else { return };
     let plugin = |routes: Value| {
-        let mut ipam = v4(1);
-        ipam["routes"] = routes;
-        lab.plugin(json!({"ipam": ipam}))
+        let set = json!([{"subnet": "10.88.1.0/24"}, {"subnet": "10.89.1.0/24"}]);
+        lab.plugin(json!({"ipam": {"type": "host-local", "ranges": [set], "routes": routes}}))
     };
     let (warm, a) = (lab.container("warm"), lab.container("a"));
     plugin(json!([])).on(&warm).add().ok();
     let before = Snapshot::take(&lab);
-    // No address of the container can reach this gateway.
+    // The container's address is of the other range, which does not reach this gateway.
     let added =
-        plugin(json!([{"dst": "10.100.0.0/16", "gw": "203.0.113.1"}])).on(&a).publish(&["8080:80"]).add();
+        plugin(json!([{"dst": "10.100.0.0/16", "gw": "10.89.1.9"}])).on(&a).publish(&["8080:80"]).add();
     let said = added.refused(110);
     assert!(said.contains("10.100.0.0/16"), "{said}");
     Snapshot::take(&lab).assert_same(&before, "an ADD that failed half-way");

@@ -29,13 +29,24 @@ pub fn versions(input: &[u8], since: Version) -> String {
 /// The `cniVersion` that an input names, spoken or not, for error documents and VERSION.
 ///
 /// `None` where the input is not readable, names none, or names something that is no version (digits and dots).
-pub fn version_of_input(input: &[u8]) -> Option<String> {
+fn version_of_input(input: &[u8]) -> Option<String> {
     let document: Value = serde_json::from_slice(input).ok()?;
     let fields = Fields::root(document.as_object()?);
     let text = fields.text("cniVersion").ok()??;
     let is_version = text.len() <= 32
         && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
     is_version.then(|| text.to_owned())
+}
+
+/// The version of an error document: the input's; 0.1.0 where it has none, which is what that means.
+///
+/// `None` where the input is not readable, or names something that is no version.
+pub fn version_of_error(input: &[u8]) -> Option<String> {
+    let document: Value = serde_json::from_slice(input).ok()?;
+    match Fields::root(document.as_object()?).text("cniVersion").ok()? {
+        None | Some("") => Some(Version::V0_1_0.as_str().to_owned()),
+        Some(_) => version_of_input(input),
+    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl CniError {
     }
 
     /// The document for standard output. `version` is the configuration's `cniVersion` where that was readable
-    /// (see [`super::version_of_input`]), else the newest is named.
+    /// (see [`super::version_of_error`]), else the newest is named.
     pub fn to_json(&self, version: Option<&str>) -> String {
         let mut document = Map::new();
         document.insert("cniVersion".into(), version.unwrap_or(Version::LATEST.as_str()).into());

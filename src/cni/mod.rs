@@ -16,7 +16,7 @@ mod result;
 mod result_parse;
 mod version;
 
-pub use about::{ABOUT, version_of_input, versions};
+pub use about::{ABOUT, version_of_error, versions};
 pub use arguments::Arguments;
 pub use config::{
     Backend, Bandwidth, BridgeKeys, Dns, FirewallKeys, HostLocal, Ipam, IsolationKeys, LinkKeys, LogLevel,

@@ -31,6 +31,33 @@ pub struct Route {
 }
 
 impl Route {
+    /// `RT_SCOPE_LINK`: from there on the destination is on the link itself.
+    pub const SCOPE_LINK: u8 = 253;
+    /// The largest path MTU that the kernel takes as it is written (`ip_metrics_convert`).
+    pub const MAX_MTU: u32 = 65_535 - 15;
+    /// The largest segment size that the kernel takes as it is written (`ip_metrics_convert`).
+    pub const MAX_ADVMSS: u32 = 65_535 - 40;
+    /// The main routing table (`RT_TABLE_MAIN`), which 0 means too.
+    const MAIN_TABLE: u32 = 254;
+    /// What IPv6 makes of a metric of 0 (`IP6_RT_PRIO_USER`).
+    const DEFAULT_METRIC_V6: u32 = 1024;
+
+    /// The table that it stands in.
+    pub fn table(&self) -> u32 {
+        self.table.filter(|table| *table != 0).unwrap_or(Self::MAIN_TABLE)
+    }
+
+    /// Its metric, as the kernel has it.
+    pub fn metric(&self) -> u32 {
+        let unset = if self.dst.is_ipv6() { Self::DEFAULT_METRIC_V6 } else { 0 };
+        self.priority.filter(|priority| *priority != 0).unwrap_or(unset)
+    }
+
+    /// Whether the kernel finds both at the same place: destination, table and metric.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.dst == other.dst && self.table() == other.table() && self.metric() == other.metric()
+    }
+
     /// A plain route to `dst` through `gw`.
     pub fn via(dst: IpNetwork, gw: Option<IpAddr>) -> Self {
         Self { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None }

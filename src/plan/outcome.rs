@@ -1,7 +1,7 @@
 //! The result of an attachment, which follows from its plan, and what of a plan later plugins may change.
 
 use crate::cni::{CniResult, Dns, Interface, Ip, NetworkConfig};
-use crate::model::{AttachmentKey, Lease, LeaseSource, MacAddress, Route, names};
+use crate::model::{AttachmentKey, Lease, LeaseSource, LinkSettings, MacAddress, Route, names};
 
 use super::routes::with_next_hops;
 use super::sandbox::Sandbox;
@@ -125,6 +125,18 @@ pub fn tuned(plan: &mut Plan, part: &Plan) {
         if let Step::Interface(interface) = step {
             interface.mac = settings.wanted.mac.unwrap_or(interface.mac);
             interface.mtu = settings.wanted.mtu.or(interface.mtu);
+        }
+    }
+}
+
+/// The plan as CHECK may expect it where the reference `tuning` has put another MTU in the place of ours: it tells the
+/// new one nowhere, and keeps the old one to restore it.
+pub fn tuned_by_reference(plan: &mut Plan, replaced: &LinkSettings) {
+    for step in &mut plan.steps {
+        if let Step::Interface(interface) = step
+            && replaced.mtu.is_some()
+        {
+            interface.mtu = None;
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn with_next_hops(routes: &[Route], leases: &[Lease]) -> Vec<Route> {
         .iter()
         .map(|route| {
             // A route of link or host scope has no next hop: the destination is on the link.
-            let direct = route.scope.is_some_and(|scope| scope >= 253);
+            let direct = route.scope >= Some(Route::SCOPE_LINK);
             let gw = if direct { route.gw } else { route.gw.or_else(|| gateway_of(route)) };
             Route { gw, ..route.clone() }
         })

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::apply::{Kernel, is_own_program};
 use crate::cni::{
-    self, ABOUT, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness, version_of_input,
+    self, ABOUT, CniResult, Command, Environment, Ipam, LogLevel, NetworkConfig, Strictness, version_of_error,
 };
 use crate::store::State;
 use crate::verbs::{self, Call, Context, Journal, VerbError};
@@ -18,7 +18,7 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     if lookup("CNI_COMMAND").is_none_or(|command| command.is_empty()) {
         return Reply { stderr: format!("{ABOUT}\n"), ..Reply::default() };
     }
-    let version = || version_of_input(input);
+    let version = || version_of_error(input);
     let environment = match Environment::from_lookup(lookup) {
         Ok(environment) => environment,
         Err(error) => return refusal((face, None), error.into(), version().as_deref(), String::new()),

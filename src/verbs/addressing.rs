@@ -181,7 +181,10 @@ pub(super) fn forward(call: &Call, key: Option<&AttachmentKey>, verb: &str) -> R
     let Ipam::Delegated { plugin } = &call.config.ipam else { return Ok(()) };
     let config = call.config.raw.to_string();
     let outcome = delegation(call, key, &config).run(verb);
-    outcome.map(drop).map_err(|cause| ApplyError::new(format!("the IPAM plugin {plugin}"), cause).into())
+    outcome.map(drop).map_err(|cause| {
+        let error = ApplyError::new(format!("the IPAM plugin {plugin}"), cause);
+        if matches!(verb, "CHECK" | "STATUS") { VerbError::Forwarded(error) } else { error.into() }
+    })
 }
 
 /// The result of the plugins before us, or for CHECK of the whole chain.

@@ -1,11 +1,12 @@
 //! CHECK: everything that ADD made is still as it made it.
 
 use crate::apply::{Drift, Host};
-use crate::model::Part;
+use crate::cni::CniResult;
+use crate::model::{AttachmentKey, Part};
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
 
-use super::{Call, Context, VerbError, addressing, reference};
+use super::{Call, Context, VerbError, addressing, parts, reference};
 
 /// Compares the host with the record, tolerating what later plugins of the chain may change.
 ///
@@ -27,14 +28,31 @@ pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         let found = call.environment.netns.clone().unwrap_or_default();
         drifts.push(Drift::new("network namespace (CNI_NETNS)", inner.sandbox.path.clone(), found));
     }
-    let mut plan = match addressing::previous_result(call)? {
-        Some(last) => plan::tolerating(record.plan, &last),
-        None => record.plan,
-    };
-    if let Some(tuning) = cx.state.find::<Plan>(&key.of_part(Part::Tuning))? {
-        plan::tuned(&mut plan, &tuning.record.plan);
-    }
+    let last = addressing::previous_result(call)?;
+    let plan = tolerating(cx, &key, record.plan, last.as_ref())?;
     drifts.extend(cx.kernel.probe(&plan.steps)?);
     addressing::forward(call, Some(&key), "CHECK")?;
     reference::verdict(&drifts)
+}
+
+/// The plan of an attachment, less what later plugins of its chain have changed: by the chain's last result, and by what
+/// the plugin `tuning` keeps, ours or theirs.
+///
+/// # Errors
+/// Where that cannot be read.
+pub(super) fn tolerating(
+    cx: &Context,
+    key: &AttachmentKey,
+    plan: Plan,
+    last: Option<&CniResult>,
+) -> Result<Plan, VerbError> {
+    let mut plan = match last {
+        Some(last) => plan::tolerating(plan, last),
+        None => plan,
+    };
+    match cx.state.find::<Plan>(&key.of_part(Part::Tuning))? {
+        Some(tuning) => plan::tuned(&mut plan, &tuning.record.plan),
+        None => plan::tuned_by_reference(&mut plan, &parts::replaced_by_reference(key)?),
+    }
+    Ok(plan)
 }

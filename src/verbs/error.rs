@@ -19,6 +19,9 @@ pub enum VerbError {
     /// A step could not be walked.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A plugin that is delegated to has refused a verb that makes nothing.
+    #[error("{0}")]
+    Forwarded(ApplyError),
     /// The state directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,6 +124,11 @@ impl From<VerbError> for CniError {
             ),
             VerbError::Store(error) => of_store(&error),
             VerbError::Apply(error) => of_apply(&error),
+            VerbError::Forwarded(ApplyError { object, cause, .. }) => Self::new(
+                Code::Delegate,
+                cause.to_string(),
+                format!("{object}: {cause}; nothing was changed"),
+            ),
             VerbError::InterfaceExists(_) => Self::new(
                 Code::InterfaceExists,
                 msg,

@@ -3,10 +3,10 @@
 use crate::apply::{Drift, Host};
 use crate::cni::CniResult;
 use crate::model::AttachmentKey;
-use crate::plan::{self, Plan, Step};
+use crate::plan::{Plan, Step};
 use crate::store::{Doom, Found, Stage};
 
-use super::{Context, VerbError, deadline, reap};
+use super::{Context, VerbError, check, deadline, reap};
 
 /// Compares the host with the record of an attachment: CHECK without a configuration. `last` is the result of its
 /// whole chain of plugins, where that is known: what a later plugin may have changed is then tolerated.
@@ -27,7 +27,7 @@ pub fn drifts(
         }
         _ => return Err(VerbError::Unknown(key.clone())),
     };
-    let plan = last.map_or_else(|| record.plan.clone(), |last| plan::tolerating(record.plan.clone(), last));
+    let plan = check::tolerating(cx, key, record.plan, last)?;
     Ok(cx.kernel.probe(&plan.steps)?)
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::apply::{Cause, ForeignDrop, Kernel, Trip};
+use crate::apply::{ApplyError, Cause, ForeignDrop, Kernel, Trip};
 use crate::cni::{Backend, Code, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network, names};
 use crate::plan::{self, Plan};
@@ -25,7 +25,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     if let LinkKeys::Macvlan(_) = &call.config.link {
         lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
         pool_has_room(cx, call, recorded.as_ref())?;
-        return addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()));
+        return addressing::forward(call, None, "STATUS").map_err(of_delegate);
     }
     let has_nftables = cx.kernel.has_nftables();
     // A reference `bridge` without masquerade needs no firewall, and leaves the FORWARD chain to others.
@@ -47,7 +47,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         let bridge = bridge.unwrap_or_else(|| names::bridge(&call.config.name, 0));
         network::warn_of_clashing_routes(cx, call.config, &bridge)?;
     }
-    addressing::forward(call, None, "STATUS").map_err(|error| not_ready(error.to_string()))?;
+    addressing::forward(call, None, "STATUS").map_err(of_delegate)?;
     // Without nf_tables there is no table of it that could drop.
     match backend {
         Some(backend) if has_nftables => forwarding_is_open(cx, call.config, backend, recorded.as_ref()),
@@ -288,6 +288,19 @@ fn tool(drop: &ForeignDrop) -> &str {
         Some("ip6") => "ip6tables",
         Some("ip") | None => "iptables",
         Some(legacy) => legacy,
+    }
+}
+
+/// What another plugin's STATUS says, with its code where that is one of STATUS.
+fn of_delegate(error: VerbError) -> VerbError {
+    let reason = error.to_string();
+    match error {
+        VerbError::Forwarded(ApplyError { cause: Cause::Delegated { error: Some(own), .. }, .. })
+            if own.code == Code::LimitedConnectivity.number() =>
+        {
+            VerbError::NotReady { code: Code::LimitedConnectivity, reason }
+        }
+        _ => not_ready(reason),
     }
 }
 

@@ -82,8 +82,8 @@ impl Host {
     pub fn uplinks(&self) -> Vec<&Link> {
         let mut found: Vec<&Link> = Vec::new();
         for route in self.routes.iter().filter(|route| route.dst.prefix() == 0) {
-            for index in route.oif.iter().chain(&route.multipath) {
-                let link = self.links.iter().find(|link| link.index == *index);
+            for index in route.oif.into_iter().chain(route.multipath.iter().map(|hop| hop.oif)) {
+                let link = self.links.iter().find(|link| link.index == index);
                 if let Some(link) = link.filter(|link| found.iter().all(|other| other.index != link.index)) {
                     found.push(link);
                 }

@@ -153,7 +153,7 @@ pub(super) fn uplink(socket: &mut Socket) -> Result<Option<rtnl::Link>, SysError
     defaults.retain(|route| route.dst.prefix() == 0);
     defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
     for route in defaults {
-        let Some(index) = route.oif.or_else(|| route.multipath.first().copied()) else { continue };
+        let Some(index) = route.first_link() else { continue };
         if let Some(link) = rtnl::link_by_index(socket, index)? {
             return Ok(Some(link));
         }

@@ -6,20 +6,15 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::{Lease, Route};
 use crate::plan::{Interface, Sandbox};
-use crate::sys::rtnl::{
-    self, AddressSpec, Devconf, LinkChange, LinkTarget, RouteFilter, RouteMode, RouteSpec,
-};
+use crate::sys::rtnl::{self, AddressSpec, Devconf, LinkChange, LinkTarget};
 use crate::sys::{Netns, SysError, sysctl};
 
 use super::bridge::write_if_there;
-use super::{Cause, Drift, Kernel};
+use super::{Cause, Drift, Kernel, routes};
 
 /// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK_INDEX: u32 = 1;
-/// The main routing table (`RT_TABLE_MAIN`).
-const MAIN_TABLE: u32 = 254;
 /// How long duplicate address detection may take, where it is asked for, and how often it is looked at.
 const DAD_DEADLINE: Duration = Duration::from_secs(5);
 const DAD_INTERVAL: Duration = Duration::from_millis(20);
@@ -32,6 +27,7 @@ impl Kernel {
         prepare(&open.netns, step, &sysctls)?;
         if step.up {
             open.socket.transact(&messages(step, index))?;
+            self.add_further_routes(step, index)?;
         }
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;
@@ -112,37 +108,6 @@ impl Kernel {
         self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
     }
 
-    fn probe_routes(&mut self, step: &Interface, index: u32, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let ways = step.by_gateway.iter().flat_map(ways_by_gateway);
-        let routes: Vec<Route> = ways.chain(step.routes.iter().cloned()).collect();
-        if routes.is_empty() {
-            return Ok(());
-        }
-        let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
-        for route in &routes {
-            let same_way = |f: &&rtnl::FoundRoute| {
-                f.dst == route.dst
-                    && f.oif == Some(index)
-                    && (route.gw.is_none() || f.gateway == route.gw)
-                    && route.priority.is_none_or(|priority| f.priority == priority)
-                    && route.mtu.is_none_or(|mtu| f.mtu == Some(mtu))
-                    && route.advmss.is_none_or(|advmss| f.advmss == Some(advmss))
-            };
-            let table = route.table.unwrap_or(MAIN_TABLE);
-            // A later plugin may move routes to another table (sbr), and an earlier interface may have had the same
-            // destination first; both are as good.
-            let elsewhere =
-                |f: &rtnl::FoundRoute| f.dst == route.dst && f.table == table && f.oif != Some(index);
-            if found.iter().any(|f| same_way(&f)) || found.iter().any(elsewhere) {
-                continue;
-            }
-            let via = route.gw.map_or(String::new(), |gw| format!(" via {gw}"));
-            let object = format!("route {}{via} in table {table} on {}", route.dst, step.name);
-            drifts.push(Drift::missing(object));
-        }
-        Ok(())
-    }
-
     pub(super) fn probe_sysctls(
         &mut self,
         sandbox: &Sandbox,
@@ -220,30 +185,8 @@ fn messages(step: &Interface, index: u32) -> Vec<crate::sys::netlink::Message> {
     messages.push(rtnl::set_link(LinkTarget::Index(index), &up));
     let lo_up = LinkChange { up: Some(true), ..LinkChange::default() };
     messages.push(rtnl::set_link(LinkTarget::Index(LOOPBACK_INDEX), &lo_up));
-    for lease in &step.by_gateway {
-        for route in ways_by_gateway(lease) {
-            let spec = RouteSpec { source: Some(lease.address.ip()), ..RouteSpec::new(route, index) };
-            messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
-        }
-    }
-    for route in &step.routes {
-        let spec = RouteSpec::new(route.clone(), index);
-        // A second interface finds the first one's default route: that one stays.
-        messages.push(rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST));
-    }
+    messages.extend(routes::messages(step, index));
     messages
-}
-
-/// The gateway is on the link, and the rest of the subnet is behind it.
-fn ways_by_gateway(lease: &Lease) -> Vec<Route> {
-    let Some(gateway) = lease.gateway else { return Vec::new() };
-    let mut ways = vec![Route::via(IpNetwork::from(gateway), None)];
-    if let Ok(subnet) = IpNetwork::new(lease.address.network(), lease.address.prefix())
-        && subnet.prefix() < IpNetwork::from(gateway).prefix()
-    {
-        ways.push(Route::via(subnet, Some(gateway)));
-    }
-    ways
 }
 
 /// The kernel prints several values with tabs between them.

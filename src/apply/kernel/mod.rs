@@ -29,6 +29,7 @@ mod reference;
 mod reference_leases;
 mod reference_ports;
 mod routed;
+mod routes;
 mod ruleset;
 mod sandbox;
 mod settings;

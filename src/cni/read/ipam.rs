@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::range::{PlacedSet, read_range, read_range_sets, refuse_overlap, without_places};
 use super::route::{Destination, read_routes};
 use super::runtime::Runtime;
-use super::{Judge, read_dns};
+use super::{Judge, possible, read_dns};
 use crate::cni::config::{HostLocal, Ipam, RequestedAddress, StaticAddress};
 use crate::cni::defaults::Defaults;
 use crate::cni::error::Error;
@@ -178,6 +178,9 @@ fn read_address(entry: &Fields<'_>) -> Result<StaticAddress, Error> {
     if gateway.is_some_and(|gateway| gateway.is_ipv4() != address.is_ipv4()) {
         return Err(entry.invalid("gateway", format!("must be of the family of {address}")));
     }
+    if let Some(reason) = possible::reserved(address) {
+        return Err(entry.invalid("address", reason));
+    }
     Ok(StaticAddress { address, gateway })
 }
 
@@ -185,7 +188,10 @@ fn with_prefixes(requests: &[RequestedAddress], key: &str) -> Result<Vec<StaticA
     let whole = |request: &RequestedAddress| {
         let network = request.prefix.and_then(|prefix| IpNetwork::new(request.address, prefix).ok());
         match network {
-            Some(address) => Ok(StaticAddress { address, gateway: None }),
+            Some(address) => match possible::reserved(address) {
+                Some(reason) => Err(Error::invalid(key, &Value::from(address.to_string()), reason)),
+                None => Ok(StaticAddress { address, gateway: None }),
+            },
             None => {
                 let reason = "lacks its prefix length, which the ipam type static needs";
                 Err(Error::invalid(key, &Value::from(request.address.to_string()), reason))

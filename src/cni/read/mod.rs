@@ -9,6 +9,7 @@ mod isolation;
 mod macvlan;
 mod naming;
 mod portmap;
+mod possible;
 mod range;
 mod route;
 mod runtime;
@@ -190,6 +191,9 @@ impl NetworkConfig {
                 reason: "an interface without a network around it is reached by its addresses alone"
                     .to_owned(),
             });
+        }
+        if !self.defaults.is_ipam {
+            possible::require(self)?;
         }
         if command != Command::Add || !makes_addresses {
             return Ok(());

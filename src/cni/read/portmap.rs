@@ -106,6 +106,13 @@ fn read_mapping(entry: &Fields<'_>, defaults: &Defaults) -> Result<PortMapping, 
                     .to_owned(),
         });
     }
+    if let Some(IpAddr::V6(address)) = host_ip
+        && address.is_unicast_link_local()
+    {
+        let reason =
+            "is link-local: each interface may have it, and none is named; publish on another address";
+        return Err(entry.invalid("hostIP", reason));
+    }
     let (host, container, count) = read_ports(entry, defaults.extended_ports)?;
     Ok(PortMapping {
         protocol: protocol.unwrap_or(Protocol::Tcp),

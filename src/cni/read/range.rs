@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::possible;
+
 use crate::cni::error::Error;
 use crate::cni::fields::{Fields, elements};
 use crate::model::{Range, RangeSet};
@@ -76,6 +78,9 @@ pub(super) fn read_range(fields: &Fields<'_>) -> Result<Range, Error> {
 fn usable(subnet: IpNetwork) -> Result<(IpAddr, IpAddr), String> {
     if subnet.ip() != subnet.network() {
         return Err(format!("has host bits set; write {}/{}", subnet.network(), subnet.prefix()));
+    }
+    if let Some(reason) = possible::reserved(subnet) {
+        return Err(reason);
     }
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {

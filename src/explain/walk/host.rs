@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn leaves_by(&mut self, route: &FoundRoute) -> Way<Link> {
-        let index = route.oif.or_else(|| route.multipath.first().copied());
+        let index = route.first_link();
         match index.and_then(|index| self.host.by_index(index)) {
             Some(link) => Ok(link.clone()),
             None => {

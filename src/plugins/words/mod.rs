@@ -29,7 +29,9 @@ pub(super) fn of(face: Face, command: Option<Command>, error: VerbError) -> CniE
     }
     let words = theirs(face, &error);
     // A plugin that is delegated to speaks for itself: its caller passes its error on.
-    if let VerbError::Apply(ApplyError { cause: Cause::Delegated { error: Some(own), .. }, .. }) = error {
+    if let VerbError::Apply(ApplyError { cause: Cause::Delegated { error: Some(own), .. }, .. })
+    | VerbError::Forwarded(ApplyError { cause: Cause::Delegated { error: Some(own), .. }, .. }) = error
+    {
         return own;
     }
     let ours = CniError::from(error);
@@ -95,7 +97,9 @@ fn theirs(face: Face, error: &VerbError) -> Option<Words> {
         VerbError::Sandbox(error) => of_sandbox(face, error),
         VerbError::InterfaceExists(_) | VerbError::Duplicate(_) => of_existing(face, error),
         VerbError::Store(error) => of_store(error),
-        VerbError::Apply(ApplyError { cause, .. }) => of_cause(face, cause),
+        VerbError::Apply(ApplyError { cause, .. }) | VerbError::Forwarded(ApplyError { cause, .. }) => {
+            of_cause(face, cause)
+        }
         _ => None,
     }
 }

@@ -37,8 +37,8 @@ pub use neighbour::{Neighbour, neighbours};
 pub use netconf::forwards;
 pub use notice::{Notice, hear_routes, monitor, notice};
 pub use route::{
-    FoundRoute, RouteFilter, RouteMode, RouteQuery, RouteSpec, add_route, delete_route, route_lookup,
-    route_packet, routes,
+    FoundRoute, NextHop, RouteFilter, RouteMode, RouteQuery, RouteSpec, add_route, delete_route,
+    route_lookup, route_packet, routes,
 };
 pub use rule::{Rule, add_rule, delete_rule, rules};
 pub use set::{Devconf, LinkChange, LinkTarget, set_link, without_link_local};

@@ -43,8 +43,10 @@ pub enum RouteMode {
     Exclusive,
     /// Take its place.
     Replace,
-    /// Stand behind it.
+    /// Stand behind it; IPv6 uses both, where both have a next hop.
     Append,
+    /// Stand before it (IPv4).
+    Prepend,
 }
 
 /// A route as the kernel has it.
@@ -56,8 +58,8 @@ pub struct FoundRoute {
     pub gateway: Option<IpAddr>,
     /// The link that it leaves by.
     pub oif: Option<u32>,
-    /// The links that it leaves by, where there are several next hops.
-    pub multipath: Vec<u32>,
+    /// Its next hops, where there are several.
+    pub multipath: Vec<NextHop>,
     /// The source address that it prefers.
     pub source: Option<IpAddr>,
     /// Metric.
@@ -76,6 +78,15 @@ pub struct FoundRoute {
     pub advmss: Option<u32>,
 }
 
+/// One next hop of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// The link that it is on.
+    pub oif: u32,
+    /// Its address.
+    pub gateway: Option<IpAddr>,
+}
+
 impl FoundRoute {
     /// Whether its addresses are on a link of the host itself, as those of every address that an interface has: who
     /// deletes it cuts the host off from its neighbours, and from its gateway with them.
@@ -85,6 +96,16 @@ impl FoundRoute {
         /// `RTN_UNICAST`.
         const UNICAST: u8 = 1;
         self.protocol == KERNEL || self.kind == UNICAST && self.gateway.is_none() && self.multipath.is_empty()
+    }
+
+    /// The link that it leaves by; of several the first.
+    pub fn first_link(&self) -> Option<u32> {
+        self.oif.or_else(|| self.multipath.first().map(|hop| hop.oif))
+    }
+
+    /// Whether it leaves by a link, alone or among others.
+    pub fn leaves_by(&self, link: u32) -> bool {
+        self.oif == Some(link) || self.multipath.iter().any(|hop| hop.oif == link)
     }
 }
 
@@ -105,6 +126,7 @@ pub fn add_route(spec: &RouteSpec, mode: RouteMode) -> Message {
         RouteMode::Exclusive => CREATE | EXCL,
         RouteMode::Replace => CREATE | NLM_F_REPLACE,
         RouteMode::Append => CREATE | NLM_F_APPEND,
+        RouteMode::Prepend => CREATE,
     };
     let mut attributes = start(spec, RTPROT_STATIC, RTN_UNICAST);
     if let Some(source) = spec.source {
@@ -233,8 +255,7 @@ pub fn routes(socket: &mut Socket, filter: &RouteFilter) -> Result<Vec<FoundRout
 
 impl RouteFilter {
     fn selects(&self, route: &FoundRoute) -> bool {
-        self.table.is_none_or(|table| route.table == table)
-            && self.oif.is_none_or(|oif| route.oif == Some(oif) || route.multipath.contains(&oif))
+        self.table.is_none_or(|table| route.table == table) && self.oif.is_none_or(|oif| route.leaves_by(oif))
     }
 }
 
@@ -307,15 +328,16 @@ fn parse(body: &[u8]) -> Option<FoundRoute> {
     Some(route)
 }
 
-/// The links of a run of `rtnexthop`: length, flags, hops, index.
-fn next_hops(mut bytes: &[u8]) -> Vec<u32> {
-    let mut links = Vec::new();
-    while let (Some(length), Some(index)) = (bytes.first_chunk::<2>(), u32_in(bytes, 4)) {
-        links.push(index);
-        let length = usize::from(u16::from_ne_bytes(*length)).max(8).next_multiple_of(4);
-        bytes = bytes.get(length..).unwrap_or_default();
+/// A run of `rtnexthop`: length, flags, hops, index, attributes.
+fn next_hops(mut bytes: &[u8]) -> Vec<NextHop> {
+    let mut hops = Vec::new();
+    while let (Some(length), Some(oif)) = (bytes.first_chunk::<2>(), u32_in(bytes, 4)) {
+        let length = usize::from(u16::from_ne_bytes(*length)).max(8);
+        let gateway = bytes.get(8..length).and_then(|attributes| find(attributes, RTA_GATEWAY));
+        hops.push(NextHop { oif, gateway: gateway.and_then(ip_of) });
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    links
+    hops
 }
 
 fn words(route: &Route) -> String {

@@ -13,6 +13,7 @@ mod tuning;
 mod way;
 
 pub use announce::announce;
+pub(super) use tuning::replaced_by_reference;
 
 use std::time::SystemTime;
 

@@ -92,6 +92,14 @@ pub(super) fn wanted(call: &Call) -> LinkSettings {
 }
 
 fn saved_in(call: &Call, key: &AttachmentKey) -> PathBuf {
-    let directory = call.config.tuning.data_dir.as_deref().unwrap_or(DATA_DIR);
+    saved(call.config.tuning.data_dir.as_deref().unwrap_or(DATA_DIR), key)
+}
+
+fn saved(directory: &str, key: &AttachmentKey) -> PathBuf {
     Path::new(directory).join(format!("{}_{}.json", key.container_id, key.interface))
+}
+
+/// What the reference plugin replaced of an attachment's interface, in the directory that it has by default.
+pub(in crate::verbs) fn replaced_by_reference(key: &AttachmentKey) -> Result<LinkSettings, VerbError> {
+    Ok(store::saved_settings(&saved(DATA_DIR, key))?.unwrap_or_default())
 }

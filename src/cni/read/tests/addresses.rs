@@ -44,7 +44,7 @@ fn bounds_and_gateways_have_defaults() {
     let table = [
         ("10.1.0.0/24", "10.1.0.1", "10.1.0.254"),
         ("10.1.0.4/30", "10.1.0.5", "10.1.0.6"),
-        ("0.0.0.0/0", "0.0.0.1", "255.255.255.254"),
+        ("10.0.0.0/8", "10.0.0.1", "10.255.255.254"),
         ("fd00::/64", "fd00::1", "fd00::ffff:ffff:ffff:ffff"),
         ("fd00::/126", "fd00::1", "fd00::3"),
     ];
@@ -174,7 +174,18 @@ fn routes_and_files() {
         (json!({"routes": [{"dst": "0.0.0.0/0", "gw": "fd00::1"}]}), "family of dst"),
         (json!({"routes": [{"dst": "0.0.0.0/0", "scope": 256}]}), "ipam.routes[0].scope"),
         (json!({"dataDir": 1}), "ipam.dataDir"),
+        (json!({"routes": [{"dst": "0.0.0.0/0", "mtu": 65521}]}), "ipam.routes[0].mtu = 65521: must be"),
+        (json!({"routes": [{"dst": "0.0.0.0/0", "advmss": 65496}]}), "ipam.routes[0].advmss"),
+        (
+            json!({"routes": [{"dst": "10.0.0.0/8"}, {"dst": "fd01::/64", "mtu": 1400},
+                              {"dst": "fd01::/64", "mtu": 1300, "priority": 1024}]}),
+            "ipam.routes[1] and ipam.routes[2] (both to fd01::/64)",
+        ),
     ]);
+    let apart = json!([{"dst": "10.0.0.0/8", "mtu": 1400}, {"dst": "10.0.0.0/8", "mtu": 1300},
+                       {"dst": "fd01::/64", "mtu": 65520}, {"dst": "fd01::/64", "mtu": 1300, "priority": 9},
+                       {"dst": "fd01::/64", "mtu": 1300, "table": 9}, {"dst": "fd01::/64", "gw": "fd00::7"}]);
+    assert_eq!(host_local(&json!({"ipam": {"type": "host-local", "routes": apart}})).routes.len(), 6);
 }
 
 #[test]

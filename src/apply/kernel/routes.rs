@@ -1,0 +1,135 @@
+//! The routes of a container's interface.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use crate::model::{Lease, Route};
+use crate::plan::Interface;
+use crate::sys::netlink::Message;
+use crate::sys::rtnl::{self, FoundRoute, RouteFilter, RouteMode, RouteSpec};
+
+use super::{Cause, Drift, Kernel};
+
+/// The routes that come with the addresses' batch: all but the few of [`Kernel::add_further_routes`].
+pub(super) fn messages(step: &Interface, index: u32) -> impl Iterator<Item = Message> {
+    let ways = step.by_gateway.iter().flat_map(move |lease| {
+        let source = Some(lease.address.ip());
+        ways_by_gateway(lease).into_iter().map(move |way| RouteSpec { source, ..RouteSpec::new(way, index) })
+    });
+    let alone = (0..step.routes.len())
+        .filter(|place| mode(step, *place) == RouteMode::Exclusive)
+        .map(move |place| RouteSpec::new(step.routes[place].clone(), index));
+    // A second interface finds the first one's default route: that one stays.
+    ways.chain(alone).map(|spec| rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST))
+}
+
+/// How a route of the list has to be made: `Exclusive` unless it finds one of this very interface in its place.
+///
+/// What the list has first is what is used first, and a written route to the subnet goes before the kernel's own, or
+/// it would never be used.
+fn mode(step: &Interface, place: usize) -> RouteMode {
+    let route = &step.routes[place];
+    let earlier = &step.routes[..place];
+    if earlier.iter().any(|one| one.is_beside(route)) {
+        RouteMode::Append
+    } else if route.dst.is_ipv4()
+        && subnets_by_link(step).any(|subnet| Route::via(subnet, None).is_beside(route))
+    {
+        RouteMode::Prepend
+    } else {
+        RouteMode::Exclusive
+    }
+}
+
+/// The subnets to which the kernel makes a route by the link when it gets the address.
+fn subnets_by_link(step: &Interface) -> impl Iterator<Item = IpNetwork> {
+    let by_link = |address: &&IpNetwork| !step.by_gateway.iter().any(|lease| lease.address == **address);
+    step.addresses.iter().filter(by_link).filter_map(|a| IpNetwork::new(a.network(), a.prefix()).ok())
+}
+
+impl Kernel {
+    /// Makes the routes that stand beside another of this interface: to the same destination, in the same table, with
+    /// the same metric. Where it is another interface that has one there, that stays the only one.
+    ///
+    /// Apart from the others, since only the kernel's list tells whose that other is. Most interfaces have none of
+    /// these, which costs nothing.
+    pub(super) fn add_further_routes(&mut self, step: &Interface, index: u32) -> Result<(), Cause> {
+        let modes = (0..step.routes.len()).map(|place| (&step.routes[place], mode(step, place)));
+        let further: Vec<(&Route, RouteMode)> =
+            modes.filter(|(_, mode)| *mode != RouteMode::Exclusive).collect();
+        if further.is_empty() {
+            return Ok(());
+        }
+        let socket = &mut self.needed_sandbox(&step.sandbox)?.socket;
+        let found = rtnl::routes(socket, &RouteFilter::default())?;
+        let is_free = |route: &Route| !found.iter().any(|f| stands_at(f, route) && !f.leaves_by(index));
+        let messages: Vec<Message> = further
+            .into_iter()
+            .filter(|(route, _)| is_free(route))
+            // The same is there twice.
+            .map(|(route, mode)| {
+                rtnl::add_route(&RouteSpec::new(route.clone(), index), mode).tolerating(Errno::EEXIST)
+            })
+            .collect();
+        Ok(socket.transact(&messages)?)
+    }
+
+    pub(super) fn probe_routes(
+        &mut self,
+        step: &Interface,
+        index: u32,
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        let ways = step.by_gateway.iter().flat_map(ways_by_gateway);
+        let routes: Vec<Route> = ways.chain(step.routes.iter().cloned()).collect();
+        if routes.is_empty() {
+            return Ok(());
+        }
+        let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
+        for route in &routes {
+            // A later plugin may move routes to another table (sbr), and an earlier interface may have had the same
+            // destination first; both are as good.
+            let elsewhere =
+                |f: &FoundRoute| f.dst == route.dst && f.table == route.table() && !f.leaves_by(index);
+            if found.iter().any(|f| is_way(f, route, index) || elsewhere(f)) {
+                continue;
+            }
+            let via = route.gw.map_or(String::new(), |gw| format!(" via {gw}"));
+            let object = format!("route {}{via} in table {} on {}", route.dst, route.table(), step.name);
+            drifts.push(Drift::missing(object));
+        }
+        Ok(())
+    }
+}
+
+/// Whether what the kernel has is at the place of a route, whatever way it takes.
+fn stands_at(found: &FoundRoute, route: &Route) -> bool {
+    found.dst == route.dst && found.table == route.table() && found.priority == route.metric()
+}
+
+/// Whether what the kernel has is a route, in whatever table.
+fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
+    // Of several next hops of one IPv6 route the kernel tells the sizes of the first alone.
+    let is_one_of_several = || found.multipath.iter().any(|hop| hop.oif == index && hop.gateway == route.gw);
+    let is_same = || {
+        found.oif == Some(index)
+            && (route.gw.is_none() || found.gateway == route.gw)
+            && route.mtu.is_none_or(|mtu| found.mtu == Some(mtu.min(Route::MAX_MTU)))
+            && route.advmss.is_none_or(|advmss| found.advmss == Some(advmss.min(Route::MAX_ADVMSS)))
+    };
+    found.dst == route.dst
+        && route.priority.is_none_or(|priority| found.priority == priority)
+        && (is_same() || is_one_of_several())
+}
+
+/// The gateway is on the link, and the rest of the subnet is behind it.
+fn ways_by_gateway(lease: &Lease) -> Vec<Route> {
+    let Some(gateway) = lease.gateway else { return Vec::new() };
+    let mut ways = vec![Route::via(IpNetwork::from(gateway), None)];
+    if let Ok(subnet) = IpNetwork::new(lease.address.network(), lease.address.prefix())
+        && subnet.prefix() < IpNetwork::from(gateway).prefix()
+    {
+        ways.push(Route::via(subnet, Some(gateway)));
+    }
+    ways
+}

@@ -1,0 +1,133 @@
+//! Addresses and next hops that no kernel would take, or that would break the host: refused before anything is made.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::cni::config::{Ipam, NetworkConfig, StaticAddress};
+use crate::cni::error::Error;
+use crate::model::Route;
+
+/// What no container can have: the block, and whose it is.
+const RESERVED: [(&str, &str); 5] = [
+    ("0.0.0.0/8", "which stands for this network itself"),
+    ("127.0.0.0/8", "each host's own loopback"),
+    ("224.0.0.0/4", "which is multicast"),
+    ("::/127", "the unspecified and the loopback address"),
+    ("ff00::/8", "which is multicast"),
+];
+
+/// Why the addresses of a subnet cannot be a container's; `None` where they can.
+pub(super) fn reserved(subnet: IpNetwork) -> Option<String> {
+    let blocks = RESERVED.iter().filter_map(|(text, what)| Some((text.parse::<IpNetwork>().ok()?, what)));
+    let overlaps = |block: IpNetwork| {
+        block.is_ipv4() == subnet.is_ipv4()
+            && (block.contains(subnet.network()) || subnet.contains(block.network()))
+    };
+    let (block, what) = { blocks }.find(|(block, _)| overlaps(*block))?;
+    Some(format!("overlaps {block}, {what}; write a private one, such as {}", example(subnet)))
+}
+
+fn example(subnet: IpNetwork) -> &'static str {
+    if subnet.is_ipv4() { "10.1.0.0/24" } else { "fd00:1::/64" }
+}
+
+/// Refuses static addresses that are the network's or its gateway's, and next hops that are on none of the links.
+///
+/// # Errors
+/// [`Error::Invalid`], code 7.
+pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
+    match &config.ipam {
+        Ipam::Static { addresses, routes, .. } => {
+            for entry in addresses {
+                refuse_taken_by_network(entry, config.bridge.is_gateway)?;
+            }
+            let links = Links {
+                subnets: addresses.iter().map(|entry| entry.address).collect(),
+                gateways: addresses.iter().filter_map(|entry| entry.gateway).collect(),
+                has_gateways: config.bridge.is_gateway
+                    || addresses.iter().all(|entry| entry.gateway.is_some()),
+            };
+            links.require_next_hops(routes)
+        }
+        Ipam::HostLocal(keys) => {
+            let ranges = || keys.range_sets.iter().flatten();
+            let links = Links {
+                subnets: ranges().map(|range| range.subnet).collect(),
+                gateways: ranges().filter_map(|range| range.gateway).collect(),
+                has_gateways: true,
+            };
+            links.require_next_hops(&keys.routes)
+        }
+        Ipam::None | Ipam::Delegated { .. } => Ok(()),
+    }
+}
+
+/// The network's own address, its broadcast address, and the gateway's.
+fn refuse_taken_by_network(entry: &StaticAddress, is_gateway: bool) -> Result<(), Error> {
+    let StaticAddress { address, gateway } = *entry;
+    let refuse = |reason: &str| {
+        let (key, value) = ("ipam.addresses".to_owned(), format!("\"{address}\""));
+        Err(Error::Invalid { key, value, reason: format!("{reason}; choose another of the subnet") })
+    };
+    let has_ends = address.prefix() <= if address.is_ipv4() { 30 } else { 126 };
+    if has_ends && address.ip() == address.network() {
+        return refuse("is the address of the subnet itself, not of a container");
+    }
+    if has_ends && address.is_ipv4() && address.ip() == address.broadcast() {
+        return refuse("is the subnet's broadcast address");
+    }
+    // As for leases: a gateway that nobody names is the first address, which then is the bridge's.
+    let is_first = || is_gateway && has_ends && number(address.ip()) == number(address.network()) + 1;
+    if gateway.map_or_else(is_first, |gateway| gateway == address.ip()) {
+        return refuse("is the gateway's own address");
+    }
+    Ok(())
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// What a container's next hops may be on.
+struct Links {
+    subnets: Vec<IpNetwork>,
+    gateways: Vec<IpAddr>,
+    /// Whether a route that names no next hop gets one.
+    has_gateways: bool,
+}
+
+impl Links {
+    fn require_next_hops(&self, routes: &[Route]) -> Result<(), Error> {
+        for (place, route) in routes.iter().enumerate() {
+            let Some(gw) = route.gw else { continue };
+            if self.subnets.is_empty() || self.reaches(gw, routes) {
+                continue;
+            }
+            let subnets: Vec<String> = self.subnets.iter().map(ToString::to_string).collect();
+            return Err(Error::Invalid {
+                key: format!("ipam.routes[{place}].gw"),
+                value: format!("\"{gw}\""),
+                reason: format!(
+                    "is on no link of the container; it must be inside {}, or a route of scope 253 must lead to it",
+                    subnets.join(" or ")
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    fn reaches(&self, gw: IpAddr, routes: &[Route]) -> bool {
+        let is_link_local = matches!(gw, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let is_direct = |route: &Route| {
+            route.gw.is_none() && (!self.has_gateways || route.scope >= Some(Route::SCOPE_LINK))
+        };
+        is_link_local
+            || self.gateways.contains(&gw)
+            || self.subnets.iter().any(|subnet| subnet.contains(gw))
+            || routes.iter().any(|route| is_direct(route) && route.dst.contains(gw))
+    }
+}
