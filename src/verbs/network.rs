@@ -200,7 +200,7 @@ pub(super) fn prepare(
         return Ok(());
     }
     if is_needed && old.as_ref() != Some(&rules) {
-        cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
+        cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;
         warn_of_absent_sources(cx, config)?;
         // Other rules may need another exception in a FORWARD chain that drops.
         wanted.admitted.clear();

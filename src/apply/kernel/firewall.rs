@@ -114,55 +114,6 @@ impl Kernel {
         Ok(self.state.keys()?.iter().map(nft::owner_comment).collect())
     }
 
-    /// Writes the static rules of a network, anew where `old` are there; what only the old ones had goes.
-    ///
-    /// # Errors
-    /// Where the firewall refuses.
-    pub fn write_network_rules(
-        &mut self,
-        backend: FirewallBackend,
-        old: Option<&NetworkRules>,
-        new: &NetworkRules,
-    ) -> Result<(), ApplyError> {
-        let outcome = match backend {
-            FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => self.write_nftables_network(old, new),
-        };
-        outcome.map_err(|cause| {
-            ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)
-        })
-    }
-
-    fn write_nftables_network(
-        &mut self,
-        old: Option<&NetworkRules>,
-        new: &NetworkRules,
-    ) -> Result<(), Cause> {
-        self.make_nftables_base(new)?;
-        let mut messages = match old {
-            None => nft::network(new),
-            Some(_) => nft::network_replacing(new),
-        };
-        let wanted = nft::network_elements(new);
-        messages.extend(nft::add(&wanted));
-        match self.nft()?.commit(&messages) {
-            Ok(()) => {}
-            // Left by an earlier life of this network, whose record is gone.
-            Err(error) if error.errno == Errno::EEXIST => {
-                let mut messages = nft::network_replacing(new);
-                messages.extend(nft::add(&wanted));
-                self.nft()?
-                    .commit(&messages)
-                    .map_err(|error| refused("write the network's chain", &error))?;
-            }
-            Err(error) => return Err(refused("write the network's chain", &error)),
-        }
-        let outdated: Vec<Element> = old.map(nft::network_elements).unwrap_or_default();
-        let outdated: Vec<Element> =
-            outdated.into_iter().filter(|element| !wanted.contains(element)).collect();
-        self.remove_elements(&outdated)
-    }
-
     /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
         match self.nft()?.commit(&nft::base(&rules.admin_chain)) {

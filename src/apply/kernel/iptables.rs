@@ -132,7 +132,8 @@ impl Kernel {
         let texts = iptables::attach(&step.network, &step.attachment);
         if attached || restore_both(&texts).is_err() {
             // Chains are missing, or half of this attachment is there already: everything anew from the records.
-            self.rebuild_iptables(&[&step.network], Some((&step.network, &step.attachment)))?;
+            let wanted = self.recorded_ruleset()?;
+            self.rebuild_iptables(&wanted, Some((&step.network, &step.attachment)))?;
         }
         self.guard_by_nftables(step)
     }
@@ -171,23 +172,19 @@ impl Kernel {
         self.remove_elements(&elements)
     }
 
-    pub(super) fn write_iptables_network(&mut self, new: &NetworkRules) -> Result<(), Cause> {
-        let _lock = self.state.iptables_lock(Deadline::default())?;
-        self.rebuild_iptables(&[new], None)
-    }
-
-    /// Everything of ours as the records say, with what is being written now among it. Called under the main lock.
+    /// Everything of ours as the records say, with what is being attached now among it. Called under the main lock.
     pub(super) fn rebuild_iptables(
         &mut self,
-        also: &[&NetworkRules],
+        wanted: &Ruleset,
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
-        let wanted = self.recorded_ruleset()?;
-        let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for rules in &wanted.iptables_networks {
-            if !networks.iter().any(|known| known.network == rules.network) {
-                networks.push(rules.clone());
-            }
+        let mut networks = wanted.iptables_networks.clone();
+        if let Some((rules, _)) = attaching
+            && !networks
+                .iter()
+                .any(|known| (&known.network, &known.bridge) == (&rules.network, &rules.bridge))
+        {
+            networks.push(rules.clone());
         }
         let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
         let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> =

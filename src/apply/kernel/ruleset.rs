@@ -78,7 +78,7 @@ impl Ruleset {
     }
 
     /// Every element that should be there. Source MACs are guarded in nf_tables on either backend.
-    fn elements(&self) -> Vec<Element> {
+    pub(super) fn elements(&self) -> Vec<Element> {
         let mut elements: Vec<Element> = self.networks.iter().flat_map(nft::network_elements).collect();
         for firewall in &self.firewalls {
             let of_attachment = nft::attachment_elements(&firewall.network, &firewall.attachment);
@@ -96,9 +96,14 @@ impl Kernel {
     /// What the records of this host want.
     pub(super) fn recorded_ruleset(&self) -> Result<Ruleset, Cause> {
         let (networks, _) = self.state.networks()?;
+        self.ruleset_of(&networks)
+    }
+
+    /// The same with these records of networks.
+    pub(super) fn ruleset_of(&self, networks: &[Network]) -> Result<Ruleset, Cause> {
         let Listed { found, .. }: Listed<Plan> = self.state.all()?;
         let ready = found.iter().filter(|found| found.stage == Stage::Ready);
-        Ok(Ruleset::new(&networks, ready.map(|found| &found.record.plan)))
+        Ok(Ruleset::new(networks, ready.map(|found| &found.record.plan)))
     }
 
     /// Base chains, every recorded network's chain and every ready attachment's elements, where they are missing: for
