@@ -6,12 +6,14 @@ use std::collections::HashSet;
 use nix::errno::Errno;
 
 use crate::firewall::NetworkRules;
+use crate::firewall::iptables::Family;
 use crate::firewall::nft::{self, Element, Set};
 use crate::model::{FirewallBackend, Network};
-use crate::plan;
+use crate::plan::{self, Firewall};
 use crate::store::Deadline;
 
 use super::firewall::refused;
+use super::iptables::{Variant, is_installed};
 use super::ruleset::Ruleset;
 use super::{ApplyError, Cause, Kernel};
 
@@ -22,12 +24,34 @@ impl Kernel {
     /// # Errors
     /// Where the firewall refuses.
     pub fn write_network_rules(&mut self, old: Option<&Network>, new: &Network) -> Result<(), ApplyError> {
-        let outcome = match new.backend {
-            FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => self.write_nftables_network(old, new),
+        let refused = |backend: FirewallBackend, cause| {
+            ApplyError::new(format!("the {backend} rules of network {}", new.name), cause)
         };
-        let what = || format!("the {} rules of network {}", new.backend, new.name);
-        outcome.map_err(|cause| ApplyError::new(what(), cause))
+        let is_in =
+            |backend: FirewallBackend, network: &Network| !plan::written_on(network, backend).is_empty();
+        let nftables = FirewallBackend::Nftables;
+        if is_in(nftables, new) || old.is_some_and(|old| is_in(nftables, old)) {
+            self.write_nftables_network(old, new).map_err(|cause| refused(nftables, cause))?;
+        }
+        let iptables = FirewallBackend::Iptables;
+        // A network that has left iptables may have done so because its programs are not here any more.
+        let was_there =
+            old.is_some_and(|old| is_in(iptables, old)) && is_installed(Family::V4, Variant::Default);
+        if is_in(iptables, new) || was_there {
+            self.write_iptables_network(new).map_err(|cause| refused(iptables, cause))?;
+        }
+        Ok(())
+    }
+
+    /// The rules that an attachment stands behind, as last written: its network's, and where it was made on a bridge
+    /// that the network has left, that bridge's after them.
+    pub(super) fn rules_behind(&self, step: &Firewall) -> Result<Vec<NetworkRules>, Cause> {
+        let Some(network) = self.state.network(&step.network.network)? else { return Ok(Vec::new()) };
+        let mut rules = plan::written_on(&network, step.backend);
+        let own = usize::from(network.backend == step.backend && plan::written(&network).is_some());
+        let left = rules.split_off(own);
+        rules.extend(left.into_iter().filter(|left| plan::is_behind(step, step.backend, left)));
+        Ok(rules)
     }
 
     fn write_iptables_network(&mut self, new: &Network) -> Result<(), Cause> {
@@ -37,8 +61,9 @@ impl Kernel {
     }
 
     fn write_nftables_network(&mut self, old: Option<&Network>, new: &Network) -> Result<(), Cause> {
-        let had = old.map(|old| on_nftables(old)).unwrap_or_default();
-        if let Some(rules) = plan::written(new) {
+        let backend = FirewallBackend::Nftables;
+        let had = old.map(|old| plan::written_on(old, backend)).unwrap_or_default();
+        if let Some(rules) = plan::written(new).filter(|_| new.backend == backend) {
             self.write_nftables_chains(!had.is_empty(), &rules)?;
         }
         if had.is_empty() {
@@ -115,10 +140,4 @@ impl Kernel {
         networks.push(new.clone());
         self.ruleset_of(&networks)
     }
-}
-
-/// What a network has there.
-fn on_nftables(network: &Network) -> Vec<NetworkRules> {
-    let current = plan::written(network).filter(|_| network.backend == FirewallBackend::Nftables);
-    current.into_iter().collect()
 }
