@@ -49,6 +49,8 @@ fn each_port_leads_to_its_own(backend: &str) {
     let mappings: Vec<&str> = mappings.iter().map(String::as_str).collect();
     let plugin = network.on(&a).publish(&mappings);
     let result = plugin.add().ok();
+    let listed = lab::cli::linkspan("ps");
+    assert_eq!(listed.row(&a.id).last().unwrap(), "up", "{}", listed.stdout);
     let served = [8000, 8005, 8010, 9000, 9005, 9010, 13000, 13005, 13010, 2, 11, 12, 30, 52];
     let _servers = serve(&a, &result, &served);
     for (host, inside) in [

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ApplyError, Cause, Drift, Host, ensure_or_undo};
+use super::{ApplyError, Attempt, Cause, Drift, Host, ensure_or_undo};
 use crate::model::AttachmentKey;
 use crate::plan::{Claims, Forwarding, Plan, Step};
 
@@ -26,7 +26,7 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn absent(&mut self, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
+    fn absent(&mut self, plans: &[&[Step]], _attempt: Attempt) -> Vec<Vec<ApplyError>> {
         let mut errors = Vec::new();
         for steps in plans {
             let mut of_plan = Vec::new();

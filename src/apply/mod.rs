@@ -25,4 +25,4 @@ pub use kernel::{
     PortSurvey, Reach, SandboxError, Trip, foreign_drops, is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
-pub use walk::{Host, ensure_or_undo};
+pub use walk::{Attempt, Host, ensure_or_undo};

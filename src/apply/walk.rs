@@ -3,6 +3,15 @@
 use super::{ApplyError, Drift};
 use crate::plan::{Plan, Step};
 
+/// Whether what is to go is known to be the attachment's own still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Nobody has tried to take it away: all of it is.
+    First,
+    /// It was never made whole, or somebody has been half-way: what another has got since stays that one's.
+    Again,
+}
+
 /// A host that steps can be walked over.
 pub trait Host {
     /// Makes steps so, in order; idempotent. Neighbouring steps may leave in one batch.
@@ -13,7 +22,7 @@ pub trait Host {
 
     /// Makes the steps of several attachments gone, each plan backwards, shared steps left alone; idempotent.
     /// Never stops at the first error. The outer vector has an entry for each plan.
-    fn absent(&mut self, plans: &[&[Step]]) -> Vec<Vec<ApplyError>>;
+    fn absent(&mut self, plans: &[&[Step]], attempt: Attempt) -> Vec<Vec<ApplyError>>;
 
     /// Says how the host differs from what the steps want.
     ///
@@ -30,6 +39,7 @@ pub fn ensure_or_undo(host: &mut impl Host, plan: &Plan) -> Result<(), ApplyErro
     let Err((failed, mut error)) = host.ensure(&plan.steps) else { return Ok(()) };
     // The failed step may be half made, so it is undone too: `absent` tolerates what is not there.
     let made = &plan.steps[..=failed.min(plan.steps.len().saturating_sub(1))];
-    error.not_undone = host.absent(&[made]).into_iter().flatten().map(|e| e.to_string()).collect();
+    error.not_undone =
+        host.absent(&[made], Attempt::Again).into_iter().flatten().map(|e| e.to_string()).collect();
     Err(error)
 }

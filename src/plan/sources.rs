@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn sandbox() -> Sandbox {
-        Sandbox { path: "/run/netns/a".into(), device: 4, inode: 7 }
+        Sandbox { path: "/run/netns/a".into(), device: 4, inode: 7, cookie: None }
     }
 
     #[test]

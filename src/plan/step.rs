@@ -30,8 +30,19 @@ pub struct Sandbox {
     pub path: String,
     /// Device number of its inode on nsfs.
     pub device: u64,
-    /// Inode number on nsfs.
+    /// Inode number on nsfs, which the kernel gives to another namespace once this one is gone.
     pub inode: u64,
+    /// The kernel's number for it, never given again until the next boot (`SO_NETNS_COOKIE`, since Linux 5.14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
+}
+
+impl Sandbox {
+    /// Whether both are one namespace, by whichever paths.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let told_apart = self.cookie.zip(other.cookie).is_some_and(|(own, others)| own != others);
+        (self.device, self.inode) == (other.device, other.inode) && !told_apart
+    }
 }
 
 /// One step. Its record is read by `reading.rs`.

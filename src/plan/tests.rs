@@ -49,7 +49,7 @@ fn lease(address: &str, gateway: &str) -> Lease {
 
 fn plan(config: &NetworkConfig, leases: Vec<Lease>) -> Plan {
     let key = AttachmentKey::new("c1", "eth0");
-    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77 };
+    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77, cookie: None };
     let routes = effective_routes(&[], &leases, config.bridge.is_default_gateway);
     build(config, &network(), &key, &sandbox, &Addressing { source: LeaseSource::Static, leases, routes })
 }
@@ -113,7 +113,7 @@ fn a_dual_stack_plan_has_both_gateways_and_both_default_routes() {
 fn a_layer_2_attachment_needs_neither_addresses_nor_rules() {
     let config = config(&json!({"ipam": {}}));
     let key = AttachmentKey::new("c1", "eth0");
-    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77 };
+    let sandbox = Sandbox { path: "/run/netns/c1".into(), device: 4, inode: 77, cookie: None };
     let addressing = Addressing { source: LeaseSource::None, leases: Vec::new(), routes: Vec::new() };
     let plan = build(&config, &network(), &key, &sandbox, &addressing);
     assert_eq!(words(&plan), ["bridge", "link", "interface", "port"]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fchmod, fstat};
 use serde::de::DeserializeOwned;
 
 use super::lock::{self, Deadline, Guard};
@@ -15,18 +15,25 @@ use super::state::State;
 use super::{Result, StoreError};
 use crate::model::AttachmentKey;
 
+/// A record that was never claimed may be written to; claiming it takes that away. It is marked before anything that it
+/// holds is let go, so that who claims it anew knows that others may have got some of that.
+const CLAIMABLE: Mode = Mode::S_IWUSR;
+const CLAIMED: Mode = Mode::S_IRUSR;
+
 /// Doomed attachments that nobody else takes away while this lives: their records are locked. Who dies lets them go.
 #[derive(Debug)]
 pub struct Claimed<P> {
-    /// What was claimed.
+    /// What nobody has claimed before.
     pub listed: Listed<P>,
+    /// What somebody has claimed before, who died or failed: what it held may be another's by now.
+    pub again: Vec<Found<P>>,
     /// The records by their names, locked.
     held: BTreeMap<String, Flock<File>>,
 }
 
 impl<P> Default for Claimed<P> {
     fn default() -> Self {
-        Self { listed: Listed::default(), held: BTreeMap::new() }
+        Self { listed: Listed::default(), again: Vec::new(), held: BTreeMap::new() }
     }
 }
 
@@ -105,15 +112,23 @@ impl State {
                 Err((_, error)) => return Err(self.dir.error("lock", &path, error)),
             };
             // Whoever had it before may have been done with it since it was opened.
-            if fstat(&*held).map_err(|error| self.dir.error("look at", &path, error))?.st_nlink == 0 {
+            let status = fstat(&*held).map_err(|error| self.dir.error("look at", &path, error))?;
+            if status.st_nlink == 0 {
                 continue;
+            }
+            let is_first = Mode::from_bits_truncate(status.st_mode).contains(CLAIMABLE);
+            if is_first {
+                fchmod(&*held, CLAIMED).map_err(|error| self.dir.error("mark", &path, error))?;
             }
             let read = self.dir.read_into(&path, &held, &mut content).and_then(|()| {
                 super::records::decode(&content)
                     .map_err(|source| StoreError::Broken { path: self.dir.path().join(&path), source })
             });
             match read {
-                Ok(record) => all.listed.found.push(Found { stage, record }),
+                Ok(record) => {
+                    let found = if is_first { &mut all.listed.found } else { &mut all.again };
+                    found.push(Found { stage, record });
+                }
                 Err(error) => all.listed.broken.push(Broken {
                     key: AttachmentKey::parse(&name),
                     stage,

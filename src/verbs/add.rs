@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::apply::{ApplyError, Host};
+use crate::apply::{ApplyError, Attempt, Host};
 use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
@@ -191,7 +191,8 @@ fn labels(call: &Call) -> BTreeMap<String, String> {
 
 /// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.
 fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error: VerbError) -> VerbError {
-    let errors: Vec<ApplyError> = cx.kernel.absent(&[&plan.steps]).into_iter().flatten().collect();
+    let errors: Vec<ApplyError> =
+        cx.kernel.absent(&[&plan.steps], Attempt::Again).into_iter().flatten().collect();
     let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };
     for error in errors {
         cx.journal.note(LogLevel::Warning, || format!("not undone: {error}"));
@@ -211,19 +212,23 @@ fn close(pending: Pending<'_>, error: &ApplyError) -> Result<(), VerbError> {
 /// Refuses an attachment that is there already, and an interface that somebody else made. A record whose container
 /// has died without DEL gives way: its namespace is another by now, or has lost the interface.
 fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> Result<(), VerbError> {
-    let interface_there = cx
-        .kernel
-        .has_interface(sandbox, &key.interface)
-        .map_err(|error| ApplyError::new(format!("interface {}", key.interface), error))?;
+    let is_there = |cx: &mut Context| {
+        let there = cx.kernel.has_interface(sandbox, &key.interface);
+        there.map_err(|error| ApplyError::new(format!("interface {}", key.interface), error))
+    };
     match cx.state.find::<Plan>(key)? {
         None => {}
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => {
             return Err(VerbError::Busy(key.clone()));
         }
         Some(Found { stage: Stage::Ready, record }) => {
-            let same = record.plan.interface().is_some_and(|inner| inner.sandbox == *sandbox);
-            if same && interface_there {
-                return Err(VerbError::Duplicate(key.clone()));
+            let same = record.plan.interface().is_some_and(|inner| inner.sandbox.is_same_as(sandbox));
+            if is_there(cx)? {
+                return Err(match same {
+                    true => VerbError::Duplicate(key.clone()),
+                    // Not the one of the record, which is in another namespace.
+                    false => VerbError::InterfaceExists(key.interface.clone()),
+                });
             }
             cx.journal.note(LogLevel::Warning, || {
                 format!("{key} has a record of a container that is gone; taking that attachment away first")
@@ -234,7 +239,7 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
             reap::evict(cx, key)?;
         }
     }
-    if interface_there {
+    if is_there(cx)? {
         return Err(VerbError::InterfaceExists(key.interface.clone()));
     }
     Ok(())

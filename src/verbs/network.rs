@@ -12,7 +12,7 @@ use crate::cni::{Backend, Ipam, LinkKeys, LogLevel, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::ipam;
 use crate::model::{FirewallBackend, MacAddress, Network, RangeSet};
-use crate::plan::{self, NetworkFacts, Plan, Step};
+use crate::plan::{self, Bridge, NetworkFacts, Plan, Step};
 
 use super::{Context, VerbError, addressing, left};
 
@@ -151,20 +151,29 @@ fn automatic(
 }
 
 /// Refuses a bridge that somebody else has given another address, before anything is changed. A network that was
-/// used before has been through it.
+/// used before with these gateways has been through it.
 ///
 /// # Errors
 /// Where the bridge has an address that the network's gateway cannot stand beside.
 pub(super) fn refuse_clash(cx: &mut Context, provided: &Provided, plan: &Plan) -> Result<(), VerbError> {
-    if provided.recorded.as_ref().is_some_and(|recorded| recorded.bridge == provided.network.bridge) {
-        return Ok(());
-    }
+    let known = provided.recorded.as_ref().filter(|recorded| recorded.bridge == provided.network.bridge);
     for step in &plan.steps {
         if let Step::Bridge(bridge) = step {
+            if known.is_some_and(|known| has_gateways(known, bridge)) {
+                continue;
+            }
             cx.kernel.refuse_gateway_clash(bridge).map_err(|cause| ApplyError::new(step, cause))?;
         }
     }
     Ok(())
+}
+
+/// Whether the network had all of the bridge's gateways before; of one whose ranges are another plugin's nothing else
+/// is known.
+fn has_gateways(recorded: &Network, bridge: &Bridge) -> bool {
+    let ranges = || recorded.ranges.iter().flatten();
+    let had = |gateway: &IpNetwork| ranges().any(|range| range.gateway == Some(gateway.ip()));
+    ranges().next().is_none() || bridge.gateways.iter().all(had)
 }
 
 /// Whether an attachment of the network needs the network's static rules.
@@ -202,6 +211,7 @@ pub(super) fn prepare(
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
+    cx.kernel.expect_no_settled_bridge();
     let stays = recorded.as_ref().is_some_and(|old| old.backend == wanted.backend && old.left == wanted.left);
     if is_needed && !(stays && old.as_ref() == Some(&rules)) {
         cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;

@@ -270,17 +270,15 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
         return Ok(true);
     }
     if cx.state.is_doomed(&owner)? {
-        reap::reap(cx, &[])?;
+        // Whoever takes it away.
+        reap::reap(cx, std::slice::from_ref(&owner))?;
         return Ok(true);
     }
     let known = cx.state.keys()?;
     if known.contains(&owner) {
         // A container that died without DEL took its end of the link with it.
         let gone = match cx.state.find::<Plan>(&owner)? {
-            Some(Found { stage: Stage::Ready, record }) => {
-                cx.kernel.has_lost_its_link(&record.plan)?
-                    || cx.kernel.has_lost_its_container(&record.plan)?
-            }
+            Some(Found { stage: Stage::Ready, record }) => reap::is_lost(cx, &record)?,
             _ => false,
         };
         if gone {

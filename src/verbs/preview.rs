@@ -40,7 +40,7 @@ pub fn preview(cx: &mut Context, call: &Call) -> Result<Preview, VerbError> {
         .map_err(|error| ApplyError::new(format!("interface {}", key.interface), error))?;
     if let Some(Found { stage: Stage::Ready, record }) = cx.state.find::<Plan>(&key)?
         && interface_there
-        && record.plan.link().is_some_and(|link| link.sandbox == sandbox)
+        && record.plan.link().is_some_and(|link| link.sandbox.is_same_as(&sandbox))
     {
         return Err(VerbError::Duplicate(key));
     }

@@ -7,11 +7,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::{ApplyError, Cause, Host, ensure_or_undo};
+use crate::apply::{ApplyError, Attempt, Cause, Host, ensure_or_undo};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Part, names};
 use crate::plan::{Plan, Step};
-use crate::store::{Claimed, Doom, Found, Guard, Listed, Stage, StoreError};
+use crate::store::{Claimed, Doom, Found, Guard, Listed, Record, Stage, StoreError};
 use crate::sys::bell::{self, Bell};
 
 use super::{Context, VerbError, deadline};
@@ -51,10 +51,15 @@ fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result
     let claimed = gather(cx)?;
     drop(turn);
     let doomed = &claimed.listed;
-    let steps: Vec<&[Step]> = doomed.found.iter().map(|f| f.record.plan.steps.as_slice()).collect();
-    let outcomes = if steps.is_empty() { Vec::new() } else { cx.kernel.absent(&steps) };
+    let mut outcomes = Vec::new();
+    for (found, attempt) in [(&doomed.found, Attempt::First), (&claimed.again, Attempt::Again)] {
+        let steps: Vec<&[Step]> = found.iter().map(|f| f.record.plan.steps.as_slice()).collect();
+        if !steps.is_empty() {
+            outcomes.extend(cx.kernel.absent(&steps, attempt));
+        }
+    }
     let mut failures = Vec::new();
-    for (found, errors) in doomed.found.iter().zip(outcomes) {
+    for (found, errors) in doomed.found.iter().chain(&claimed.again).zip(outcomes) {
         let key = &found.record.key;
         if errors.is_empty() {
             cx.state.forget(key)?;
@@ -78,6 +83,7 @@ fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result
     let bells: Vec<String> = doomed
         .found
         .iter()
+        .chain(&claimed.again)
         .map(|found| &found.record.key)
         .chain(doomed.broken.iter().filter_map(|broken| broken.key.as_ref()))
         .map(|key| bell_of(cx, key))
@@ -240,6 +246,25 @@ pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<Result<(), Ap
     }
 }
 
+/// Whether an attachment's container is gone without a DEL, or has lost its interface.
+///
+/// # Errors
+/// Where the kernel or the state directory cannot be asked.
+pub(super) fn is_lost(cx: &mut Context, record: &Record<Plan>) -> Result<bool, VerbError> {
+    if cx.kernel.has_lost_its_link(&record.plan)? {
+        return Ok(true);
+    }
+    // A pair of ours is there for as long as its host end is, wherever the container's namespace can be seen from.
+    if !record.key.part.is_interface()
+        && let Some(Found { stage: Stage::Ready, record: own }) =
+            cx.state.find::<Plan>(&record.key.attachment())?
+        && own.plan.link().is_some()
+    {
+        return Ok(cx.kernel.has_lost_its_link(&own.plan)?);
+    }
+    Ok(cx.kernel.has_lost_its_container(&record.plan)?)
+}
+
 /// Takes away the attachments whose containers are gone without a DEL, or were detached by another program: where an
 /// ADD meets what they have left. Under the main lock. `false` where there was none.
 ///
@@ -249,7 +274,7 @@ fn evict_lost(cx: &mut Context) -> Result<bool, VerbError> {
     let Listed { found, .. }: Listed<Plan> = cx.state.all()?;
     let mut lost = Vec::new();
     for Found { record, .. } in found.into_iter().filter(|found| found.stage == Stage::Ready) {
-        if cx.kernel.has_lost_its_link(&record.plan)? || cx.kernel.has_lost_its_container(&record.plan)? {
+        if is_lost(cx, &record)? {
             lost.push(record.key);
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::apply::{Drift, Host};
+use crate::apply::{Attempt, Drift, Host};
 use crate::cni::{CniResult, HostLocal, Ipam, LinkKeys};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, LeaseSource, Part, Publication};
@@ -34,8 +34,13 @@ pub(super) fn del_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Re
             let addresses = all_addresses(&last);
             // As theirs: neither the rules nor firewalld's sources carry a mark but the address.
             let zone: Vec<plan::Step> = plan::zone(call.config, &addresses).into_iter().collect();
-            let errors: Vec<String> =
-                cx.kernel.absent(&[&zone]).into_iter().flatten().map(|error| error.to_string()).collect();
+            let errors: Vec<String> = cx
+                .kernel
+                .absent(&[&zone], Attempt::First)
+                .into_iter()
+                .flatten()
+                .map(|error| error.to_string())
+                .collect();
             if !errors.is_empty() {
                 return Err(VerbError::Several(errors));
             }

@@ -26,7 +26,7 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         route_localnet: false,
     };
     let interface = Interface {
-        sandbox: Sandbox { path: format!("/run/netns/{id}"), device: 4, inode: 5 },
+        sandbox: Sandbox { path: format!("/run/netns/{id}"), device: 4, inode: 5, cookie: None },
         name: "eth0".to_owned(),
         mac: MacAddress([2, 0, 0, 0, 0, last]),
         mtu: None,

@@ -10,7 +10,7 @@ use crate::model::names;
 use crate::plan::Step;
 use crate::sys::rtnl;
 
-use super::{ApplyError, Cause, Kernel};
+use super::{ApplyError, Attempt, Cause, Kernel};
 
 /// The interface group of links that are about to go, all at the price of one.
 const DOOMED_GROUP: u32 = names::LINK_GROUP + 1;
@@ -28,13 +28,13 @@ impl Kernel {
     }
 }
 
-pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
+pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt) -> Vec<Vec<ApplyError>> {
     let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
-    kernel.absent_firewalls(plans, &mut errors);
+    kernel.absent_firewalls(plans, attempt, &mut errors);
     remove_links(kernel, plans, &mut errors);
     remove_inner_links(kernel, plans, &mut errors);
     forget_flows(kernel, plans, &mut errors);
-    leave_zones(kernel, plans, &mut errors);
+    leave_zones(kernel, plans, attempt, &mut errors);
     for (steps, errors) in plans.iter().zip(&mut errors) {
         // What could not be closed to the network must not be handed to the next container.
         if !errors.is_empty() {
@@ -103,12 +103,15 @@ fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyE
 }
 
 /// What an address may do by its zone must not become the next container's.
-fn leave_zones(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+fn leave_zones(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt, errors: &mut [Vec<ApplyError>]) {
     for (steps, errors) in plans.iter().zip(errors) {
         for step in steps.iter() {
-            if let Step::Zone(zone) = step
-                && let Err(cause) = kernel.leave_zone(zone)
-            {
+            let Step::Zone(zone) = step else { continue };
+            let left = match attempt {
+                Attempt::First => kernel.leave_zone(zone),
+                Attempt::Again => kernel.own_sources(zone).and_then(|own| kernel.leave_zone(&own)),
+            };
+            if let Err(cause) = left {
                 errors.push(ApplyError::new(step, cause));
             }
         }

@@ -12,7 +12,7 @@ use crate::plan::Firewall;
 use crate::sys::xtables;
 
 use super::chains::Chains;
-use super::iptables::{Variant, restore, save};
+use super::iptables::{Variant, is_installed, restore, save};
 use super::ruleset::Ruleset;
 use super::{ApplyError, Cause, Drift, Kernel};
 
@@ -245,7 +245,10 @@ impl Kernel {
         let legacy =
             Family::BOTH.into_iter().filter(|family| self.uses_legacy(*family == Family::V6, "filter"));
         places.extend(legacy.map(|family| (family, Variant::Legacy)));
-        for (family, variant) in places {
+        // Who is not installed has made no exception either.
+        for (family, variant) in
+            places.into_iter().filter(|(family, variant)| is_installed(*family, *variant))
+        {
             if let Some(text) = iptables::retraction(&save(family, variant)?, interface) {
                 restore(family, variant, &text)?;
             }

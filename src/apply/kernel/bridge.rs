@@ -45,6 +45,11 @@ impl Kernel {
         self.expected_bridge = mac.map(|mac| (name.to_owned(), mac));
     }
 
+    /// Tells that the call's network wants other things than before, so that a bridge of ours may lack some of them.
+    pub fn expect_no_settled_bridge(&mut self) {
+        self.is_new_to_bridge = true;
+    }
+
     /// The bridge of a name: `None` where there is no such interface.
     ///
     /// # Errors
@@ -118,17 +123,36 @@ impl Kernel {
             Some(link) => (link, false),
             None => (self.create_bridge(step)?, true),
         };
+        // It comes up with the last of what a new one is given: who made it may have been killed before.
+        let unfinished = fresh || link.is_own && !link.is_up;
+        if unfinished {
+            self.still_bridge(&step.name)?;
+        }
         let index = match step.gateway_vlan {
             Some(vlan) => self.ensure_gateway_link(step, &link, vlan)?,
             None => link.index,
         };
         let devconf: &[(Devconf, u32)] =
             if step.route_localnet { &[(Devconf::RouteLocalnet, 1)] } else { &[] };
-        let promisc = step.promisc.then_some(true);
-        let change = LinkChange { up: Some(true), promisc, devconf, ..LinkChange::default() };
+        let mut change = LinkChange {
+            up: Some(true),
+            promisc: step.promisc.then_some(true),
+            devconf,
+            ..LinkChange::default()
+        };
+        if unfinished {
+            // Setting an address pins it: else it would follow the lowest of the ports', and every neighbour's cache
+            // would be wrong when a container comes or goes. The same holds for the MTU.
+            change.mac = step.mac.or(link.mac);
+            change.mtu = step.mtu;
+        }
         let mut messages = Vec::with_capacity(1 + step.gateways.len());
-        // A bridge that we made has been through this; somebody else's may not.
-        let settled = trusted && !fresh && link.is_own && link.is_up && step.promisc == link.is_promisc;
+        // A bridge that we made has been through this, for the network as it is; somebody else's may not.
+        let settled = trusted
+            && !unfinished
+            && !self.is_new_to_bridge
+            && link.is_own
+            && step.promisc == link.is_promisc;
         let first_gateway = usize::from(!settled);
         if !settled {
             messages.push(rtnl::set_link(LinkTarget::Index(link.index), &change));
@@ -137,6 +161,9 @@ impl Kernel {
             messages.push(gateway_message(index, *gateway));
         }
         let answers = self.host()?.batch(&messages)?;
+        if let Some(known) = self.bridges.iter_mut().find(|known| known.index == link.index) {
+            known.mac = change.mac.or(known.mac);
+        }
         let mut added = Vec::new();
         for (at, (message, answer)) in messages.iter().zip(answers).enumerate() {
             match answer {
@@ -174,21 +201,16 @@ impl Kernel {
         };
         let create = rtnl::create_bridge(&bridge).tolerating(Errno::EEXIST);
         self.host()?.transact(&[create])?;
+        self.bridge(&step.name)?
+            .ok_or_else(|| SysError::refused("find the new bridge", &step.name, Errno::ENODEV).into())
+    }
+
+    /// Keeps a bridge that is not up yet from listening to router advertisements, and from trying its own addresses.
+    fn still_bridge(&mut self, name: &str) -> Result<(), Cause> {
         for (key, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")] {
-            write_if_there(&format!("net/ipv6/conf/{}/{key}", step.name), value)?;
+            write_if_there(&format!("net/ipv6/conf/{name}/{key}"), value)?;
         }
-        let Some(link) = self.bridge(&step.name)? else {
-            return Err(SysError::refused("find the new bridge", &step.name, Errno::ENODEV).into());
-        };
-        // Setting an address pins it: else it would follow the lowest of the ports', and every neighbour's cache would
-        // be wrong when a container comes or goes. The same holds for the MTU.
-        let change =
-            LinkChange { mac: step.mac.or(link.mac), mtu: step.mtu, up: Some(true), ..LinkChange::default() };
-        self.host()?.transact(&[rtnl::set_link(LinkTarget::Index(link.index), &change)])?;
-        if let Some(known) = self.bridges.iter_mut().find(|known| known.index == link.index) {
-            known.mac = change.mac;
-        }
-        Ok(link)
+        Ok(())
     }
 
     /// The link that carries the gateway of a VLAN: a VLAN device over the bridge, which is a member of the VLAN.

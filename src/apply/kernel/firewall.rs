@@ -12,7 +12,7 @@ use crate::plan::{Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
 use super::whole::Added;
-use super::{ApplyError, Cause, Drift, Kernel};
+use super::{ApplyError, Attempt, Cause, Drift, Kernel};
 
 /// `NFPROTO_INET`.
 pub(super) const INET: u8 = 1;
@@ -170,16 +170,21 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes elements; those that are not there are as good. One transaction where all are there.
+    /// Deletes elements; those that are not there are as good. One transaction where all are there. To be called where
+    /// nobody else can have got any of them since: the kernel deletes by key.
     pub(super) fn remove_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
         if elements.is_empty() {
             return Ok(());
         }
         match self.nft()?.commit(&nft::remove(elements)) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.errno == Errno::ENOENT => {}
-            Err(error) => return Err(refused("delete the attachment's elements", &error)),
+            Ok(()) => Ok(()),
+            Err(error) if error.errno == Errno::ENOENT => self.remove_own_elements(elements),
+            Err(error) => Err(refused("delete the attachment's elements", &error)),
         }
+    }
+
+    /// Deletes those elements that are there and have the owner that they should.
+    fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
         let mut present = Vec::new();
         for element in elements {
             let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
@@ -198,7 +203,12 @@ impl Kernel {
     }
 
     /// Takes the rules of many attachments away, in one transaction a backend.
-    pub(super) fn absent_firewalls(&mut self, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    pub(super) fn absent_firewalls(
+        &mut self,
+        plans: &[&[Step]],
+        attempt: Attempt,
+        errors: &mut [Vec<ApplyError>],
+    ) {
         let steps: Vec<(usize, &Step, &Firewall)> = plans
             .iter()
             .enumerate()
@@ -212,7 +222,11 @@ impl Kernel {
         let elements: Vec<Element> = on(FirewallBackend::Nftables)
             .flat_map(|(_, _, firewall)| nft::attachment_elements(&firewall.network, &firewall.attachment))
             .collect();
-        let nftables = self.remove_from_seen(&elements).map_err(|cause| cause.to_string());
+        let nftables = match attempt {
+            Attempt::First => self.remove_from_seen(&elements),
+            Attempt::Again => self.remove_own_elements(&elements),
+        };
+        let nftables = nftables.map_err(|cause| cause.to_string());
         let by_iptables: Vec<&Firewall> = on(FirewallBackend::Iptables).map(|(_, _, f)| *f).collect();
         let iptables = self.detach_by_iptables(&by_iptables).map_err(|cause| cause.to_string());
         for (plan, step, firewall) in &steps {

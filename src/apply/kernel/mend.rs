@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use crate::model::{AttachmentKey, Network};
 use crate::plan::{Bridge, Forwarding, Link, Plan, Port, Sandbox, Step};
 use crate::sys::rtnl::{self, LinkChange, LinkTarget};
-use crate::sys::{Netns, NetnsError, process};
 
 use super::ruleset::Ruleset;
 use super::{ApplyError, Cause, Drift, Host, Kernel};
@@ -163,7 +162,7 @@ impl Kernel {
             return self.mend_without_link(key, plan, links, repair, mending);
         };
         let Some(found) = links.get(link.host_name.as_str()) else {
-            if is_dead(&link.sandbox) {
+            if self.is_dead(&link.sandbox) {
                 mending.dead.push(key.clone());
                 return;
             }
@@ -190,8 +189,7 @@ impl Kernel {
         repair: bool,
         mending: &mut Mending,
     ) {
-        let sandbox = sandbox_of(plan);
-        if sandbox.is_some_and(is_dead) {
+        if sandbox_of(plan).is_some_and(|sandbox| self.is_dead(sandbox)) {
             mending.dead.push(key.clone());
             return;
         }
@@ -231,7 +229,7 @@ impl Kernel {
                 mending.take(step, mended.map(|()| drifts));
             }
         }
-        if let Some(sandbox) = sandbox {
+        if let Some(sandbox) = sandbox_of(plan) {
             self.close_sandbox(sandbox);
         }
     }
@@ -310,19 +308,6 @@ impl Kernel {
         }
         Ok(drifts)
     }
-}
-
-/// Whether a namespace is gone: its path is, or means another, and no process that can be seen lives in it. One that
-/// cannot be looked at counts as living.
-fn is_dead(sandbox: &Sandbox) -> bool {
-    let gone = match Netns::open(&sandbox.path) {
-        Ok(netns) => {
-            netns.identity().is_ok_and(|now| (now.device, now.inode) != (sandbox.device, sandbox.inode))
-        }
-        Err(NetnsError::Unusable { .. }) => false,
-        Err(_) => true,
-    };
-    gone && !process::lives_in(sandbox.device, sandbox.inode)
 }
 
 /// The bridges of all attachments, each distinct wish once: attachments of one network may have different gateways.

@@ -50,7 +50,7 @@ use crate::sys::nfnetlink::NftSocket;
 use crate::sys::sysctl;
 use crate::sys::xtables::{self, InUse};
 
-use super::{ApplyError, Cause, Drift, Host};
+use super::{ApplyError, Attempt, Cause, Drift, Host};
 
 pub use asked::{Asked, Known};
 pub use delegate::{Delegation, is_own_program};
@@ -77,6 +77,8 @@ pub struct Kernel {
     bridges: Vec<bridge::KnownBridge>,
     /// What the record of the call's network says of its bridge: its name, and the address that it was given.
     expected_bridge: Option<(String, MacAddress)>,
+    /// Whether the call's network is another than the one that its bridge was settled for.
+    is_new_to_bridge: bool,
     /// The host end whose port was set when it was made, by this call.
     port_set: Option<String>,
     /// The way to sysctls, where this call has set any that goes by it.
@@ -97,6 +99,7 @@ impl Kernel {
             sandboxes: Vec::new(),
             bridges: Vec::new(),
             expected_bridge: None,
+            is_new_to_bridge: false,
             port_set: None,
             sysctls: None,
             legacy: [None; 2],
@@ -157,8 +160,8 @@ impl Host for Kernel {
         Ok(())
     }
 
-    fn absent(&mut self, plans: &[&[Step]]) -> Vec<Vec<ApplyError>> {
-        absent::absent(self, plans)
+    fn absent(&mut self, plans: &[&[Step]], attempt: Attempt) -> Vec<Vec<ApplyError>> {
+        absent::absent(self, plans, attempt)
     }
 
     fn probe(&mut self, steps: &[Step]) -> Result<Vec<Drift>, ApplyError> {

@@ -3,7 +3,7 @@
 use crate::plan::Sandbox;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl;
-use crate::sys::{Netns, NetnsError, SysError};
+use crate::sys::{Netns, NetnsError, SysError, process};
 
 use super::{Cause, Drift, Kernel};
 
@@ -43,14 +43,25 @@ impl Kernel {
         if !allow_own && netns.is_current()? {
             return Err(SandboxError::Own(path.to_owned()));
         }
-        let sandbox = Sandbox { path: path.to_owned(), device: identity.device, inode: identity.inode };
-        if !self.sandboxes.iter().any(|open| open.sandbox == sandbox) {
-            let socket = Socket::open_in(&netns, Protocol::Route).map_err(|error| NetnsError::Unusable {
-                path: path.to_owned(),
-                errno: error.errno().unwrap_or(nix::errno::Errno::EIO),
-            })?;
-            self.sandboxes.push(OpenSandbox { sandbox: sandbox.clone(), netns, socket, chosen_index: None });
+        let is_it = |open: &&OpenSandbox| {
+            let open = &open.sandbox;
+            (open.device, open.inode, open.path.as_str()) == (identity.device, identity.inode, path)
+        };
+        // One that is open is not gone, so that no other has its inode.
+        if let Some(open) = self.sandboxes.iter().find(is_it) {
+            return Ok(open.sandbox.clone());
         }
+        let socket = Socket::open_in(&netns, Protocol::Route).map_err(|error| NetnsError::Unusable {
+            path: path.to_owned(),
+            errno: error.errno().unwrap_or(nix::errno::Errno::EIO),
+        })?;
+        let sandbox = Sandbox {
+            path: path.to_owned(),
+            device: identity.device,
+            inode: identity.inode,
+            cookie: socket.namespace_cookie(),
+        };
+        self.sandboxes.push(OpenSandbox { sandbox: sandbox.clone(), netns, socket, chosen_index: None });
         Ok(sandbox)
     }
 
@@ -61,6 +72,24 @@ impl Kernel {
     pub fn refuse_own_sandbox(&self, path: &str, allow_own: bool) -> Result<(), SandboxError> {
         let own = Netns::open(path).is_ok_and(|netns| netns.is_current().unwrap_or(false));
         if own && !allow_own { Err(SandboxError::Own(path.to_owned())) } else { Ok(()) }
+    }
+
+    /// Whether a namespace is gone: its path is, or means another, and no process that can be seen lives in it. One that
+    /// cannot be looked at counts as living.
+    pub(super) fn is_dead(&mut self, sandbox: &Sandbox) -> bool {
+        let found = match self.open_sandbox(&sandbox.path, true) {
+            Ok(found) if found.is_same_as(sandbox) => return false,
+            Err(SandboxError::Netns(NetnsError::Unusable { .. })) => return false,
+            Ok(found) => Some(found),
+            Err(_) => None,
+        };
+        let mut is_inode_reused = false;
+        if let Some(found) = found {
+            is_inode_reused = (found.device, found.inode) == (sandbox.device, sandbox.inode);
+            self.close_sandbox(&found);
+        }
+        // Where another has its inode it is gone, whoever lives in that.
+        is_inode_reused || !process::lives_in(sandbox.device, sandbox.inode)
     }
 
     /// Whether the namespace has an interface of this name.
@@ -79,15 +108,14 @@ impl Kernel {
 
     /// The open namespace of a step; `None` where the path is gone or means another namespace by now.
     pub(super) fn sandbox(&mut self, sandbox: &Sandbox) -> Option<&mut OpenSandbox> {
-        let known = self.sandboxes.iter().position(|open| open.sandbox == *sandbox);
+        let is_it =
+            |open: &OpenSandbox| open.sandbox.path == sandbox.path && open.sandbox.is_same_as(sandbox);
+        let known = self.sandboxes.iter().position(is_it);
         let index = match known {
             Some(index) => index,
             None => {
-                let found = self.open_sandbox(&sandbox.path, true).ok()?;
-                if found != *sandbox {
-                    return None;
-                }
-                self.sandboxes.iter().position(|open| open.sandbox == *sandbox)?
+                self.open_sandbox(&sandbox.path, true).ok()?;
+                self.sandboxes.iter().position(is_it)?
             }
         };
         self.sandboxes.get_mut(index)
@@ -95,7 +123,7 @@ impl Kernel {
 
     /// Lets a namespace go: a walk over many attachments would else hold them all.
     pub(super) fn close_sandbox(&mut self, sandbox: &Sandbox) {
-        self.sandboxes.retain(|open| open.sandbox != *sandbox);
+        self.sandboxes.retain(|open| !open.sandbox.is_same_as(sandbox));
     }
 
     /// As [`Kernel::sandbox`], for steps that cannot do without.

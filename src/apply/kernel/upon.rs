@@ -46,13 +46,16 @@ impl Kernel {
         }))
     }
 
-    /// Whether the container that a part was added to is gone: its path is, or means another namespace by now, or has
-    /// lost the interface.
+    /// Whether the container that a part was added to is gone, or has lost the interface. One that cannot be seen from
+    /// here is not gone for that.
     ///
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn has_lost_its_container(&mut self, plan: &Plan) -> Result<bool, ApplyError> {
         let Some(upon) = plan.upon() else { return Ok(false) };
+        if self.sandbox(&upon.sandbox).is_none() {
+            return Ok(self.is_dead(&upon.sandbox));
+        }
         let there = self
             .has_interface(&upon.sandbox, &upon.name)
             .map_err(|error| ApplyError::new(format!("interface {}", upon.name), error))?;

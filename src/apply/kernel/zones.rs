@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use crate::plan::{Plan, Step, Zone};
+use crate::store::{Listed, Stage};
 use crate::sys::dbus::{Bus, BusError, Callee, Reply};
 
 use super::{Cause, Drift, Kernel};
@@ -57,6 +58,24 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// The addresses that no other attachment has in its zone by now.
+    pub(super) fn own_sources(&mut self, step: &Zone) -> Result<Zone, Cause> {
+        let listed: Listed<Plan> = self.state.all()?;
+        // One that is being made may be this one, which is undone.
+        let others = listed.found.iter().filter(|found| found.stage == Stage::Ready);
+        let taken: HashSet<IpAddr> = others
+            .flat_map(|found| &found.record.plan.steps)
+            .filter_map(|step| match step {
+                Step::Zone(zone) => Some(&zone.sources),
+                _ => None,
+            })
+            .flatten()
+            .copied()
+            .collect();
+        let own = step.sources.iter().copied().filter(|address| !taken.contains(address));
+        Ok(Zone { zone: step.zone.clone(), sources: own.collect() })
     }
 
     pub(super) fn probe_zone(&mut self, step: &Zone, drifts: &mut Vec<Drift>) -> Result<(), Cause> {

@@ -239,7 +239,7 @@ impl Socket {
 
     /// The number of the socket's network namespace, which no other has until the machine starts anew
     /// (`SO_NETNS_COOKIE`, since Linux 5.14).
-    pub(in crate::sys) fn namespace_cookie(&self) -> Option<u64> {
+    pub fn namespace_cookie(&self) -> Option<u64> {
         const SO_NETNS_COOKIE: libc::c_int = 71;
         let mut cookie = 0u64;
         let mut size = libc::socklen_t::try_from(size_of_val(&cookie)).ok()?;

@@ -16,7 +16,7 @@ pub use announce::announce;
 
 use std::time::SystemTime;
 
-use crate::apply::Host;
+use crate::apply::{Attempt, Host};
 use crate::cni::{CniResult, Code, Command, LogLevel};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Lease, Part};
@@ -96,8 +96,13 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
         Doom::Unknown => match part {
             Part::Tuning | Part::Bandwidth | Part::Sbr | Part::Dnsname => {
                 let plan = left_by_reference(cx, call, &key)?;
-                let errors: Vec<String> =
-                    cx.kernel.absent(&[&plan.steps]).into_iter().flatten().map(|e| e.to_string()).collect();
+                let errors: Vec<String> = cx
+                    .kernel
+                    .absent(&[&plan.steps], Attempt::Again)
+                    .into_iter()
+                    .flatten()
+                    .map(|e| e.to_string())
+                    .collect();
                 if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
             }
             Part::Portmap | Part::Firewall | Part::Interface => reference::del_part(cx, call, &key),
@@ -111,7 +116,7 @@ fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Resu
     cx.kernel.refuse_own_sandbox(path, call.environment.netns_override)?;
     let open = cx.kernel.open_sandbox(path, call.environment.netns_override).ok();
     // One that is gone is like no other, so that no step finds it.
-    let gone = || Sandbox { path: path.to_owned(), device: 0, inode: 0 };
+    let gone = || Sandbox { path: path.to_owned(), device: 0, inode: 0, cookie: None };
     match (key.part, open) {
         (Part::Tuning, open) => tuning::left_by_reference(call, key, &open.unwrap_or_else(gone)),
         (Part::Bandwidth, open) => bandwidth::left_by_reference(cx, call, key, open.as_ref()),

@@ -11,7 +11,7 @@ const UP: u32 = 1;
 fn record(id: &str) -> Record<Plan> {
     let key = AttachmentKey::new(id, "eth0");
     let link = LinkStep {
-        sandbox: Sandbox { path: "/run/netns/a".into(), device: 1, inode: 2 },
+        sandbox: Sandbox { path: "/run/netns/a".into(), device: 1, inode: 2, cookie: None },
         host_name: names::host_interface(&key),
         host_mac: MacAddress([2; 6]),
         name: "eth0".into(),

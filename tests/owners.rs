@@ -1,0 +1,233 @@
+//! What belongs to one attachment stays that one's, whatever becomes of others: a DEL that is tried again after somebody
+//! was killed half-way, an ADD that fails, a namespace that is called otherwise, looks like another, or cannot be seen.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use lab::backends::{choose, on_each_backend};
+use lab::cli::linkspan;
+use lab::outcome::{address, host_end};
+use lab::plugin::v4;
+use lab::talk::{tcp, tcp_server};
+use lab::{Chain, Lab, Outside, Plugin, inspect};
+use serde_json::{Value, json};
+
+/// A network with one address to give, on a host with an outside.
+fn narrow(backend: &str) -> Option<(Lab, Outside, Plugin)> {
+    let mut lab = Lab::new()?;
+    let backend = choose(&mut lab, backend)?;
+    let outside = lab.outside();
+    let range = json!({"type": "host-local", "subnet": "10.9.0.0/24", "rangeStart": "10.9.0.5", "rangeEnd": "10.9.0.5"});
+    let network = lab.plugin(json!({"backend": backend, "ipam": range}));
+    Some((lab, outside, network))
+}
+
+/// As a DEL that was killed before its last step has left the record of an attachment whose address and port are free.
+fn leave_claimed(id: &str, record: &[u8]) {
+    let path = format!("/run/linkspan/doomed/{id}:eth0");
+    fs::write(&path, record).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+}
+
+fn record(id: &str) -> Vec<u8> {
+    fs::read(format!("/run/linkspan/ready/{id}:eth0")).unwrap()
+}
+
+fn a_del_that_is_tried_again_leaves_what_another_has_got(backend: &str) {
+    let Some((lab, outside, network)) = narrow(backend) else { return };
+    let (first, second) = (lab.container("first"), lab.container("second"));
+    let old = network.on(&first).publish(&["8080:80"]);
+    old.add().ok();
+    let record = record(&first.id);
+    old.del().ok();
+    leave_claimed(&first.id, &record);
+    let new = network.on(&second).publish(&["8080:80"]);
+    let result = new.add().ok();
+    assert_eq!(address(&result, 4), "10.9.0.5");
+    let _server = tcp_server(&second, "0.0.0.0:80", "second");
+    // Its runtime tries again; then somebody else's DEL meets what is left.
+    old.del().ok();
+    new.prev(&result).check().ok();
+    assert_eq!(tcp(&outside, "192.0.2.1:8080").tag, "second");
+    leave_claimed(&first.id, &record);
+    network.id("nobody").on(&first).del().ok();
+    new.prev(&result).check().ok();
+    assert!(
+        !fs::exists(format!("/run/linkspan/doomed/{}:eth0", first.id)).unwrap(),
+        "it is taken away at last"
+    );
+}
+
+on_each_backend!(a_del_that_is_tried_again_leaves_what_another_has_got);
+
+/// A record that DEL claims is marked before anything that it holds is let go.
+#[test]
+fn a_del_marks_what_it_has_claimed() {
+    let Some((lab, _outside, network)) = narrow("nftables") else { return };
+    let container = lab.container("marked");
+    let plugin = network.on(&container);
+    plugin.add().ok();
+    // A directory where the lease was cannot be let go.
+    let lease = "/run/linkspan/ipam/web/10.9.0.5";
+    fs::remove_file(lease).unwrap();
+    fs::create_dir(lease).unwrap();
+    assert!(!plugin.del().succeeded());
+    let doomed = format!("/run/linkspan/doomed/{}:eth0", container.id);
+    assert_eq!(fs::metadata(&doomed).unwrap().permissions().mode() & 0o777, 0o400);
+    fs::remove_dir(lease).unwrap();
+    plugin.del().ok();
+    assert!(!fs::exists(&doomed).unwrap());
+}
+
+#[test]
+fn an_add_that_fails_leaves_another_s_way_out() {
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let (first, second) = (lab.container("first"), lab.container("second"));
+    // The second network has the address too, and does not know of the first.
+    let a = lab.plugin(json!({"name": "a", "bridge": "br7", "ipam": v4(7)})).on(&first);
+    let b = lab.plugin(json!({"name": "b", "bridge": "br7", "ipam": v4(7)})).on(&second);
+    let result = a.add().ok();
+    let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+    let seen = || tcp(&first, "192.0.2.2:80").peer.ip().to_string();
+    assert_eq!(seen(), "192.0.2.1", "masqueraded");
+    b.add().refused(111);
+    a.prev(&result).check().ok();
+    assert_eq!(seen(), "192.0.2.1", "masqueraded still");
+}
+
+#[test]
+fn a_namespace_is_the_same_by_any_path() {
+    let Some((lab, _outside, network)) = narrow("nftables") else { return };
+    let (one, other) = (lab.container("one"), lab.container("other"));
+    let plugin = network.on(&one);
+    let result = plugin.add().ok();
+    let by_another_path = one.path.replacen("/run/", "/run/../run/", 1);
+    assert_ne!(by_another_path, one.path);
+    plugin.env("CNI_NETNS", &by_another_path).add().refused(103);
+    plugin.prev(&result).check().ok();
+    // An interface that somebody made in another namespace is no reason to take this one away.
+    other.ip("link add eth0 type veth peer name other0");
+    plugin.env("CNI_NETNS", &other.path).add().refused(101);
+    plugin.prev(&result).check().ok();
+}
+
+/// The kernel gives a namespace's inode number to the next one: its own number for it tells them apart.
+#[test]
+fn a_namespace_with_the_inode_of_a_dead_one_is_another() {
+    let Some((lab, _outside, network)) = narrow("nftables") else { return };
+    let container = lab.container("reborn");
+    let result = network.on(&container).add().ok();
+    let ready = format!("/run/linkspan/ready/{}:eth0", container.id);
+    let mut record: Value = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
+    let mut told = 0;
+    for step in record["plan"].as_array_mut().unwrap() {
+        if let Some(cookie) = step.pointer_mut("/sandbox/cookie") {
+            *cookie = json!(cookie.as_u64().unwrap() + 1_000_000);
+            told += 1;
+        }
+    }
+    if told == 0 {
+        lab::skip!("this kernel has no SO_NETNS_COOKIE");
+    }
+    fs::write(&ready, record.to_string()).unwrap();
+    lab.ip(&format!("link del {}", host_end(&result)));
+    linkspan("reconcile").ok();
+    assert!(inspect::link(&container, "eth0").is_none(), "it was put into a namespace of somebody else's");
+    network.on(&container).del().ok();
+    network.on(&container).id("heir").add().ok();
+}
+
+/// `bridge` and `portmap` of ours, as a runtime calls them.
+fn chained(lab: &Lab) -> Chain {
+    let bin = lab::chain::Bin::ours(lab);
+    bin.chain(json!({"name": "web", "plugins": [
+        {"type": "bridge", "bridge": "br7", "isDefaultGateway": true, "ipam": v4(7)},
+        {"type": "portmap", "capabilities": {"portMappings": true}},
+    ]}))
+}
+
+#[test]
+fn a_container_that_cannot_be_seen_keeps_its_ports() {
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let chain = chained(&lab).publish(&["8080:80"]);
+    let (hidden, other) = (lab.container("hidden"), lab.container("other"));
+    chain.add(&hidden).ok();
+    let _server = tcp_server(&hidden, "0.0.0.0:80", "hidden");
+    // As a runtime with a mount namespace of its own has it: the namespace lives, and its path is not here.
+    hidden.unbind();
+    let said = chain.add(&other).refused(102);
+    assert!(said.contains(&hidden.id), "{said}");
+    assert_eq!(tcp(&outside, "192.0.2.1:8080").tag, "hidden");
+}
+
+/// A bridge that somebody was killed over: made, and never brought up.
+#[test]
+fn a_bridge_that_was_never_finished_is_finished() {
+    let Some(lab) = Lab::new() else { return };
+    lab.host.must(&["ip", "link", "add", "name", "lks-web", "type", "bridge"]);
+    lab.ip("link set lks-web group 1818981232");
+    let container = lab.container("late");
+    lab.plugin(json!({"ipam": v4(7)})).on(&container).publish(&["8080:80"]).add().ok();
+    for key in ["accept_ra", "accept_dad"] {
+        assert_eq!(lab.host.sysctl(&format!("net.ipv6.conf.lks-web.{key}")), "0", "{key}");
+    }
+    assert_eq!(lab.host.sysctl("net.ipv4.conf.lks-web.route_localnet"), "1");
+    let pinned = inspect::link(&lab.host, "lks-web").unwrap()["address"].clone();
+    let network: Value =
+        serde_json::from_slice(&fs::read("/run/linkspan/networks/web.json").unwrap()).unwrap();
+    assert_eq!(pinned, network["mac"]);
+}
+
+#[test]
+fn what_a_network_wants_anew_its_bridge_gets() {
+    let Some(lab) = Lab::new() else { return };
+    let (first, second) = (lab.container("first"), lab.container("second"));
+    let network = lab.plugin(json!({"ipam": v4(7)}));
+    network.with(json!({"snat": false})).on(&first).add().ok();
+    let key = "net.ipv4.conf.lks-web.route_localnet";
+    assert_eq!(lab.host.sysctl(key), "0");
+    network.on(&second).publish(&["8080:80"]).add().ok();
+    assert_eq!(lab.host.sysctl(key), "1");
+    let _server = tcp_server(&second, "0.0.0.0:80", "second");
+    assert_eq!(tcp(&lab.host, "127.0.0.1:8080").tag, "second");
+}
+
+/// An ADD that is refused for its subnet leaves the network as it was recorded.
+#[test]
+fn a_subnet_that_clashes_is_refused_before_anything_is_written() {
+    let Some(lab) = Lab::new() else { return };
+    let (first, second) = (lab.container("first"), lab.container("second"));
+    let network = lab.plugin(json!({"bridge": "br7", "ipam": v4(7)}));
+    network.on(&first).add().ok();
+    let record = || fs::read_to_string("/run/linkspan/networks/web.json").unwrap();
+    let before = record();
+    network.with(json!({"ipam": v4(8)})).on(&second).add().refused(7);
+    assert_eq!(record(), before);
+}
+
+/// The kernel lists a table of legacy iptables, and the program is not here: nobody can have asked it for anything.
+#[test]
+fn a_detached_interface_needs_no_program_that_is_not_there() {
+    let Some(mut lab) = Lab::new() else { return };
+    if !lab.iptables("legacy") {
+        lab::skip!("iptables-legacy is not here");
+    }
+    lab.host.must(&["iptables-legacy", "-t", "filter", "-S"]);
+    let bin = lab::chain::Bin::ours(&lab);
+    let chain = bin.chain(json!({"name": "web", "plugins": [
+        {"type": "ptp", "ipam": v4(7)},
+        {"type": "portmap", "capabilities": {"portMappings": true}},
+    ]}));
+    let chain = chain.publish(&["8080:80"]);
+    let container = lab.container("lone");
+    let result = chain.add(&container).ok();
+    lab.host.must(&["mount", "--bind", "/dev/null", "/usr/sbin/xtables-legacy-multi"]);
+    chain.del(&container, &result);
+    let left = fs::read_dir("/run/linkspan/doomed").map_or(0, Iterator::count);
+    assert_eq!(left, 0);
+}
