@@ -166,7 +166,7 @@ fn a_host_without_name_servers() {
     let Some(lab) = host() else { return };
     let _stray = lab::agent::Stray;
     let agent = lab::agent::Agent::start();
-    let _a = lab.container("a");
+    let a = lab.container("a");
     cover(&lab, "/etc/resolv.conf", "nameserver 192.0.2.53\n");
     web(&lab).with(json!({"dns": {"enabled": true}})).on(&a).add().ok();
     finds(&[]);

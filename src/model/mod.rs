@@ -23,7 +23,7 @@ pub use isolation::{InterfacePattern, Isolation, Mode};
 pub use mac::{MacAddress, ParseMacError};
 pub use macvlan::MacvlanMode;
 pub use naming::Naming;
-pub use network::{FirewallBackend, Network};
+pub use network::{FirewallBackend, LeftRules, Network};
 pub use port::{PortMapping, Protocol, Publication};
 pub use range::{Range, RangeSet};
 pub use record::{Lease, LeaseSource};

@@ -38,6 +38,19 @@ pub struct Network {
     /// The static rules as last written, in the firewall's own terms; another value means that they changed.
     #[serde(default)]
     pub rules: serde_json::Value,
+    /// The static rules, as last written, of bridges and backends that it has left while attachments stand that were
+    /// made with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftRules>,
+}
+
+/// See [`Network::left`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftRules {
+    /// Where they are.
+    pub backend: FirewallBackend,
+    /// In the firewall's own terms, the bridge's name among them.
+    pub rules: serde_json::Value,
 }
 
 /// A firewall that rules are written to.

@@ -10,6 +10,7 @@ use crate::cni::{Backend, Ipam, LinkKeys, NetworkConfig};
 use crate::firewall::NetworkRules;
 use crate::model::{FirewallBackend, MacAddress, Mode, Network, Range, names};
 
+use super::Firewall;
 use super::build::ranges;
 
 /// What the kernel gives a new link (`ETH_DATA_LEN`).
@@ -50,6 +51,7 @@ pub fn network(config: &NetworkConfig, facts: NetworkFacts) -> Network {
         gc_after: config.gc_after,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
+        left: Vec::new(),
     }
 }
 
@@ -134,4 +136,22 @@ fn bridge(config: &NetworkConfig, network: &Network, written: &str) -> String {
 /// The static rules as last written; `None` where none were.
 pub fn written(network: &Network) -> Option<NetworkRules> {
     NetworkRules::deserialize(&network.rules).ok()
+}
+
+/// The static rules of a backend as last written: the network's own first, where it is on that backend, then those of
+/// bridges that it has left while attachments stood there.
+pub fn written_on(network: &Network, backend: FirewallBackend) -> Vec<NetworkRules> {
+    let own = written(network).filter(|_| network.backend == backend);
+    own.into_iter().chain(left_on(network, backend)).collect()
+}
+
+/// Those of them that the network has left.
+pub fn left_on(network: &Network, backend: FirewallBackend) -> impl Iterator<Item = NetworkRules> + '_ {
+    let there = network.left.iter().filter(move |left| left.backend == backend);
+    there.filter_map(|left| NetworkRules::deserialize(&left.rules).ok())
+}
+
+/// Whether an attachment was made with the rules of that network, bridge and backend, whatever else they said then.
+pub fn is_behind(step: &Firewall, backend: FirewallBackend, rules: &NetworkRules) -> bool {
+    step.backend == backend && step.network.network == rules.network && step.network.bridge == rules.bridge
 }

@@ -39,6 +39,7 @@ fn network() -> Network {
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
+        left: Vec::new(),
     }
 }
 

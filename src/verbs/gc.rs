@@ -9,7 +9,7 @@ use crate::model::AttachmentKey;
 use crate::plan::Plan;
 use crate::store::{Doom, Listed};
 
-use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
+use super::{Call, Context, VerbError, addressing, deadline, left, reap, reference};
 
 /// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
 /// links, shaping devices, addresses, host ports, firewall elements.
@@ -34,6 +34,9 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         match cx.kernel.remove_orphans(&known, Reach::Recorded) {
             Ok(texts) => failures.extend(texts),
             Err(error) => refusal = Some(error),
+        }
+        if let Err(error) = left::settle(cx, &call.config.name) {
+            failures.push(error.to_string());
         }
         // Before the leases that tell whose they are, and so before anybody else is given the address.
         if let Err(error) = reference::gc_by_lease(cx, call, &valid, &known) {

@@ -44,6 +44,7 @@ fn network(call: &Call) -> Network {
         gc_after: None,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
+        left: Vec::new(),
     }
 }
 

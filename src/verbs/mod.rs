@@ -9,6 +9,7 @@ mod error;
 mod gc;
 pub mod ipam;
 mod journal;
+mod left;
 pub mod loopback;
 mod lower;
 mod network;

@@ -14,7 +14,7 @@ use crate::ipam;
 use crate::model::{FirewallBackend, MacAddress, Network, RangeSet};
 use crate::plan::{self, Bridge, NetworkFacts, Plan, Step};
 
-use super::{Context, VerbError, addressing};
+use super::{Context, VerbError, addressing, left};
 
 /// A network, and its record as it was before this call.
 #[derive(Debug)]
@@ -215,19 +215,23 @@ pub(super) fn prepare(
     }
     let Provided { network, recorded } = provided;
     let rules = plan::rules(config, network);
-    let old: Option<NetworkRules> =
-        recorded.as_ref().filter(|old| old.backend == network.backend).and_then(plan::written);
+    let old: Option<NetworkRules> = recorded.as_ref().and_then(plan::written);
     // What was written once is kept up to date; what nobody needs is not written.
     let is_needed = old.is_some() || needed(&rules);
     let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
     let (ranges, leases) = pool(cx, config, network)?;
-    let mut wanted = Network { rules: written, ranges, leases, ..network.clone() };
+    let left = match recorded {
+        Some(recorded) => left::after(cx, recorded, network.backend, &rules)?,
+        None => Vec::new(),
+    };
+    let mut wanted = Network { rules: written, ranges, leases, left, ..network.clone() };
     if recorded.as_ref() == Some(&wanted) {
         return Ok(());
     }
     cx.kernel.expect_no_settled_bridge();
-    if is_needed && old.as_ref() != Some(&rules) {
-        cx.kernel.write_network_rules(network.backend, old.as_ref(), &rules)?;
+    let stays = recorded.as_ref().is_some_and(|old| old.backend == wanted.backend && old.left == wanted.left);
+    if is_needed && !(stays && old.as_ref() == Some(&rules)) {
+        cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;
         warn_of_absent_sources(cx, config)?;
         // Other rules may need another exception in a FORWARD chain that drops.
         wanted.admitted.clear();

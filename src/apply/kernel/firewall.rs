@@ -8,7 +8,7 @@ use crate::firewall::nft::{self, Element, Set};
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::nft::NftMessage;
 use crate::model::{AttachmentKey, FirewallBackend};
-use crate::plan::{self, Firewall, Step};
+use crate::plan::{Firewall, Step};
 use crate::sys::nfnetlink::NftError;
 
 use super::whole::Added;
@@ -112,55 +112,6 @@ impl Kernel {
     /// The comments of all attachments that have a record.
     fn owners(&self) -> Result<HashSet<String>, Cause> {
         Ok(self.state.keys()?.iter().map(nft::owner_comment).collect())
-    }
-
-    /// Writes the static rules of a network, anew where `old` are there; what only the old ones had goes.
-    ///
-    /// # Errors
-    /// Where the firewall refuses.
-    pub fn write_network_rules(
-        &mut self,
-        backend: FirewallBackend,
-        old: Option<&NetworkRules>,
-        new: &NetworkRules,
-    ) -> Result<(), ApplyError> {
-        let outcome = match backend {
-            FirewallBackend::Iptables => self.write_iptables_network(new),
-            FirewallBackend::Nftables => self.write_nftables_network(old, new),
-        };
-        outcome.map_err(|cause| {
-            ApplyError::new(format!("the {backend} rules of network {}", new.network), cause)
-        })
-    }
-
-    fn write_nftables_network(
-        &mut self,
-        old: Option<&NetworkRules>,
-        new: &NetworkRules,
-    ) -> Result<(), Cause> {
-        self.make_nftables_base(new)?;
-        let mut messages = match old {
-            None => nft::network(new),
-            Some(_) => nft::network_replacing(new),
-        };
-        let wanted = nft::network_elements(new);
-        messages.extend(nft::add(&wanted));
-        match self.nft()?.commit(&messages) {
-            Ok(()) => {}
-            // Left by an earlier life of this network, whose record is gone.
-            Err(error) if error.errno == Errno::EEXIST => {
-                let mut messages = nft::network_replacing(new);
-                messages.extend(nft::add(&wanted));
-                self.nft()?
-                    .commit(&messages)
-                    .map_err(|error| refused("write the network's chain", &error))?;
-            }
-            Err(error) => return Err(refused("write the network's chain", &error)),
-        }
-        let outdated: Vec<Element> = old.map(nft::network_elements).unwrap_or_default();
-        let outdated: Vec<Element> =
-            outdated.into_iter().filter(|element| !wanted.contains(element)).collect();
-        self.remove_elements(&outdated)
     }
 
     /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
@@ -297,30 +248,36 @@ impl Kernel {
 
     pub(super) fn probe_firewall(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         // Another plugin of the list, or a changed configuration, may have written the network's rules since.
-        let recorded = self.state.network(&step.network.network)?;
-        let current =
-            recorded.filter(|network| network.backend == step.backend).as_ref().and_then(plan::written);
-        let alone = current.is_none() && is_guard_alone(step);
+        let mut current = self.rules_behind(step)?;
+        let alone = current.is_empty() && is_guard_alone(step);
+        if current.is_empty() {
+            current.push(step.network.clone());
+        }
         if step.backend == FirewallBackend::Iptables && !alone {
-            return self.probe_iptables(step, drifts);
+            return self.probe_iptables(step, &current, drifts);
         }
         self.probe_guard(&step.attachment, drifts)?;
         if alone {
             return self.probe_elements(&elements_of(step), drifts);
         }
-        let current = current.as_ref().unwrap_or(&step.network);
         for short in self.look_at_chains(&[])?.short {
             let chain = format!("nf_tables chain inet {} {short}", nft::TABLE);
             drifts.push(Drift::new(chain, "as ADD wrote it", "rules or jumps are missing"));
         }
-        let mut chains = nft::network_rule_counts(current);
+        let mut chains: Vec<(String, usize)> = Vec::new();
+        for chain in current.iter().flat_map(nft::network_rule_counts) {
+            if !chains.iter().any(|(name, _)| *name == chain.0) {
+                chains.push(chain);
+            }
+        }
         let mut elements = elements_of(step);
         if elements.iter().any(|element| Set::SHIFTED.contains(&element.set)) {
             let (chain, count) = nft::SHIFT_RULES;
             chains.push((chain.to_owned(), count));
         }
         self.probe_chains((INET, "inet"), &chains, drifts)?;
-        elements.extend(nft::network_elements(current));
+        // Those of the bridge that it stands on.
+        elements.extend(current.last().into_iter().flat_map(nft::network_elements));
         self.probe_elements(&elements, drifts)
     }
 

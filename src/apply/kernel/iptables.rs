@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::firewall::iptables::{self, Family, Restore, Saved};
 use crate::firewall::{AttachmentRules, NetworkRules, nft};
-use crate::model::{AttachmentKey, FirewallBackend};
-use crate::plan::Firewall;
+use crate::model::{AttachmentKey, FirewallBackend, Network};
+use crate::plan::{self, Firewall};
 use crate::store::Deadline;
 use crate::sys::process::{self, Run};
 
@@ -132,7 +132,8 @@ impl Kernel {
         let texts = iptables::attach(&step.network, &step.attachment);
         if attached || restore_both(&texts).is_err() {
             // Chains are missing, or half of this attachment is there already: everything anew from the records.
-            self.rebuild_iptables(&[&step.network], Some((&step.network, &step.attachment)))?;
+            let wanted = self.recorded_ruleset()?;
+            self.rebuild_iptables(&wanted, Some((&step.network, &step.attachment)))?;
         }
         self.guard_by_nftables(step)
     }
@@ -171,23 +172,19 @@ impl Kernel {
         self.remove_elements(&elements)
     }
 
-    pub(super) fn write_iptables_network(&mut self, new: &NetworkRules) -> Result<(), Cause> {
-        let _lock = self.state.iptables_lock(Deadline::default())?;
-        self.rebuild_iptables(&[new], None)
-    }
-
-    /// Everything of ours as the records say, with what is being written now among it. Called under the main lock.
+    /// Everything of ours as the records say, with what is being attached now among it. Called under the main lock.
     pub(super) fn rebuild_iptables(
         &mut self,
-        also: &[&NetworkRules],
+        wanted: &Ruleset,
         attaching: Option<(&NetworkRules, &AttachmentRules)>,
     ) -> Result<(), Cause> {
-        let wanted = self.recorded_ruleset()?;
-        let mut networks: Vec<NetworkRules> = also.iter().map(|rules| (*rules).clone()).collect();
-        for rules in &wanted.iptables_networks {
-            if !networks.iter().any(|known| known.network == rules.network) {
-                networks.push(rules.clone());
-            }
+        let mut networks = wanted.iptables_networks.clone();
+        if let Some((rules, _)) = attaching
+            && !networks
+                .iter()
+                .any(|known| (&known.network, &known.bridge) == (&rules.network, &rules.bridge))
+        {
+            networks.push(rules.clone());
         }
         let attaching_owner = attaching.map(|(_, rules)| &rules.owner);
         let mut attachments: Vec<(&NetworkRules, &AttachmentRules)> =
@@ -233,12 +230,20 @@ impl Kernel {
         Ok(drifts)
     }
 
-    pub(super) fn probe_iptables(&mut self, step: &Firewall, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+    /// Looks for every rule that an attachment needs: those of `networks`, and its own.
+    pub(super) fn probe_iptables(
+        &mut self,
+        step: &Firewall,
+        networks: &[NetworkRules],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
         for family in Family::BOTH {
             if family == Family::V6 && !has_v6(&step.attachment) {
                 continue;
             }
-            for arguments in iptables::checks(family, &step.network, &step.attachment) {
+            let mut checks = iptables::network_checks(family, networks);
+            checks.extend(iptables::attachment_checks(family, &step.network, &step.attachment));
+            for arguments in checks {
                 if let Err(cause) = has_rule(family, &arguments) {
                     let object = format!("{family} rule: {}", arguments.join(" "));
                     drifts.push(Drift::new(object, "present", cause.to_string()));
@@ -261,7 +266,7 @@ impl Kernel {
         let families = Family::BOTH.into_iter().filter(|f| *f == Family::V4 || has_v6(attachment));
         let rules = families.flat_map(|family| {
             let checks = if of_network {
-                iptables::network_checks(family, network)
+                iptables::network_checks(family, std::slice::from_ref(network))
             } else {
                 iptables::attachment_checks(family, network, attachment)
             };
@@ -280,7 +285,8 @@ impl Kernel {
     pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<OrphanRules, Cause> {
         let mut orphans = OrphanRules::default();
         let (networks, _) = self.state.networks()?;
-        if !networks.iter().any(|network| network.backend == FirewallBackend::Iptables) {
+        let is_there = |network: &Network| !plan::written_on(network, FirewallBackend::Iptables).is_empty();
+        if !networks.iter().any(|n| n.backend == FirewallBackend::Iptables || is_there(n)) {
             return Ok(orphans);
         }
         for family in Family::BOTH {

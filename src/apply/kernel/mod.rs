@@ -22,6 +22,7 @@ mod leases;
 mod link;
 mod macvlan;
 mod mend;
+mod network_rules;
 mod orphans;
 mod ports;
 mod probe;

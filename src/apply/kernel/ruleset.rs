@@ -28,7 +28,8 @@ const TRIES: usize = 3;
 /// What the records want of the firewall.
 #[derive(Debug, Default)]
 pub(super) struct Ruleset {
-    /// The static part, on nf_tables.
+    /// The static part, on nf_tables. A network that has left a bridge where attachments stand comes again with the
+    /// rules of that bridge, after its own.
     pub(super) networks: Vec<NetworkRules>,
     /// The static part, on iptables.
     pub(super) iptables_networks: Vec<NetworkRules>,
@@ -56,8 +57,14 @@ impl Ruleset {
             })
             .collect();
         let of = |backend| {
-            let ours = networks.iter().filter(move |network| network.backend == backend);
-            let mut all: Vec<NetworkRules> = ours.filter_map(plan::written).collect();
+            let mut all: Vec<NetworkRules> = Vec::new();
+            for network in networks {
+                all.extend(plan::written(network).filter(|_| network.backend == backend));
+                // What it has left stays as long as somebody stands behind it.
+                all.extend(plan::left_on(network, backend).filter(|rules| {
+                    firewalls.iter().any(|firewall| plan::is_behind(firewall, backend, rules))
+                }));
+            }
             // A plugin of a list may have asked for another backend than the one before it: what its attachments
             // have there needs the network's rules as well.
             for firewall in firewalls.iter().filter(|firewall| firewall.backend == backend) {
@@ -78,7 +85,7 @@ impl Ruleset {
     }
 
     /// Every element that should be there. Source MACs are guarded in nf_tables on either backend.
-    fn elements(&self) -> Vec<Element> {
+    pub(super) fn elements(&self) -> Vec<Element> {
         let mut elements: Vec<Element> = self.networks.iter().flat_map(nft::network_elements).collect();
         for firewall in &self.firewalls {
             let of_attachment = nft::attachment_elements(&firewall.network, &firewall.attachment);
@@ -96,9 +103,14 @@ impl Kernel {
     /// What the records of this host want.
     pub(super) fn recorded_ruleset(&self) -> Result<Ruleset, Cause> {
         let (networks, _) = self.state.networks()?;
+        self.ruleset_of(&networks)
+    }
+
+    /// The same with these records of networks.
+    pub(super) fn ruleset_of(&self, networks: &[Network]) -> Result<Ruleset, Cause> {
         let Listed { found, .. }: Listed<Plan> = self.state.all()?;
         let ready = found.iter().filter(|found| found.stage == Stage::Ready);
-        Ok(Ruleset::new(&networks, ready.map(|found| &found.record.plan)))
+        Ok(Ruleset::new(networks, ready.map(|found| &found.record.plan)))
     }
 
     /// Base chains, every recorded network's chain and every ready attachment's elements, where they are missing: for

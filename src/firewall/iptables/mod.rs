@@ -32,7 +32,9 @@ pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
-pub use whole::{attachment_checks, checks, detach_from, missing, network_checks, rebuild};
+#[cfg(test)]
+use whole::checks;
+pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild};
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {

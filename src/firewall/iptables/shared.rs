@@ -100,8 +100,28 @@ pub(crate) fn open_chain(network: &str) -> String {
     format!("LKS-op{}", names::chain(network).trim_start_matches("net"))
 }
 
+/// The rules of networks. One that comes again, with the rules of a bridge that it has left, has its own chains
+/// already: what is new is that bridge's place in the shared ones, and a wall where it has none now.
+pub(crate) fn networks(family: Family, networks: &[NetworkRules]) -> Vec<Rule> {
+    let mut all = Vec::new();
+    for (at, rules) in networks.iter().enumerate() {
+        let mut of_network = network(family, rules);
+        let before = || networks[..at].iter().filter(|known| known.network == rules.network);
+        if before().next().is_some() {
+            let own = network_chain(&rules.network);
+            of_network.retain(|rule| rule.chain != own);
+        }
+        if before().any(|known| known.isolation.is_walled()) {
+            let wall = wall_chain(&rules.network);
+            of_network.retain(|rule| rule.chain != wall);
+        }
+        all.extend(of_network);
+    }
+    all
+}
+
 /// A network's rules, in its own chains and in the shared ones.
-pub(crate) fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
+fn network(family: Family, rules: &NetworkRules) -> Vec<Rule> {
     let owner = format!("network {}", rules.network);
     let (bridge, chain) = (&rules.bridge, network_chain(&rules.network));
     let nat = |text: String| Rule::new("nat", chain.clone(), &text);

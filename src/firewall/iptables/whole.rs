@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::firewall::nft::owner_comment;
-use crate::firewall::{AttachmentRules, NetworkRules};
+use crate::firewall::{AttachmentRules, NetworkRules, opened};
 use crate::model::AttachmentKey;
 
 use super::attachment::{chain, rules};
@@ -114,6 +114,10 @@ fn own_chains(
         if !rules(family, network, attachment).1.is_empty() {
             chains.insert(("nat", chain(&attachment.owner)));
         }
+        // Its network may not be routed any more.
+        if !opened(network, attachment).is_empty() {
+            chains.insert(("filter", shared::open_chain(&network.network)));
+        }
     }
     chains
 }
@@ -136,7 +140,7 @@ fn all_rules(
     attachments: &[(&NetworkRules, &AttachmentRules)],
 ) -> Vec<Rule> {
     let mut all: Vec<Rule> = shared::first(family, &admin_chains(networks));
-    all.extend(networks.iter().flat_map(|network| shared::network(family, network)));
+    all.extend(shared::networks(family, networks));
     for (network, attachment) in attachments {
         let (outside, own) = rules(family, network, attachment);
         all.extend(own.into_iter().chain(outside));
@@ -165,19 +169,25 @@ pub fn detach_from(saved: &Saved, owner: &AttachmentKey) -> Option<String> {
 
 /// The argument vectors that ask `iptables -C` for each rule that an attachment needs: the jumps out of the built-in
 /// chains, the shared rules, its network's, its own. Each is an exit status 0, or drift.
-pub fn checks(family: Family, network: &NetworkRules, attachment: &AttachmentRules) -> Vec<Vec<String>> {
-    [network_checks(family, network), attachment_checks(family, network, attachment)].concat()
+#[cfg(test)]
+pub(super) fn checks(
+    family: Family,
+    network: &NetworkRules,
+    attachment: &AttachmentRules,
+) -> Vec<Vec<String>> {
+    [network_checks(family, std::slice::from_ref(network)), attachment_checks(family, network, attachment)]
+        .concat()
 }
 
-/// The part of [`checks`] that all attachments of a network need.
-pub fn network_checks(family: Family, network: &NetworkRules) -> Vec<Vec<String>> {
+/// The part of it that all attachments of a network need: of its own rules, and of those of bridges that it has left.
+pub fn network_checks(family: Family, networks: &[NetworkRules]) -> Vec<Vec<String>> {
     let mut all: Vec<Rule> = shared::entries(family).into_iter().map(|(rule, _)| rule).collect();
-    all.extend(shared::first(family, &[&network.admin_chain]));
-    all.extend(shared::network(family, network));
+    all.extend(shared::first(family, &admin_chains(networks)));
+    all.extend(shared::networks(family, networks));
     all.iter().map(Rule::check).collect()
 }
 
-/// The part of [`checks`] that is an attachment's own.
+/// The part of it that is an attachment's own.
 pub fn attachment_checks(
     family: Family,
     network: &NetworkRules,

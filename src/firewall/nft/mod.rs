@@ -45,6 +45,7 @@ pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, par
 pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
     attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
+    wall_replacing,
 };
 pub use passage::{
     Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,

@@ -41,6 +41,14 @@ pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
     messages
 }
 
+/// The wall of the network's bridge as this network wants it, in the place of what it says now.
+pub fn wall_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
+    let chain = wall::chain(&rules.bridge);
+    let mut messages = vec![plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)];
+    messages.extend(wall::rules(rules).into_iter().map(|statements| statements.append(INET, &chain)));
+    messages
+}
+
 /// What the kernel counts at least of chains of the network that nobody has emptied: rules, and what leads to it. Of the chain that elements of attachments lead to that says nothing: the one at its end tells instead.
 pub fn network_uses(rules: &NetworkRules) -> Vec<(String, u32)> {
     let mut uses = Vec::new();

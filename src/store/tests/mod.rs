@@ -68,5 +68,6 @@ fn network(name: &str, bridge: &str) -> Network {
         backend: FirewallBackend::Nftables,
         admitted: Vec::new(),
         rules: serde_json::Value::Null,
+        left: Vec::new(),
     }
 }
