@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | ADD | [`attach`], one process a family | chains are missing: [`rebuild`] with this attachment among the others |
 //! | DEL | [`detach`], one process a family | something is missing: [`detach_from`] what `iptables-save` prints |
-//! | CHECK | [`checks`] | drift |
+//! | CHECK | [`network_checks`], [`attachment_checks`] | drift |
 //! | GC, reconcile | [`rebuild`] from all records | |
 //!
 //! A failed restore of one table changes nothing of that table, and ADD and DEL change table nat alone, but for the open
