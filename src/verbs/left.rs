@@ -8,23 +8,24 @@ use crate::store::{Listed, Stage};
 
 use super::{Context, VerbError};
 
-/// What the network has left once it is on this backend, with the bridge that these rules name. Reads records only
-/// where it leaves something now, or has left something before.
+/// What the network has left once it is on this backend, with the bridge that these rules name; `old` are the rules that
+/// its record says it has written. Reads records only where it leaves something now, or has left something before.
 ///
 /// # Errors
 /// Where the state directory cannot be read.
 pub(super) fn after(
     cx: &Context,
     recorded: &Network,
+    old: Option<&NetworkRules>,
     backend: FirewallBackend,
     rules: &NetworkRules,
 ) -> Result<Vec<LeftRules>, VerbError> {
-    let own = plan::written(recorded).map(|own| (recorded.backend, own));
-    let moves = own.filter(|(was, old)| (*was, &old.bridge) != (backend, &rules.bridge));
+    let moves = old.filter(|old| (recorded.backend, &old.bridge) != (backend, &rules.bridge));
     if moves.is_none() && recorded.left.is_empty() {
         return Ok(Vec::new());
     }
-    let mut candidates: Vec<(FirewallBackend, NetworkRules)> = moves.into_iter().collect();
+    let mut candidates: Vec<(FirewallBackend, NetworkRules)> =
+        moves.map(|old| (recorded.backend, old.clone())).into_iter().collect();
     for of in [FirewallBackend::Nftables, FirewallBackend::Iptables] {
         candidates.extend(plan::left_on(recorded, of).map(|left| (of, left)));
     }

@@ -221,7 +221,7 @@ pub(super) fn prepare(
     let written = if is_needed { serde_json::to_value(&rules).unwrap_or_default() } else { Value::Null };
     let (ranges, leases) = pool(cx, config, network)?;
     let left = match recorded {
-        Some(recorded) => left::after(cx, recorded, network.backend, &rules)?,
+        Some(recorded) => left::after(cx, recorded, old.as_ref(), network.backend, &rules)?,
         None => Vec::new(),
     };
     let mut wanted = Network { rules: written, ranges, leases, left, ..network.clone() };
