@@ -182,7 +182,7 @@ mod tests {
         };
         assert_eq!(
             found(r#"{"isolaton": "strict", "ipmask": true, "x-owner": 1, "IPMASQ": true, "args": {}}"#),
-            [("ipmask".to_owned(), "ipMasq"), ("isolaton".to_owned(), "isolation")]
+            [("isolaton".to_owned(), "isolation"), ("ipmask".to_owned(), "ipMasq")]
         );
     }
 }
