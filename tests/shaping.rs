@@ -24,14 +24,16 @@ fn shapes(qdiscs: &[Value], device: &str) -> Vec<String> {
     of_device.map(|q| q["kind"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// How long the transfer takes into the container and out of it.
+/// How long a transfer takes into the container and out of it.
 fn transfers(lab: &Lab, plugin: &Plugin) -> (Duration, Duration, Value) {
     let a = lab.container("a");
     let result = plugin.on(&a).add().ok();
     let _inside = sink_server(&a, "0.0.0.0:80");
     let _host = sink_server(&lab.host, "0.0.0.0:81");
-    let into = pour(&lab.host, &format!("{}:80", address(&result, 4)), BYTES, LIMIT).unwrap();
-    let out = pour(&a, "10.88.1.1:81", BYTES, LIMIT).unwrap();
+    // The better of two: a first packet that is lost is sent again after a second, limit or not.
+    let better = |once: &dyn Fn() -> Duration| once().min(once());
+    let into = better(&|| pour(&lab.host, &format!("{}:80", address(&result, 4)), BYTES, LIMIT).unwrap());
+    let out = better(&|| pour(&a, "10.88.1.1:81", BYTES, LIMIT).unwrap());
     let qdiscs = inspect::qdiscs(&lab.host);
     let veth = shapes(&qdiscs, &host_end(&result));
     plugin.on(&a).prev(&result).del().ok();
