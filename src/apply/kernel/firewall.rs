@@ -185,21 +185,30 @@ impl Kernel {
 
     /// Deletes those elements that are there and have the owner that they should.
     fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+        // An element that another owns by now is not ours to delete.
+        self.remove_present(elements, "delete the attachment's elements", |element, reply| {
+            let found = nft::parse_elements(element.set, reply);
+            found.iter().any(|found| found.same_key(element) && found.owner == element.owner)
+        })
+    }
+
+    /// Deletes those elements that are there and, as the kernel tells them, are to go; `what` that is, for a refusal.
+    pub(super) fn remove_present(
+        &mut self,
+        elements: &[Element],
+        what: &str,
+        is_to_go: impl Fn(&Element, &[u8]) -> bool,
+    ) -> Result<(), Cause> {
         let mut present = Vec::new();
         for element in elements {
-            let Some(reply) = self.nft()?.get(&nft::get(element)).map_err(Cause::from)? else { continue };
-            // An element that another owns by now is not ours to delete.
-            let found = nft::parse_elements(element.set, &reply);
-            if found.iter().any(|found| found.same_key(element) && found.owner == element.owner) {
+            if self.nft()?.get(&nft::get(element))?.is_some_and(|reply| is_to_go(element, &reply)) {
                 present.push(element.clone());
             }
         }
         if present.is_empty() {
             return Ok(());
         }
-        self.nft()?
-            .commit(&nft::remove(&present))
-            .map_err(|error| refused("delete the attachment's elements", &error))
+        self.nft()?.commit(&nft::remove(&present)).map_err(|error| refused(what, &error))
     }
 
     /// Takes the rules of many attachments away, in one transaction a backend.

@@ -78,7 +78,8 @@ impl Kernel {
             .flat_map(nft::network_elements)
             .filter(|element| !kept.contains(&(element.set, &element.key)))
             .collect();
-        self.remove_shared_elements(&outdated)
+        // Whichever network's name they carry.
+        self.remove_present(&outdated, "delete the network's elements", |_, _| true)
     }
 
     fn write_nftables_chains(&mut self, is_there: bool, rules: &NetworkRules) -> Result<(), Cause> {
@@ -116,21 +117,6 @@ impl Kernel {
             outcome.map_err(|error| refused("write a shared wall", &error))?;
         }
         Ok(())
-    }
-
-    /// Deletes elements that nobody wants any more, whichever network's name they carry.
-    fn remove_shared_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
-        let mut present = Vec::new();
-        for element in elements {
-            if self.nft()?.get(&nft::get(element))?.is_some() {
-                present.push(element.clone());
-            }
-        }
-        if present.is_empty() {
-            return Ok(());
-        }
-        let outcome = self.nft()?.commit(&nft::remove(&present));
-        outcome.map_err(|error| refused("delete the network's elements", &error))
     }
 
     /// What the records of this host want, once a network's is this one.

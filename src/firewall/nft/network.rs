@@ -33,19 +33,18 @@ pub fn network(rules: &NetworkRules) -> Vec<NftMessage> {
 /// The same whether or not the chains are there: what they held is gone, elements that lead to them stay. It deletes,
 /// so closing the socket afterwards waits some milliseconds.
 pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
-    let mut messages = Vec::new();
-    for (chain, statements) in chains(rules) {
-        messages.extend([plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)]);
-        messages.extend(statements.into_iter().map(|statements| statements.append(INET, &chain)));
-    }
-    messages
+    chains(rules).into_iter().flat_map(|(chain, statements)| replacing(&chain, statements)).collect()
 }
 
 /// The wall of the network's bridge as this network wants it, in the place of what it says now.
 pub fn wall_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
-    let chain = wall::chain(&rules.bridge);
-    let mut messages = vec![plain_chain(INET, &chain, CREATE), flush_chain(INET, &chain)];
-    messages.extend(wall::rules(rules).into_iter().map(|statements| statements.append(INET, &chain)));
+    replacing(&wall::chain(&rules.bridge), wall::rules(rules))
+}
+
+/// A chain with these rules in the place of what it holds, whether or not it is there.
+fn replacing(chain: &str, rules: Vec<Statements>) -> Vec<NftMessage> {
+    let mut messages = vec![plain_chain(INET, chain, CREATE), flush_chain(INET, chain)];
+    messages.extend(rules.into_iter().map(|statements| statements.append(INET, chain)));
     messages
 }
 
