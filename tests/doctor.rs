@@ -238,10 +238,16 @@ fn an_agent_that_is_needed() {
     let agent = lab::agent::Agent::start();
     plugin.on(&a).publish(&["8080:80"]).add().ok();
     finds(&[]);
+    let healthy = ("ok".to_owned(), String::new());
+    assert_eq!(health("web"), healthy);
     agent.kill();
     finds(&[("agent-missing", "fault")]);
+    let (health_without, problem) = health("web");
+    assert_eq!(health_without, "warning");
+    assert!(problem.contains("not held") && problem.contains("doctor --fix"), "{problem}");
     let agent = lab::agent::Agent::start();
     finds(&[]);
+    assert_eq!(health("web"), healthy);
     agent.kill();
     // The one that is woken is on demand, and ends with its work.
     fixed();
@@ -254,6 +260,14 @@ fn an_agent_that_is_needed() {
     finds(&[("agent-socket", "remark")]);
     fixed();
     assert!(!Path::new(lab::agent::SOCKET).exists());
+}
+
+/// What `ls` says of a network: its health, and the first of its problems.
+fn health(network: &str) -> (String, String) {
+    let found = document(&format!("ls --json --network {network}"), "ls");
+    let network = &found["networks"][0];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&network["health"]), text(&network["problems"][0]))
 }
 
 #[test]

@@ -45,6 +45,13 @@ fn rules_of_iptables(backend: &'static str) {
     assert!(text.ok().contains("iptables -t nat POSTROUTING"), "{}", text.stdout);
     assert!(!text.stdout.contains("\n!"), "{}", text.stdout);
 
+    // With other rules for the network, those that it has now are the recorded ones: for who came before them too.
+    let b = lab.container("b");
+    lab.plugin(json!({"backend": kind, "isolation": "none", "ipam": v4(1)})).on(&b).add().ok();
+    let text = linkspan("inspect web");
+    assert!(!text.ok().contains("\n!"), "{}", text.stdout);
+    assert_eq!(differing(&container()), [""; 0]);
+
     // Every rule of ours goes, and is named.
     for family in ["iptables", "ip6tables"] {
         lab.host.must(&[family, "-t", "nat", "-F"]);

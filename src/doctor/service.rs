@@ -2,8 +2,8 @@
 
 use crate::agent::client::{self, Contact};
 use crate::model::AttachmentKey;
-use crate::plan::Step;
 use crate::store::{Stage, State};
+use crate::view;
 
 use super::finding::{Findings, Remedy, Severity, Word};
 use super::sight::Sight;
@@ -47,21 +47,9 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
 
 /// An attachment that the agent does something for, and what.
 fn needed(sight: &Sight<'_>) -> Option<(AttachmentKey, &'static str)> {
-    let ready = sight.reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
-    ready.into_iter().find_map(|found| {
-        let claims = found.record.plan.steps.iter().find_map(|step| match step {
-            Step::Claims(claims) => Some(claims),
-            _ => None,
-        });
-        let what = if found.record.naming.is_some() {
-            "names of containers do not resolve"
-        } else if claims.is_some_and(|claims| claims.hold) {
-            "published ports are not held against processes of the host"
-        } else if claims.is_some_and(|claims| claims.proxy) {
-            "published ports do not answer where the kernel does not translate"
-        } else {
-            return None;
-        };
+    let mut ready = sight.reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
+    ready.find_map(|found| {
+        let (_, what) = view::lacks_without_agent(&found.record)?;
         Some((found.record.key.clone(), what))
     })
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::apply::{FoundRule, Kernel};
 use crate::firewall::nft;
-use crate::model::{FirewallBackend, LeaseSource, MacAddress};
-use crate::plan::{Firewall, Link, Plan, Step};
+use crate::model::{self, FirewallBackend, LeaseSource, MacAddress};
+use crate::plan::{self, Link, Plan, Step};
 use crate::store::{State, StoreError};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl::{self, RouteFilter};
@@ -121,7 +121,7 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
                     }
                 }
             }
-            Step::Firewall(step) => sheet.rules(Kernel::iptables_rules(step, false)),
+            Step::Firewall(step) => sheet.rules(Kernel::iptables_rules(step)),
             _ => {}
         }
     }
@@ -243,7 +243,9 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
             sheet.compare(key.replace('/', "."), "1", sysctl::read(key).unwrap_or_else(|e| e.to_string()));
         }
     }
-    sheet.network_rules(plans);
+    if let Some(record) = reading.records.network(&network.name) {
+        sheet.network_rules(record, plans);
+    }
     sheet.0
 }
 
@@ -255,14 +257,17 @@ impl Sheet {
         }
     }
 
-    /// What all attachments of a network share in iptables; one with IPv6 needs the rules of both families.
-    fn network_rules(&mut self, plans: &[&Plan]) {
+    /// What all attachments of a network share in iptables, as last written; one with IPv6 needs the rules of both
+    /// families.
+    fn network_rules(&mut self, network: &model::Network, plans: &[&Plan]) {
         let steps = plans.iter().filter_map(|plan| plan.firewall());
-        let by_iptables = steps.filter(|step| step.backend == FirewallBackend::Iptables);
-        let of_v6 = |step: &&Firewall| step.attachment.addresses.iter().any(IpAddr::is_ipv6);
-        if let Some(step) = by_iptables.max_by_key(of_v6) {
-            self.rules(Kernel::iptables_rules(step, true));
+        let by_iptables: Vec<_> = steps.filter(|step| step.backend == FirewallBackend::Iptables).collect();
+        if by_iptables.is_empty() {
+            return;
         }
+        let with_v6 = by_iptables.iter().flat_map(|step| &step.attachment.addresses).any(IpAddr::is_ipv6);
+        let written = plan::written_on(network, FirewallBackend::Iptables);
+        self.rules(Kernel::iptables_network_rules(&written, with_v6));
     }
 
     fn gateways(&mut self, plans: &[&Plan], found: &[IpNetwork]) {

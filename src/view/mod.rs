@@ -16,6 +16,7 @@ mod orphan;
 mod port;
 mod reading;
 mod records;
+mod service;
 mod traffic;
 
 pub use attachment::{Attachment, Condition, attachments};
@@ -29,4 +30,5 @@ pub use orphan::{Orphan, orphans};
 pub use port::{Port, ports};
 pub use reading::{Reading, Wants};
 pub use records::{LeaseFile, Records};
+pub use service::lacks_without_agent;
 pub use traffic::{PortTraffic, Traffic, traffic};

@@ -1,5 +1,6 @@
 //! Networks: what they are made of, how full they are, whether they work.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
@@ -10,7 +11,7 @@ use crate::model::{self, FirewallBackend, Range};
 use crate::plan::Step;
 use crate::store::Stage;
 
-use super::{Attachment, Condition, Host, Lease, LeaseState, Reading};
+use super::{Attachment, Condition, Host, Lease, LeaseState, Reading, lacks_without_agent};
 
 /// Whether a network works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -91,6 +92,7 @@ fn of(record: &model::Network, reading: &Reading, attachments: &[Attachment], le
     doubts.about_bridge(record, reading);
     doubts.about_attachments(&own);
     doubts.about_leases(&held, free);
+    doubts.about_agent(&record.name, reading);
     Network {
         name: record.name.clone(),
         bridge: record.bridge.clone(),
@@ -186,6 +188,20 @@ impl Doubts {
         }
         if free == Some(0) {
             self.add(Health::Warning, "no address is free".to_owned());
+        }
+    }
+
+    fn about_agent(&mut self, network: &str, reading: &Reading) {
+        if !reading.records.agent_missing {
+            return;
+        }
+        let ready = reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
+        let lacking: BTreeSet<_> = ready
+            .filter(|found| found.record.network == network)
+            .filter_map(|found| lacks_without_agent(&found.record))
+            .collect();
+        for (health, what) in lacking {
+            self.add(health, format!("{what}: the agent is not there; 'linkspan doctor --fix' starts it"));
         }
     }
 }

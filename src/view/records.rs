@@ -7,7 +7,7 @@ use crate::model::{AttachmentKey, LeaseSource, Network};
 use crate::plan::Plan;
 use crate::store::{Claim, DatedLease, Found, State};
 
-use super::{ViewError, Wants};
+use super::{ViewError, Wants, service};
 
 /// The state directory, read.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Records {
     pub leases: Vec<LeaseFile>,
     /// Files that are no record, and why: they hide nothing else.
     pub unreadable: Vec<String>,
+    /// Whether some attachment needs the agent, and it is not there.
+    pub agent_missing: bool,
 }
 
 /// A lease file and where it lies.
@@ -58,6 +60,7 @@ impl Records {
         records.attachments = all.found;
         records.attachments.sort_by(|a, b| age(a).cmp(&age(b)));
         records.unreadable.extend(all.broken.iter().map(|broken| broken.error.to_string()));
+        records.agent_missing = service::is_agent_missing(root, &records.attachments);
         if wants.claims {
             records.claims = state.claims()?;
         }

@@ -23,11 +23,11 @@ impl Download {
     pub fn begin(server: &Space, bind: &str, client: &Space, to: &str) -> Self {
         let (got, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let listener = server.listener(bind);
-        let ended = Arc::clone(&end);
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut next = 0u64;
-            while !ended.load(Ordering::Relaxed) {
+            // The client is the one that ends it: it may be in the middle of a number.
+            loop {
                 // Numbers, so that nothing can be missing or twice.
                 let chunk: Vec<u8> = (next..next + 1024).flat_map(u64::to_be_bytes).collect();
                 next += 1024;

@@ -259,26 +259,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// The iptables rules that an attachment needs for itself, or all of a network's attachments for each, with what is
-    /// wrong with those that are not there. One process a rule: for an operator who looks.
-    pub fn iptables_rules(step: &Firewall, of_network: bool) -> Vec<FoundRule> {
+    /// The iptables rules that an attachment needs for itself, with what is wrong with those that are not there. One
+    /// process a rule: for an operator who looks.
+    pub fn iptables_rules(step: &Firewall) -> Vec<FoundRule> {
         let (network, attachment) = (&step.network, &step.attachment);
-        let families = Family::BOTH.into_iter().filter(|f| *f == Family::V4 || has_v6(attachment));
-        let rules = families.flat_map(|family| {
-            let checks = if of_network {
-                iptables::network_checks(family, std::slice::from_ref(network))
-            } else {
-                iptables::attachment_checks(family, network, attachment)
-            };
-            checks.into_iter().map(move |arguments| (family, arguments))
-        });
-        rules
-            .map(|(family, arguments)| FoundRule {
-                family,
-                complaint: has_rule(family, &arguments).err().map(|cause| cause.to_string()),
-                words: arguments.into_iter().filter(|word| word != "-C").collect::<Vec<_>>().join(" "),
-            })
-            .collect()
+        find_rules(has_v6(attachment), |family| iptables::attachment_checks(family, network, attachment))
+    }
+
+    /// The same of the rules that networks have for all of their attachments; of both families where some have IPv6.
+    pub fn iptables_network_rules(networks: &[NetworkRules], with_v6: bool) -> Vec<FoundRule> {
+        find_rules(with_v6, |family| iptables::network_checks(family, networks))
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none.
@@ -345,6 +335,19 @@ impl std::fmt::Display for Variant {
             Self::Legacy => "legacy",
         })
     }
+}
+
+/// Looks for what `checks` asks of each family, one process a rule.
+fn find_rules(with_v6: bool, checks: impl Fn(Family) -> Vec<Vec<String>>) -> Vec<FoundRule> {
+    let families = Family::BOTH.into_iter().filter(|family| *family == Family::V4 || with_v6);
+    families
+        .flat_map(|family| checks(family).into_iter().map(move |arguments| (family, arguments)))
+        .map(|(family, arguments)| FoundRule {
+            family,
+            complaint: has_rule(family, &arguments).err().map(|cause| cause.to_string()),
+            words: arguments.into_iter().filter(|word| word != "-C").collect::<Vec<_>>().join(" "),
+        })
+        .collect()
 }
 
 /// Whether the host has a rule; an error where it has not, or cannot be asked.
