@@ -3,8 +3,11 @@
 
 mod lab;
 
+use std::os::fd::OwnedFd;
+use std::process::Command;
+
 use lab::hold::Holder;
-use lab::plugin::dual_stack;
+use lab::plugin::{binary, dual_stack};
 use lab::{Container, Lab, Outside, Plugin};
 use serde_json::json;
 
@@ -138,4 +141,50 @@ fn beside_other_attachments() {
         }
     }
     assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// An ADD of 8080 whose first ancestor, PID 1 of its own namespace, listens on that port; what it said.
+fn add_under_init(lab: &Lab, a: &Container, command: &str) -> String {
+    let answer =
+        std::env::temp_dir().join(format!("linkspan-init-{}-{}", std::process::id(), lab.host.name()));
+    let configuration = json!({
+        "cniVersion": "1.1.0", "name": "web", "type": "linkspan", "ipam": dual_stack(1),
+        "capabilities": {"portMappings": true},
+        "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]},
+    });
+    lab.host.in_ns(|| {
+        let socket = std::net::TcpListener::bind("[::]:8080").unwrap();
+        // The socket is the standard output of PID 1, and nobody else's in that namespace.
+        let status = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "/bin/sh", "-c", command])
+            .env("L", binary())
+            .env("CONFIGURATION", configuration.to_string())
+            .env("ANSWER", &answer)
+            .envs([("CNI_COMMAND", "ADD"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/none")])
+            .env("CNI_CONTAINERID", &a.id)
+            .env("CNI_NETNS", &a.path)
+            .stdout(OwnedFd::from(socket))
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+    });
+    let said = std::fs::read_to_string(&answer).unwrap();
+    std::fs::remove_file(&answer).unwrap();
+    said
+}
+
+/// A runtime may be PID 1, as podman in a container is; but systemd is everybody's ancestor, and listens for others.
+#[test]
+fn what_pid_1_listens_on_is_reserved_by_no_runtime() {
+    let Some((lab, network, a, _outside)) = host() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference takes every port");
+    }
+    let plugin = r#"printf %s "$CONFIGURATION" | "$L" > "$ANSWER""#;
+    let by_service = format!("sh -c '{plugin}; true' > /dev/null; true");
+    let refused = add_under_init(&lab, &a, &by_service);
+    assert!(refused.contains("\"code\": 102") && refused.contains("(PID 1)"), "{refused}");
+    let by_itself = add_under_init(&lab, &a, &format!("{plugin}; true"));
+    assert!(by_itself.contains("\"ips\""), "{by_itself}");
+    network.on(&a).del().ok();
 }

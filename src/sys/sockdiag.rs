@@ -138,9 +138,10 @@ pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<Probe, SysE
 }
 
 /// The processes that have sockets open, by the sockets' inodes, found by walking /proc once: slow, for messages only.
-/// Those that cannot be seen, as processes of another PID namespace, are left out.
-pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Process> {
-    let mut owners = HashMap::new();
+/// Several may share one; the first of them is who to name: PID 1 only holds sockets for services that it starts, and
+/// comes last. Those that cannot be seen, as processes of another PID namespace, are left out.
+pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Process>> {
+    let mut owners: HashMap<u32, Vec<Process>> = HashMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return owners };
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -151,14 +152,24 @@ pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Process> {
             let inode = target.to_str().and_then(|target| target.strip_prefix("socket:["));
             let inode = inode.and_then(|number| number.strip_suffix(']')?.parse().ok());
             if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
-                owners.entry(inode).or_insert_with(|| describe(pid));
+                let known = owners.entry(inode).or_default();
+                // It may have the socket more than once.
+                if known.iter().all(|process| process.pid != pid) {
+                    known.push(describe(pid));
+                }
             }
         }
-        if owners.len() == inodes.len() {
-            break;
-        }
+    }
+    for processes in owners.values_mut() {
+        processes.sort_by_key(|process| (process.pid == 1, process.pid));
     }
     owners
+}
+
+/// Whether a process is this one or the one that started it.
+pub fn is_parent(pid: u32) -> bool {
+    let own = std::process::id();
+    pid == own || parent_of(own) == Some(pid)
 }
 
 /// Whether a process is this one or one that it descends from.

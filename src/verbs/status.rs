@@ -141,7 +141,15 @@ fn forwarding_is_open(
     recorded: Option<&Network>,
 ) -> Result<(), VerbError> {
     let bridge = recorded.map(|network| network.bridge.as_str());
-    let drops = cx.kernel.foreign_drops(bridge).map_err(|cause| not_ready(cause.to_string()))?;
+    let drops = match cx.kernel.foreign_drops(bridge) {
+        Ok(drops) => drops,
+        // Every ADD and DEL changes the lists of rules, and none fails for what others do at the same time.
+        Err(Cause::Sys(error)) if error.is_transient() => {
+            cx.journal.note(LogLevel::Info, || format!("other firewalls could not be looked at: {error}"));
+            return Ok(());
+        }
+        Err(cause) => return Err(not_ready(cause.to_string())),
+    };
     for mut drop in drops {
         drop.trips.retain(|trip| is_wanted(config, recorded, *trip));
         if drop.trips.is_empty() {

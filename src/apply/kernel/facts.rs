@@ -136,13 +136,13 @@ impl Kernel {
         Ok(rtnl::addresses(self.host()?, None)?.iter().any(|found| found.address.ip() == address))
     }
 
-    /// How many ports a bridge has; `None` where it does not exist.
+    /// How many ports a bridge has, roughly where they come and go; `None` where it does not exist.
     ///
     /// # Errors
     /// Where the kernel cannot be asked, or the name is not a bridge's.
     pub fn bridge_ports(&mut self, name: &str) -> Result<Option<usize>, Cause> {
         let Some(bridge) = self.bridge(name)? else { return Ok(None) };
-        Ok(Some(rtnl::links_with_master(self.host()?, bridge.index)?.len()))
+        Ok(Some(rtnl::count_ports(self.host()?, bridge.index)?))
     }
 }
 

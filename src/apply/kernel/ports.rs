@@ -122,12 +122,14 @@ fn holder(
         // Bound but not listening: an outgoing connection's local port takes nothing from a published one.
         return Ok(None);
     }
-    let owners: HashMap<u32, Process> =
+    let owners: HashMap<u32, Vec<Process>> =
         sockdiag::owners_of_inodes(&found.iter().map(|(_, listener)| listener.inode).collect());
-    let ours = |owner: &Process| reserves_for(owner, key) || Some(owner.pid) == agent;
+    let ours = |owners: &Vec<Process>| {
+        owners.iter().any(|owner| Some(owner.pid) == agent) || reserve_for(owners, key)
+    };
     let foreign = found.iter().find(|(_, listener)| !owners.get(&listener.inode).is_some_and(ours));
     Ok(foreign.map(|(publication, listener)| {
-        let who = match owners.get(&listener.inode) {
+        let who = match owners.get(&listener.inode).and_then(|owners| owners.first()) {
             Some(process) => format!("{} (PID {})", process.name, process.pid),
             None => "a process in another PID namespace".to_owned(),
         };
@@ -142,10 +144,13 @@ fn takes(listener: &Listener, publication: &Publication) -> bool {
     everywhere || listener.takes(ours)
 }
 
-/// Runtimes reserve published ports by binding them themselves. Such a listener is told apart by its process: it is
-/// the one that started this plugin, or an ancestor of it, or it has the container's ID among its arguments, as
-/// podman's conmon does.
-fn reserves_for(process: &Process, key: &AttachmentKey) -> bool {
-    sockdiag::is_ancestor(process.pid)
-        || process.command_line.split(' ').any(|argument| argument == key.container_id)
+/// Runtimes reserve published ports by binding them themselves. Such a listener is told apart by its processes: one has
+/// the container's ID among its arguments, as podman's conmon does, or each is an ancestor of this plugin. Everybody
+/// descends from PID 1, which listens for services that it is to start: it is no runtime unless it started this plugin.
+fn reserve_for(owners: &[Process], key: &AttachmentKey) -> bool {
+    let has_id = |owner: &Process| owner.command_line.split(' ').any(|argument| argument == key.container_id);
+    let is_runtime = |owner: &Process| {
+        if owner.pid == 1 { sockdiag::is_parent(1) } else { sockdiag::is_ancestor(owner.pid) }
+    };
+    owners.iter().any(has_id) || owners.iter().all(is_runtime)
 }

@@ -82,7 +82,10 @@ fn processes(protocol: Protocol, host: SocketAddr, agent: Option<u32>) -> Result
     found.retain(|listener| listener.takes(host.ip()));
     if let (Some(agent), false) = (agent, found.is_empty()) {
         let owners = sockdiag::owners_of_inodes(&found.iter().map(|listener| listener.inode).collect());
-        found.retain(|listener| owners.get(&listener.inode).is_none_or(|process| process.pid != agent));
+        found.retain(|listener| {
+            let owners = owners.get(&listener.inode);
+            owners.is_none_or(|owners| owners.iter().all(|process| process.pid != agent))
+        });
     }
     Ok(found)
 }

@@ -93,8 +93,11 @@ fn ports(protocol: Protocol, others: &[Listener]) -> String {
 pub(super) fn names(listeners: &[Listener]) -> String {
     let inodes: HashSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
     let owners = sockdiag::owners_of_inodes(&inodes);
-    let mut named: Vec<String> =
-        owners.values().map(|process| format!("{} (PID {})", process.name, process.pid)).collect();
+    let mut named: Vec<String> = owners
+        .values()
+        .filter_map(|owners| owners.first())
+        .map(|process| format!("{} (PID {})", process.name, process.pid))
+        .collect();
     named.sort();
     named.dedup();
     if named.is_empty() { "a process".to_owned() } else { named.join(", ") }

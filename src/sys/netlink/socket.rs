@@ -32,6 +32,13 @@ const DUMP_TRIES: usize = 5;
 /// What a socket's default send buffer (`wmem_default`) surely takes in one datagram.
 const DEFAULT_SEND: usize = 160 * 1024;
 
+/// What a dump gave.
+struct List<T> {
+    answers: Vec<T>,
+    /// It changed while it was read.
+    torn: bool,
+}
+
 /// A netlink protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -168,27 +175,55 @@ impl Socket {
     pub fn dump_as<T>(
         &mut self,
         message: &Message,
-        mut read: impl FnMut(u16, &[u8]) -> Option<T>,
+        read: impl FnMut(u16, &[u8]) -> Option<T>,
     ) -> Result<Vec<T>, SysError> {
+        match self.dump_patiently(message, read)? {
+            List { torn: false, answers } => Ok(answers),
+            List { torn: true, .. } => {
+                Err(SysError::Interrupted { action: message.action, object: message.object.clone() })
+            }
+        }
+    }
+
+    /// As [`Socket::dump_as`], for a list that may change all the time and whose length is what matters: where it never
+    /// stands still, something that came or went while it was read may be missing or be there twice.
+    ///
+    /// # Errors
+    /// The refusal, or as [`Socket::batch`].
+    pub fn dump_roughly<T>(
+        &mut self,
+        message: &Message,
+        read: impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, SysError> {
+        Ok(self.dump_patiently(message, read)?.answers)
+    }
+
+    /// Reads until the list stands still, a few times.
+    fn dump_patiently<T>(
+        &mut self,
+        message: &Message,
+        mut read: impl FnMut(u16, &[u8]) -> Option<T>,
+    ) -> Result<List<T>, SysError> {
         if self.protocol == Protocol::Route && !self.strict {
             self.strict = true;
             // An older kernel dumps more than was asked for; the callers select again.
             let _ = self.set_option(SOL_NETLINK, GET_STRICT_CHK, 1);
         }
-        for _ in 0..DUMP_TRIES {
-            if let Some(answers) = self.dump_once(message, &mut read)? {
-                return Ok(answers);
+        for _ in 1..DUMP_TRIES {
+            let list = self.dump_once(message, &mut read)?;
+            if !list.torn {
+                return Ok(list);
             }
         }
-        Err(SysError::Interrupted { action: message.action, object: message.object.clone() })
+        self.dump_once(message, &mut read)
     }
 
-    /// One pass over the list; `None` where it changed meanwhile.
+    /// One pass over the list.
     fn dump_once<T>(
         &mut self,
         message: &Message,
         read: &mut impl FnMut(u16, &[u8]) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, SysError> {
+    ) -> Result<List<T>, SysError> {
         let sequence = self.next_sequence();
         let mut request = Vec::with_capacity(message.body.len() + 32);
         message::encode(&mut request, message.kind, message.flags | DUMP, sequence, &message.body);
@@ -204,9 +239,11 @@ impl Socket {
                     continue;
                 }
                 return match frame.refusal() {
-                    Some(refusal) if message.tolerated.contains(&refusal.errno) => Ok(Some(Vec::new())),
+                    Some(refusal) if message.tolerated.contains(&refusal.errno) => {
+                        Ok(List { answers: Vec::new(), torn: false })
+                    }
                     Some(refusal) => Err(message.error(refusal)),
-                    None => Ok((!torn).then_some(answers)),
+                    None => Ok(List { answers, torn }),
                 };
             }
         }

@@ -140,13 +140,13 @@ pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Sy
     Ok(socket.get(&message)?.and_then(|answer| parse(&answer.body)))
 }
 
-/// The ports of a bridge.
+/// How many ports a bridge has: roughly, where links come and go all the time.
 ///
 /// # Errors
-/// As [`Socket::dump`].
-pub fn links_with_master(socket: &mut Socket, master: u32) -> Result<Vec<Link>, SysError> {
-    let links = dump(socket, Some(master))?;
-    Ok(links.into_iter().filter(|link| link.master == Some(master)).collect())
+/// As [`Socket::dump_roughly`].
+pub fn count_ports(socket: &mut Socket, bridge: u32) -> Result<usize, SysError> {
+    let is_port = |body: &[u8]| parse(body).filter(|link| link.master == Some(bridge)).map(drop);
+    Ok(socket.dump_roughly(&list(Some(bridge)), |_, body| is_port(body))?.len())
 }
 
 /// The links of an interface group.
@@ -176,13 +176,16 @@ fn get(index: u32, name: Option<&str>, object: String) -> Message {
 }
 
 fn dump(socket: &mut Socket, master: Option<u32>) -> Result<Vec<Link>, SysError> {
+    socket.dump_as(&list(master), |_, body| parse(body))
+}
+
+fn list(master: Option<u32>) -> Message {
     let mut attributes = Attributes::after(&link_header(AF_UNSPEC, 0, 0, 0));
     if let Some(master) = master {
         attributes.put_u32(IFLA_MASTER, master);
     }
     attributes.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    let message = Message::new(RTM_GETLINK, 0, attributes.into_bytes(), "list", "the interfaces");
-    socket.dump_as(&message, |_, body| parse(body))
+    Message::new(RTM_GETLINK, 0, attributes.into_bytes(), "list", "the interfaces")
 }
 
 /// `ifinfomsg`: family, index, flags and which of them to change.

@@ -29,8 +29,8 @@ pub use create::{
 };
 pub use glance::{Glance, glance, index_of, is_there, notice_carrier};
 pub use link::{
-    BridgeInfo, BridgePort, Link, Traffic, all_links, link_by_index, link_by_name, links_in_group,
-    links_with_master,
+    BridgeInfo, BridgePort, Link, Traffic, all_links, count_ports, link_by_index, link_by_name,
+    links_in_group,
 };
 pub use macvlan::{MacvlanDevice, create_macvlan};
 pub use neighbour::{Neighbour, neighbours};

@@ -112,7 +112,7 @@ fn links_are_listed_by_master_and_by_group_and_deleted_by_group() {
         let mut pair = pair.wired();
         pair.here.transact(&[create_ifb("ifb", Some(9), Some(1400), None)]).unwrap();
         let names = |links: Vec<Link>| links.into_iter().map(|link| link.name).collect::<Vec<_>>();
-        assert_eq!(names(links_with_master(&mut pair.here, 900).unwrap()), ["host"]);
+        assert_eq!(count_ports(&mut pair.here, 900).unwrap(), 1);
         assert_eq!(names(links_in_group(&mut pair.here, 9).unwrap()), ["ifb"]);
         let ifb = pair.link("ifb");
         assert!(ifb.is_up() && ifb.kind.as_deref() == Some("ifb") && ifb.mtu == 1400);
