@@ -186,6 +186,35 @@ fn an_address_in_the_way_needs_force() {
 }
 
 #[test]
+fn force_replaces_a_gateway_of_another_prefix() {
+    let Some(lab) = Lab::new() else { return };
+    lab.ip("link add br0 type bridge");
+    lab.ip("link set br0 up");
+    lab.ip("address add fd00:9::1/64 dev br0 nodad");
+    let a = lab.container("a");
+    let ipam = json!({"type": "host-local", "subnet": "fd00:9::/48", "rangeStart": "fd00:9:0:5::2"});
+    let plugin = lab.plugin(json!({"bridge": "br0", "forceAddress": true, "ipam": ipam})).on(&a);
+    let result = plugin.add().ok();
+    let scopes = inspect::addresses(&lab.host, "br0");
+    assert!(scopes.iter().any(|address| address == "fd00:9::1/48"), "{scopes:?}");
+    assert!(scopes.iter().all(|address| address != "fd00:9::1/64"), "{scopes:?}");
+    plugin.prev(&result).check().ok();
+}
+
+/// A container that says it is a router is not believed by a host that is the router.
+#[test]
+fn a_bridge_with_our_gateway_learns_no_routes() {
+    let Some(lab) = Lab::new() else { return };
+    let accept = "net.ipv6.conf.br0.accept_ra";
+    lab.ip("link add br0 type bridge");
+    lab.host.set_sysctl(accept, "1");
+    lab.ip("link set br0 up");
+    let a = lab.container("a");
+    lab.plugin(json!({"bridge": "br0", "ipam": dual_stack(1)})).on(&a).add().ok();
+    assert_eq!(lab.host.sysctl(accept), "0");
+}
+
+#[test]
 fn a_bridge_of_the_administrators_is_used_and_stays() {
     let Some(lab) = Lab::new() else { return };
     lab.ip("link add br0 mtu 1300 type bridge");

@@ -221,3 +221,36 @@ fn bad_input_is_refused() {
     firewall.del().ok();
     firewall.del().ok();
 }
+
+/// What the plugins before have said of their interfaces may be too little: the addresses are what counts.
+#[test]
+fn interfaces_without_a_sandbox_are_let_through() {
+    let Some(mut lab) = Lab::new() else { return };
+    if !lab.iptables("nft") {
+        lab::skip!("iptables-nft is not here");
+    }
+    let outside = lab.outside();
+    forward_drop(&lab);
+    let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+    let container = lab.container("a");
+    let bin = Bin::ours(&lab);
+    let main = json!({
+        "name": "web", "isGateway": true, "isDefaultGateway": true, "ipMasq": true,
+        "ipam": {"type": "host-local", "subnet": "10.92.1.0/24"},
+    });
+    let mut result = bin.plugin("bridge", main).on(&container).add().ok();
+    for interface in result["interfaces"].as_array_mut().unwrap() {
+        interface.as_object_mut().unwrap().remove("sandbox");
+    }
+    let firewall = bin.plugin("firewall", json!({"name": "web"})).on(&container).prev(&result);
+    assert!(!tcp_answers(&container, "192.0.2.2:80"));
+    firewall.add().ok();
+    assert!(tcp_answers(&container, "192.0.2.2:80"));
+    firewall.check().ok();
+    firewall.del().ok();
+
+    // Without a record, a damaged result is no reason to be asked for ever.
+    for damage in [json!({"ips": [{"address": "10.92.1"}]}), json!([1]), json!({"cniVersion": "9"})] {
+        firewall.prev(&damage).del().ok();
+    }
+}

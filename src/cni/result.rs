@@ -68,6 +68,11 @@ impl CniResult {
         self.ips.iter().filter(is_on).map(|ip| ip.address.ip()).collect()
     }
 
+    /// All addresses, whatever interface has them.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.ips.iter().map(|ip| ip.address.ip()).collect()
+    }
+
     /// Tells which host ports were chosen, under the key `linkspan`, in the words of the capability `portMappings`.
     /// Runtimes that do not know the key pass over it.
     pub fn tell_ports(&mut self, chosen: &[PortMapping]) {

@@ -2,10 +2,9 @@
 //! plugin of its name would have left.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use crate::apply::{Attempt, Drift, Host};
-use crate::cni::{CniResult, HostLocal, Ipam, LinkKeys};
+use crate::cni::{HostLocal, Ipam, LinkKeys, LogLevel};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, LeaseSource, Part, Publication};
 use crate::plan;
@@ -30,8 +29,12 @@ pub(super) fn del_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Re
     match key.part {
         Part::Portmap => Ok(cx.kernel.remove_theirs(Kind::Published, &call.config.name, key)?),
         Part::Firewall => {
-            let last = addressing::previous_result(call)?.unwrap_or_default();
-            let addresses = all_addresses(&last);
+            let last = addressing::previous_result(call).unwrap_or_else(|error| {
+                // Nothing is known of its addresses then, and the runtime would ask for ever.
+                cx.journal.note(LogLevel::Warning, || format!("{key}: {error}"));
+                None
+            });
+            let addresses = last.unwrap_or_default().addresses();
             // As theirs: neither the rules nor firewalld's sources carry a mark but the address.
             let zone: Vec<plan::Step> = plan::zone(call.config, &addresses).into_iter().collect();
             let errors: Vec<String> = cx
@@ -114,7 +117,7 @@ pub(super) fn check_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> 
             cx.kernel.probe_their_ports(&call.config.name, key, &wanted)?
         }
         Part::Firewall => {
-            let addresses = all_addresses(&last);
+            let addresses = last.addresses();
             if addresses.is_empty() {
                 return Ok(());
             }
@@ -123,10 +126,6 @@ pub(super) fn check_part(cx: &mut Context, call: &Call, key: &AttachmentKey) -> 
         _ => None,
     };
     found.map_or_else(|| Err(VerbError::Unknown(key.clone())), |drifts| verdict(&drifts))
-}
-
-fn all_addresses(result: &CniResult) -> Vec<IpAddr> {
-    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
 /// What CHECK says of what it found.

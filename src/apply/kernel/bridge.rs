@@ -127,6 +127,9 @@ impl Kernel {
         let unfinished = fresh || link.is_own && !link.is_up;
         if unfinished {
             self.still_bridge(&step.name)?;
+        } else if !link.is_own && !step.gateways.is_empty() {
+            // As the reference does: where the host is the router, no container tells it another.
+            write_if_there(&format!("net/ipv6/conf/{}/accept_ra", step.name), "0")?;
         }
         let index = match step.gateway_vlan {
             Some(vlan) => self.ensure_gateway_link(step, &link, vlan)?,
@@ -176,11 +179,13 @@ impl Kernel {
                 Some(_) => {}
             }
         }
-        // A gateway that was there already needs no second look: the hot path asks for no list of addresses.
-        if fresh || added.is_empty() {
+        // A gateway that was there already needs no second look: the hot path asks for no list of addresses. But IPv6
+        // has an address once on a link, and that it is there may mean with another prefix.
+        let replaces = step.force_address && !settled;
+        if fresh || added.is_empty() && !replaces {
             return Ok(());
         }
-        self.settle_clash(step, index, &added)
+        self.settle_clash(step, index, added)
     }
 
     fn create_bridge(&mut self, step: &Bridge) -> Result<KnownBridge, Cause> {
@@ -255,10 +260,14 @@ impl Kernel {
     /// Another address of a gateway's family: with `forceAddress` it goes, else what was added goes and it is an
     /// error. As in the reference, IPv6 subnets that do not overlap may share a bridge, and IPv4 ones only where
     /// they are of the same network.
-    fn settle_clash(&mut self, step: &Bridge, index: u32, added: &[IpNetwork]) -> Result<(), Cause> {
-        let found = rtnl::addresses(self.host()?, Some(index))?;
-        for address in found.iter().map(|found| found.address) {
-            let Some(cause) = clash(step, added, address) else { continue };
+    fn settle_clash(&mut self, step: &Bridge, index: u32, mut added: Vec<IpNetwork>) -> Result<(), Cause> {
+        let found: Vec<IpNetwork> =
+            rtnl::addresses(self.host()?, Some(index))?.iter().map(|found| found.address).collect();
+        if step.force_address {
+            added.extend(step.gateways.iter().filter(|gateway| !found.contains(gateway)));
+        }
+        for address in found {
+            let Some(cause) = clash(step, &added, address) else { continue };
             if step.force_address {
                 // With the first address of a subnet the kernel deletes the others of it: ours are set again.
                 let mut messages = vec![rtnl::delete_address(index, address)];

@@ -18,7 +18,11 @@ pub(super) fn build(
     sandbox: &Sandbox,
     previous: CniResult,
 ) -> Result<(Plan, CniResult), VerbError> {
-    let addresses = previous.addresses_on(&key.interface);
+    // As in the reference, which asks for no interface: what plugins before said of theirs may be too little.
+    let mut addresses = previous.addresses_on(&key.interface);
+    if addresses.is_empty() {
+        addresses = previous.addresses();
+    }
     if addresses.is_empty() {
         return Ok((Plan::default(), previous));
     }
