@@ -32,6 +32,8 @@ static LARGE: Room = Room { start: AtomicPtr::new(ptr::null_mut()), size: WIDE, 
 
 /// Pieces are multiples of this long, and aligned to it.
 const GRAIN: usize = 16;
+/// What the blocks begin at a multiple of.
+const PAGE: usize = 4096;
 /// Freed pieces up to this long are handed out again.
 const SMALL_PIECE: usize = 1024;
 
@@ -133,14 +135,15 @@ impl Room {
     /// Reserves room behind what is used; `None` where it is full, or has no memory.
     fn reserve(&self, layout: Layout) -> Option<*mut u8> {
         let start = self.start.load(Ordering::Acquire);
-        if start.is_null() {
+        if start.is_null() || layout.align() > PAGE {
             return None;
         }
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
             let begin = used.checked_next_multiple_of(layout.align().max(GRAIN))?;
             let end = begin.checked_add(whole(layout.size())).filter(|end| *end <= self.size)?;
-            match self.used.compare_exchange_weak(used, end, Ordering::Relaxed, Ordering::Relaxed) {
+            // What another thread did with room that it gave back came before.
+            match self.used.compare_exchange_weak(used, end, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(start.wrapping_add(begin)),
                 Err(now) => used = now,
             }
@@ -150,7 +153,7 @@ impl Room {
     /// Moves the end of what was reserved last; `false` where something was reserved after it.
     fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
         let Some(end) = begin.checked_add(whole(new)).filter(|end| *end <= self.size) else { return false };
-        self.used.compare_exchange(begin + whole(old), end, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.used.compare_exchange(begin + whole(old), end, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 

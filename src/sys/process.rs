@@ -152,7 +152,8 @@ fn read_answer(child: &mut Child, deadline: Instant) -> Result<Option<Vec<u8>>, 
             if output.len() as u64 > LONGEST_ANSWER {
                 return Err(Errno::EFBIG);
             }
-        } else if ended {
+        } else if ended && !wait([stdout.as_raw_fd(), -1], Duration::ZERO)?[0] {
+            // Nor has it written anything between the look at its answer and that at itself.
             return Ok(Some(output));
         }
     }

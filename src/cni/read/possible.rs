@@ -32,11 +32,30 @@ fn example(subnet: IpNetwork) -> &'static str {
     if subnet.is_ipv4() { "10.1.0.0/24" } else { "fd00:1::/64" }
 }
 
+/// The smallest MTU of a link with IPv6 (RFC 8200, section 5): with less the kernel takes no address of it.
+const V6_MTU: u32 = 1280;
+
+fn require_room_for_v6(config: &NetworkConfig) -> Result<(), Error> {
+    let has_v6 = match &config.ipam {
+        Ipam::HostLocal(keys) => keys.range_sets.iter().flatten().any(|range| range.subnet.is_ipv6()),
+        Ipam::Static { addresses, .. } => addresses.iter().any(|entry| entry.address.is_ipv6()),
+        Ipam::None | Ipam::Delegated { .. } => false,
+    };
+    match config.bridge.mtu {
+        Some(mtu) if has_v6 && mtu < V6_MTU => Err(Error::Conflict {
+            keys: format!("mtu = {mtu} and an IPv6 address"),
+            reason: format!("IPv6 needs an MTU of {V6_MTU} or more; raise it, or leave IPv6 out"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses static addresses that are the network's or its gateway's, and next hops that are on none of the links.
 ///
 /// # Errors
-/// [`Error::Invalid`], code 7.
+/// [`Error::Invalid`] and [`Error::Conflict`], code 7.
 pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
+    require_room_for_v6(config)?;
     match &config.ipam {
         Ipam::Static { addresses, routes, .. } => {
             for entry in addresses {

@@ -49,6 +49,7 @@ fn wrong_keys_of_the_bridge() {
         (json!({"bridge": "a/b"}), 7, "bridge"),
         (json!({"mtu": 67}), 7, "from 68 to 65535"),
         (json!({"mtu": 65536}), 7, "mtu = 65536"),
+        (json!({"mtu": 1279, "ipam": {"subnet": "fd00:1::/64"}}), 7, "mtu = 1279 and an IPv6 address"),
         (json!({"mtu": "1500"}), 7, "mtu = \"1500\""),
         (json!({"mtu": 1500.0}), 7, "whole number"),
         (json!({"vlan": 4095}), 7, "vlan = 4095"),
