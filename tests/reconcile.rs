@@ -4,7 +4,7 @@
 
 mod lab;
 
-use lab::damage::{Damage, Scene, linkspan, to_iptables, to_links, to_nftables};
+use lab::damage::{Damage, Scene, linkspan, to_iptables, to_links, to_nftables, to_subnets};
 use lab::outcome::address;
 use lab::plugin::dual_stack;
 use lab::snapshot::Snapshot;
@@ -143,6 +143,11 @@ fn the_command_mends_nftables() {
 #[test]
 fn the_command_mends_links() {
     mends_all("nftables", None, to_links);
+}
+
+#[test]
+fn the_command_mends_subnets() {
+    mends_all("nftables", None, to_subnets);
 }
 
 #[test]

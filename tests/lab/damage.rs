@@ -240,6 +240,18 @@ pub fn to_links(scene: &Scene) -> Vec<Damage> {
     ]
 }
 
+/// Damages to the routes of bridges, of which the kernel tells nobody who has not asked for all routes.
+pub fn to_subnets(_: &Scene) -> Vec<Damage> {
+    vec![
+        damage("a subnet's route is deleted", &["ip route del 10.88.1.0/24"], "route to 10.88.1.0/24"),
+        damage(
+            "and that of IPv6",
+            &["ip -6 route del fd00:88:1::/64 dev lks-web"],
+            "route to fd00:88:1::/64",
+        ),
+    ]
+}
+
 /// Damages by iptables, of one variant's programs.
 pub fn to_iptables() -> Vec<Damage> {
     let every = |what: &str| {

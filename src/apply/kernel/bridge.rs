@@ -114,7 +114,7 @@ impl Kernel {
     pub(super) fn restore_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
         self.settle_bridge(step, false)?;
         self.forget_bridges();
-        Ok(())
+        self.restore_subnets(step)
     }
 
     /// `trusted` is whether a bridge that we made and that is up counts as having its settings.
@@ -311,6 +311,7 @@ impl Kernel {
                 drifts.push(Drift::missing(format!("gateway address {gateway} on {}", step.name)));
             }
         }
+        self.probe_subnets(step, drifts)?;
         let localnet = format!("net/ipv4/conf/{}/route_localnet", step.name);
         if step.route_localnet && sysctl::read(&localnet).is_ok_and(|value| value == "0") {
             drifts.push(Drift::new(localnet, "1", "0"));

@@ -37,6 +37,7 @@ mod settings;
 mod shape;
 mod shapers;
 mod sources;
+mod subnets;
 mod upon;
 mod whole;
 mod zones;

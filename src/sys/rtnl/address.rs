@@ -53,6 +53,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether the kernel was told to make no route to its subnet.
+    pub fn has_no_subnet_route(&self) -> bool {
+        self.flags & IFA_F_NOPREFIXROUTE != 0
+    }
+
     /// Whether duplicate address detection is not through with it.
     pub fn is_tentative(&self) -> bool {
         self.flags & IFA_F_TENTATIVE != 0

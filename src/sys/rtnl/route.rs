@@ -27,12 +27,14 @@ pub struct RouteSpec {
     pub onlink: bool,
     /// The source address that it prefers.
     pub source: Option<IpAddr>,
+    /// Whether it stands for one that the kernel made itself (`RTPROT_KERNEL`).
+    pub as_kernels: bool,
 }
 
 impl RouteSpec {
     /// A route out of a link.
     pub fn new(route: Route, oif: u32) -> Self {
-        Self { route, oif: Some(oif), onlink: false, source: None }
+        Self { route, oif: Some(oif), onlink: false, source: None, as_kernels: false }
     }
 }
 
@@ -128,7 +130,8 @@ pub fn add_route(spec: &RouteSpec, mode: RouteMode) -> Message {
         RouteMode::Append => CREATE | NLM_F_APPEND,
         RouteMode::Prepend => CREATE,
     };
-    let mut attributes = start(spec, RTPROT_STATIC, RTN_UNICAST);
+    let protocol = if spec.as_kernels { RTPROT_KERNEL } else { RTPROT_STATIC };
+    let mut attributes = start(spec, protocol, RTN_UNICAST);
     if let Some(source) = spec.source {
         attributes.put(RTA_PREFSRC, &octets(source));
     }

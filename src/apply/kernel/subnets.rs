@@ -1,0 +1,79 @@
+//! The routes to the subnets of bridges. The kernel makes them with the gateways' addresses, and who deletes one cuts the
+//! network off while everything else is as it was.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use crate::model::{Route, names};
+use crate::plan::Bridge;
+use crate::sys::rtnl::{self, RouteFilter, RouteMode, RouteSpec};
+
+use super::{Cause, Drift, Kernel};
+
+/// `RTN_UNICAST`.
+const UNICAST: u8 = 1;
+/// The metric of the kernel's own routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
+const V6_METRIC: u32 = 256;
+
+impl Kernel {
+    /// Says which routes are not there.
+    pub(super) fn probe_subnets(&mut self, step: &Bridge, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
+        let lost = self.lost_subnets(step)?;
+        let object = |gateway: &IpNetwork| format!("route to {} by {}", subnet_of(*gateway), step.name);
+        drifts.extend(lost.iter().map(|(_, gateway)| Drift::missing(object(gateway))));
+        Ok(())
+    }
+
+    /// Puts them back.
+    pub(super) fn restore_subnets(&mut self, step: &Bridge) -> Result<(), Cause> {
+        let messages: Vec<_> = self
+            .lost_subnets(step)?
+            .into_iter()
+            .map(|(index, gateway)| {
+                let mut route = Route::via(subnet_of(gateway), None);
+                if gateway.is_ipv4() {
+                    route.scope = Some(Route::SCOPE_LINK);
+                } else {
+                    route.priority = Some(V6_METRIC);
+                }
+                let source = Some(gateway.ip()).filter(|_| gateway.is_ipv4());
+                let spec = RouteSpec { source, as_kernels: true, ..RouteSpec::new(route, index) };
+                rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST)
+            })
+            .collect();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        Ok(self.host()?.transact(&messages)?)
+    }
+
+    /// The gateways that are on their link, which is up, while no route leads to their subnet by it; and the link.
+    fn lost_subnets(&mut self, step: &Bridge) -> Result<Vec<(u32, IpNetwork)>, Cause> {
+        let name =
+            step.gateway_vlan.map_or_else(|| step.name.clone(), |vlan| names::gateway_link(&step.name, vlan));
+        let Some(link) = rtnl::link_by_name(self.host()?, &name)?.filter(rtnl::Link::is_up) else {
+            return Ok(Vec::new());
+        };
+        let mut lost: Vec<IpNetwork> = rtnl::addresses(self.host()?, Some(link.index))?
+            .into_iter()
+            // Who has said that there is to be none has it so, and the subnet of one address is no subnet.
+            .filter(|found| !found.has_no_subnet_route() && step.gateways.contains(&found.address))
+            .map(|found| found.address)
+            .filter(|gateway| gateway.prefix() < if gateway.is_ipv4() { 32 } else { 128 })
+            .collect();
+        if lost.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = RouteFilter { oif: Some(link.index), ..RouteFilter::default() };
+        let routes = rtnl::routes(self.host()?, &filter)?;
+        lost.retain(|gateway| {
+            let subnet = subnet_of(*gateway);
+            !routes.iter().any(|route| route.dst == subnet && route.kind == UNICAST)
+        });
+        Ok(lost.into_iter().map(|gateway| (link.index, gateway)).collect())
+    }
+}
+
+fn subnet_of(address: IpNetwork) -> IpNetwork {
+    IpNetwork::new(address.network(), address.prefix()).unwrap_or(address)
+}
