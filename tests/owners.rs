@@ -61,7 +61,10 @@ fn a_del_that_is_tried_again_leaves_what_another_has_got(backend: &str) {
     );
 }
 
-on_each_backend!(a_del_that_is_tried_again_leaves_what_another_has_got);
+on_each_backend!(
+    a_del_that_is_tried_again_leaves_what_another_has_got,
+    an_add_that_was_killed_leaves_another_s_way_out,
+);
 
 /// A record that DEL claims is marked before anything that it holds is let go.
 #[test]
@@ -97,6 +100,94 @@ fn an_add_that_fails_leaves_another_s_way_out() {
     b.add().refused(111);
     a.prev(&result).check().ok();
     assert_eq!(seen(), "192.0.2.1", "masqueraded still");
+}
+
+/// An ADD that was killed before it could find out that its address is another's.
+fn an_add_that_was_killed_leaves_another_s_way_out(backend: &str) {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(backend) = choose(&mut lab, backend) else { return };
+    let outside = lab.outside();
+    let (first, second, third) = (lab.container("first"), lab.container("second"), lab.container("third"));
+    let at = |address: &str| {
+        let addresses = json!({"type": "static", "addresses": [{"address": address}]});
+        lab.plugin(json!({"backend": backend, "bridge": "br7", "isDefaultGateway": true, "ipam": addresses}))
+    };
+    let gateway = json!({"ipam": {"addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}]}});
+    let running = at("10.9.0.5/24").with(gateway).on(&first);
+    let result = running.add().ok();
+    let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
+    let seen = || tcp(&first, "192.0.2.2:80").peer.ip().to_string();
+    assert_eq!(seen(), "192.0.2.1", "masqueraded");
+    let killed = at("10.9.0.6/24").on(&second);
+    killed.add().ok();
+    let dead = String::from_utf8(record(&second.id)).unwrap().replace("10.9.0.6", "10.9.0.5");
+    killed.del().ok();
+    let pending = format!("/run/linkspan/pending/{}:eth0", second.id);
+    let undone = || {
+        assert!(!fs::exists(&pending).unwrap(), "it is undone");
+        assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 0, "and gone");
+        running.prev(&result).check().ok();
+        assert_eq!(seen(), "192.0.2.1", "masqueraded still");
+    };
+    // Its DEL, and the next ADD of anybody.
+    fs::write(&pending, &dead).unwrap();
+    killed.del().ok();
+    undone();
+    fs::write(&pending, &dead).unwrap();
+    at("10.9.0.7/24").on(&third).add().ok();
+    undone();
+}
+
+/// A link with the name of an attachment's host end that is not marked as linkspan's.
+#[test]
+fn a_stranger_s_link_stays() {
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("plain");
+    let plugin = lab.plugin(json!({"ipam": v4(7)})).on(&container);
+    let name = host_end(&plugin.add().ok());
+    let record = record(&container.id);
+    plugin.del().ok();
+    lab.ip(&format!("link add {name} type veth peer name other"));
+    let index = || inspect::link(&lab.host, &name).map(|link| link["ifindex"].clone());
+    let made = index();
+    assert!(made.is_some());
+    assert!(plugin.add().refused(101).contains(&name));
+    assert_eq!(index(), made, "after the ADD that it is in the way of");
+    plugin.del().ok();
+    assert_eq!(index(), made, "after its DEL");
+    fs::write(format!("/run/linkspan/pending/{}:eth0", container.id), record).unwrap();
+    plugin.del().ok();
+    assert_eq!(index(), made, "after the DEL of one that was killed");
+    lab.ip(&format!("link del {name}"));
+    plugin.add().ok();
+}
+
+/// The name of a host end is a hash of the attachment's, of 48 bits: two may have the same.
+#[test]
+fn two_with_one_hash_do_not_take_each_other_s_link() {
+    let Some(lab) = Lab::new() else { return };
+    let (one, two) = (lab.container("one"), lab.container("two"));
+    let network = lab.plugin(json!({"ipam": v4(7), "ingressRate": 80_000_000, "ingressBurst": 800_000,
+        "egressRate": 80_000_000, "egressBurst": 800_000}));
+    let first = network.on(&one).id("c21233603");
+    let second = network.on(&two).id("c26332024");
+    let own = second.add().ok();
+    let dead = record("c26332024");
+    second.del().ok();
+    let result = first.add().ok();
+    assert_eq!(host_end(&own), host_end(&result), "the two are a case of it");
+    let said = second.add().refused(101);
+    assert!(said.contains("c21233603:eth0") && said.contains("same hash"), "{said}");
+    first.prev(&result).check().ok();
+    // As a runtime does after an ADD that failed, and after one that it killed.
+    second.del().ok();
+    first.prev(&result).check().ok();
+    fs::write("/run/linkspan/pending/c26332024:eth0", dead).unwrap();
+    second.del().ok();
+    first.prev(&result).check().ok();
+    first.del().ok();
+    let result = second.add().ok();
+    second.prev(&result).check().ok();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cni::CniError;
+use crate::model::AttachmentKey;
 use crate::store::StoreError;
 use crate::sys::SysError;
 
@@ -35,6 +36,14 @@ pub enum Cause {
     /// The interface is already in the container, or the host end's name is taken by a link that is not ours.
     #[error("interface {0} exists already")]
     InterfaceExists(String),
+    /// The host end's name follows from the attachment's by a hash, and another attachment has the same.
+    #[error("the host end {name} is that of {owner}: both have the same hash")]
+    HostEndTaken {
+        /// The host end.
+        name: String,
+        /// Whose it is.
+        owner: AttachmentKey,
+    },
     /// The bridge holds as many ports as the kernel lets it (1,023).
     #[error("the bridge {0} has no free port: the kernel allows 1023")]
     BridgeFull(String),

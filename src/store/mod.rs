@@ -10,7 +10,8 @@
 //!   networks/NAME.json           crate::model::Network
 //!   pending/ID:IF                Record of an ADD under way; its writer holds an flock on the file
 //!   ready/ID:IF                  Record of an attachment that is complete
-//!   doomed/ID:IF                 Record of an attachment that is to be deleted; who does it holds an flock on the file
+//!   doomed/ID:IF                 Record of an attachment that is to be deleted; who does it holds an flock on the file,
+//!                                whose mode says what came of it before (see reaping.rs)
 //!   ports/PROTO-PORT/FAMILY-ADDRESS   symbolic link whose target is the owner, ID:IF
 //!   ipam/NETWORK/                LeaseDirectory, in the layout of the reference's host-local
 //! ```
@@ -38,7 +39,7 @@ pub use claims::Claim;
 pub use error::StoreError;
 pub use lease::{DatedLease, HeldLease, LeaseDirectory, Owner};
 pub use lock::{Deadline, Guard};
-pub use reaping::{Claimed, Harvest};
+pub use reaping::{Claimed, Harvest, Retry};
 pub use record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 pub use records::Pending;
 pub use ruleset::{RulesetNote, SeenRuleset};

@@ -9,16 +9,23 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use serde::de::DeserializeOwned;
 
+use super::files::Dir;
 use super::lock::{self, Deadline, Guard};
 use super::record::{Broken, Found, Listed, Stage};
 use super::state::State;
 use super::{Result, StoreError};
 use crate::model::AttachmentKey;
 
-/// A record that was never claimed may be written to; claiming it takes that away. It is marked before anything that it
-/// holds is let go, so that who claims it anew knows that others may have got some of that.
-const CLAIMABLE: Mode = Mode::S_IWUSR;
-const CLAIMED: Mode = Mode::S_IRUSR;
+/// A record that may be written to was made whole, and nobody has claimed it: all that it names is its own.
+const WHOLE: Mode = Mode::S_IWUSR;
+
+/// Never made whole, or claimed: marked before anything that it holds is let go, so that who claims it anew, where this one
+/// has died, knows that others may have got some of that.
+const BEGUN: Mode = Mode::S_IRUSR.union(Mode::S_IXUSR);
+
+/// Claimed by somebody who could not take it away, or about to be taken away by a plugin that may never end: whoever does
+/// not want this very attachment gone leaves it alone.
+const TRIED: Mode = Mode::S_IRUSR;
 
 /// Doomed attachments that nobody else takes away while this lives: their records are locked. Who dies lets them go.
 #[derive(Debug)]
@@ -42,6 +49,57 @@ impl<P> Claimed<P> {
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
+
+    /// Marks an attachment as one that is not taken away in passing any more: it could not be, or a plugin is about to be
+    /// asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn mark_tried(&self, state: &State, key: &AttachmentKey) -> Result<()> {
+        let name = key.to_string();
+        match self.held.get(&name) {
+            Some(held) => mark(&state.dir, &format!("{}/{name}", Stage::Doomed.directory()), held, TRIED),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets an attachment go: whoever wants it gone can claim it.
+    pub fn let_go(&mut self, key: &AttachmentKey) {
+        self.held.remove(&key.to_string());
+    }
+}
+
+/// Which attachments are claimed of those that somebody has tried to take away, and could not. What makes them fail takes
+/// its time: a DEL of something else is not to pay for it.
+#[derive(Debug, Clone, Copy)]
+pub enum Retry<'a> {
+    /// All.
+    All,
+    /// These.
+    Only(&'a [AttachmentKey]),
+}
+
+impl Retry<'_> {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(keys) => keys.iter().any(|key| key.to_string() == name),
+        }
+    }
+}
+
+/// Marks the record of an attachment that was not made whole, before it is doomed.
+pub(super) fn mark_begun(dir: &Dir, path: &str, file: &File) -> Result<()> {
+    mark(dir, path, file, BEGUN)
+}
+
+/// Marks the record of an ADD that could not undo itself, before it is doomed.
+pub(super) fn mark_tried(dir: &Dir, path: &str, file: &File) -> Result<()> {
+    mark(dir, path, file, TRIED)
+}
+
+fn mark(dir: &Dir, path: &str, file: &File, mode: Mode) -> Result<()> {
+    fchmod(file, mode).map_err(|error| dir.error("mark", path, error))
 }
 
 /// What a look for doomed attachments has found.
@@ -87,12 +145,16 @@ impl State {
         }
     }
 
-    /// Claims all attachments whose DEL has begun and that nobody has claimed, beside those that are claimed already.
-    /// Called under [`State::reap_lock`].
+    /// Claims all attachments whose DEL has begun and that nobody has claimed, beside those that are claimed already; of
+    /// those that somebody has failed at, what `retry` says. Called under [`State::reap_lock`].
     ///
     /// # Errors
     /// [`StoreError::Io`] where the directory cannot be read.
-    pub fn claim_doomed<P: DeserializeOwned>(&self, all: &mut Claimed<P>) -> Result<Harvest> {
+    pub fn claim_doomed<P: DeserializeOwned>(
+        &self,
+        retry: Retry<'_>,
+        all: &mut Claimed<P>,
+    ) -> Result<Harvest> {
         let stage = Stage::Doomed;
         let before = all.held.len();
         let mut others_at_work = false;
@@ -105,20 +167,21 @@ impl State {
             let Some(file) = self.dir.open_file(&path, OFlag::O_RDONLY)? else { continue };
             let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => held,
-                Err((_, Errno::EWOULDBLOCK)) => {
-                    others_at_work = true;
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    // Nobody who waits for a plugin is worth waiting for.
+                    others_at_work |= self.look(&path, &file)?.1 != TRIED;
                     continue;
                 }
                 Err((_, error)) => return Err(self.dir.error("lock", &path, error)),
             };
+            let (links, mode) = self.look(&path, &held)?;
             // Whoever had it before may have been done with it since it was opened.
-            let status = fstat(&*held).map_err(|error| self.dir.error("look at", &path, error))?;
-            if status.st_nlink == 0 {
+            if links == 0 || (mode == TRIED && !retry.has(&name)) {
                 continue;
             }
-            let is_first = Mode::from_bits_truncate(status.st_mode).contains(CLAIMABLE);
+            let is_first = mode.contains(WHOLE);
             if is_first {
-                fchmod(&*held, CLAIMED).map_err(|error| self.dir.error("mark", &path, error))?;
+                mark(&self.dir, &path, &held, BEGUN)?;
             }
             let read = self.dir.read_into(&path, &held, &mut content).and_then(|()| {
                 super::records::decode(&content)
@@ -139,5 +202,11 @@ impl State {
             all.held.insert(name, held);
         }
         Ok(Harvest { claimed: all.held.len() - before, others_at_work })
+    }
+
+    /// How many names a record's file has, and what it may be.
+    fn look(&self, path: &str, file: &File) -> Result<(libc::nlink_t, Mode)> {
+        let status = fstat(file).map_err(|error| self.dir.error("look at", path, error))?;
+        Ok((status.st_nlink, Mode::from_bits_truncate(status.st_mode)))
     }
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::files::Dir;
 use super::lock;
+use super::reaping;
 use super::record::{Broken, Doom, Found, Listed, RECORD_VERSION, Record, Stage};
 use super::state::{State, key_name};
 use super::{Result, StoreError};
@@ -70,7 +71,8 @@ impl State {
         self.dir.exists(&format!("doomed/{}", key_name(key)?))
     }
 
-    /// Moves an attachment to `doomed`: from `ready`, or from `pending` where its writer is dead.
+    /// Moves an attachment to `doomed`: from `ready`, or from `pending` where its writer is dead. One of the latter is
+    /// marked: what it names may be another's, which its ADD has not come to find out. Called under the main lock.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -83,8 +85,9 @@ impl State {
         let pending = format!("pending/{name}");
         if let Some(file) = self.dir.open_file(&pending, OFlag::O_RDONLY)? {
             match self.seize(&pending, file)? {
-                Seized::Dead(_held) => {
+                Seized::Dead(held) => {
                     self.dir.unlink_remains(&pending)?;
+                    reaping::mark_begun(&self.dir, &pending, &held)?;
                     if self.dir.rename(&pending, &doomed)? {
                         return Ok(Doom::Doomed);
                     }
@@ -284,11 +287,13 @@ impl Pending<'_> {
         Err(self.dir.error("rename", &pending, Errno::ENOENT))
     }
 
-    /// Moves the attachment to `doomed`: an ADD that failed and could not undo all it did.
+    /// Moves the attachment to `doomed`: an ADD that failed and could not undo all it did. What it names may be another's,
+    /// over which it failed.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn doom(self) -> Result<()> {
+        reaping::mark_tried(self.dir, &format!("pending/{}", self.name), &self.held)?;
         self.dir.rename(&format!("pending/{}", self.name), &format!("doomed/{}", self.name)).map(drop)
     }
 
@@ -306,7 +311,7 @@ enum Seized {
     /// The writer lives.
     Alive,
     /// The writer is dead, and the lock is ours.
-    Dead(#[allow(dead_code, reason = "held, not read")] Flock<File>),
+    Dead(Flock<File>),
     /// The file is no longer the record.
     Moved,
 }

@@ -30,6 +30,12 @@ impl Bell {
     }
 }
 
+/// Whether somebody has a bell of this name.
+pub fn is_hung(name: &str) -> bool {
+    let connect = |address| UnixDatagram::unbound()?.connect_addr(&address);
+    SocketAddr::from_abstract_name(name).and_then(connect).is_ok()
+}
+
 /// Rings the bells of these names. Nobody may be waiting there, which is as good.
 pub fn ring<'a>(names: impl Iterator<Item = &'a str>) {
     let Ok(socket) = UnixDatagram::unbound() else { return };
@@ -55,6 +61,7 @@ mod tests {
             let bell = Bell::hang("linkspan-test-a").unwrap();
             let other = Bell::hang("linkspan-test-b").unwrap();
             assert_eq!(Bell::hang("linkspan-test-a").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert!(is_hung("linkspan-test-a") && !is_hung("linkspan-test-none"));
             ring(["linkspan-test-none", "linkspan-test-a"].into_iter());
             let begun = Instant::now();
             assert!(bell.wait(Duration::from_secs(20)));

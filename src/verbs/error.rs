@@ -216,6 +216,10 @@ fn of_apply(error: &ApplyError) -> CniError {
         Cause::InterfaceExists(_) => {
             (Code::InterfaceExists, "remove the interface, or run DEL for its attachment")
         }
+        Cause::HostEndTaken { .. } => (
+            Code::InterfaceExists,
+            "what had been made was taken back; give another CNI_CONTAINERID or CNI_IFNAME",
+        ),
         Cause::BridgeFull(_) => (Code::BridgeFull, "use a second network for further containers"),
         Cause::NotABridge { .. } | Cause::GatewayClash { .. } => (Code::InvalidConfig, "nothing was changed"),
         Cause::Elsewhere { .. } => (Code::InvalidEnvironment, "nothing without a record was touched"),

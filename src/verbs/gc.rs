@@ -22,7 +22,7 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let valid: HashSet<&AttachmentKey> = valid_attachments(call)?.iter().collect();
     let mut failures = Vec::new();
     let wanted = doom_stale(cx, call, &valid)?;
-    match reap::reap(cx, &wanted) {
+    match reap::reap_all(cx, &wanted) {
         Err(VerbError::Several(texts)) => failures.extend(texts),
         other => other?,
     }

@@ -3,6 +3,7 @@
 mod add;
 mod addressing;
 mod allowlist;
+mod batch;
 mod check;
 mod del;
 mod error;

@@ -271,7 +271,7 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
     }
     if cx.state.is_doomed(&owner)? {
         // Whoever takes it away.
-        reap::reap(cx, std::slice::from_ref(&owner))?;
+        reap::reap_locked(cx, std::slice::from_ref(&owner))?;
         return Ok(true);
     }
     let known = cx.state.keys()?;

@@ -7,114 +7,62 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::{ApplyError, Attempt, Cause, Host, ensure_or_undo};
+use crate::apply::{ApplyError, Cause, ensure_or_undo};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Part, names};
-use crate::plan::{Plan, Step};
-use crate::store::{Claimed, Doom, Found, Guard, Listed, Record, Stage, StoreError};
-use crate::sys::bell::{self, Bell};
+use crate::plan::Plan;
+use crate::store::{Doom, Found, Guard, Listed, Record, Stage, StoreError};
+use crate::sys::bell::Bell;
 
+use super::batch::{self, Aim, OfOthers};
 use super::{Context, VerbError, deadline};
 
 /// How long somebody who takes an attachment away is believed to be alive without a look.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long nobody else has come where a batch begins that has another before it.
-const LULL: Duration = Duration::from_millis(2);
-
-/// The longest that a batch gathers.
-const GATHERING: Duration = Duration::from_millis(50);
-
-/// Takes away every doomed attachment that nobody else is taking away, and says what went wrong with those of `wanted`,
-/// which are gone when this returns without an error: whoever takes them away.
+/// Takes away every doomed attachment that nobody else is taking away or has failed at, and says what went wrong with
+/// those of `wanted`, which are gone when this returns without an error: whoever takes them away.
 ///
-/// Called without the main lock where it can be: ADDs then go on meanwhile.
+/// Called without the main lock: ADDs then go on meanwhile.
 ///
 /// # Errors
 /// [`VerbError::Several`] with every failure of an attachment in `wanted`; its record stays doomed.
 pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    reap_for(cx, Aim { wanted, of_others: OfOthers::New })
+}
+
+/// The same, and tries anew what others have failed at.
+///
+/// # Errors
+/// As [`reap`].
+pub(super) fn reap_all(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    reap_for(cx, Aim { wanted, of_others: OfOthers::All })
+}
+
+/// The same as [`reap`] under the main lock, for which no plugin of an attachment is run that is not wanted.
+///
+/// # Errors
+/// As [`reap`].
+pub(super) fn reap_locked(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    reap_for(cx, Aim { wanted, of_others: OfOthers::Quick })
+}
+
+fn reap_for(cx: &mut Context, mut aim: Aim<'_>) -> Result<(), VerbError> {
     let mut wait = Wait { begun: Instant::now(), bell: None };
     loop {
-        let Some(turn) = turn(cx, wanted, &mut wait)? else { return Ok(()) };
-        let failures = reap_batch(cx, turn, wanted)?;
+        let Some(turn) = turn(cx, aim.wanted, &mut wait)? else { return Ok(()) };
+        let failures = batch::take_away(cx, turn, aim)?;
         if !failures.is_empty() {
             return Err(VerbError::Several(failures));
         }
-        let Some(first) = first_doomed(cx, wanted)? else { return Ok(()) };
+        let Some(first) = first_doomed(cx, aim.wanted)? else { return Ok(()) };
+        // Once is enough for what still fails.
+        if aim.of_others == OfOthers::All {
+            aim.of_others = OfOthers::New;
+        }
         // Somebody else has claimed it, and will be done or fail: then it is ours to try.
         wait.go_on(cx, first)?;
     }
-}
-
-/// Claims what is doomed, and takes it away. Gives what went wrong with those of `wanted` that were claimed.
-fn reap_batch(cx: &mut Context, turn: Guard, wanted: &[AttachmentKey]) -> Result<Vec<String>, VerbError> {
-    let claimed = gather(cx)?;
-    drop(turn);
-    let doomed = &claimed.listed;
-    let mut outcomes = Vec::new();
-    for (found, attempt) in [(&doomed.found, Attempt::First), (&claimed.again, Attempt::Again)] {
-        let steps: Vec<&[Step]> = found.iter().map(|f| f.record.plan.steps.as_slice()).collect();
-        if !steps.is_empty() {
-            outcomes.extend(cx.kernel.absent(&steps, attempt));
-        }
-    }
-    let mut failures = Vec::new();
-    for (found, errors) in doomed.found.iter().chain(&claimed.again).zip(outcomes) {
-        let key = &found.record.key;
-        if errors.is_empty() {
-            cx.state.forget(key)?;
-            cx.journal.note(LogLevel::Info, || format!("detached {key} from {}", found.record.network));
-            continue;
-        }
-        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let text = format!("{key}: {}", text.join("; "));
-        cx.journal.note(LogLevel::Warning, || text.clone());
-        if wanted.contains(key) {
-            failures.push(text);
-        }
-    }
-    for broken in &doomed.broken {
-        // What its name tells can still be taken away; what only its content told, GC finds by its owner's mark.
-        let Some(key) = &broken.key else { continue };
-        cx.journal.note(LogLevel::Warning, || format!("{}: {}", broken.path.display(), broken.error));
-        cx.kernel.remove_stray(key)?;
-        cx.state.forget(key)?;
-    }
-    let bells: Vec<String> = doomed
-        .found
-        .iter()
-        .chain(&claimed.again)
-        .map(|found| &found.record.key)
-        .chain(doomed.broken.iter().filter_map(|broken| broken.key.as_ref()))
-        .map(|key| bell_of(cx, key))
-        .collect();
-    // Who could not be taken away is to find its record let go.
-    drop(claimed);
-    bell::ring(bells.iter().map(String::as_str));
-    Ok(failures)
-}
-
-/// Claims what is doomed. Whoever finds nobody else at work goes at once. Who comes while a batch is under way has its own
-/// wait for RCU after that one's anyway: it gathers until nobody comes any more. Together links go faster than in small
-/// batches, and faster still when no other processes start beside them.
-fn gather(cx: &mut Context) -> Result<Claimed<Plan>, VerbError> {
-    let begun = Instant::now();
-    let mut claimed = Claimed::default();
-    loop {
-        let harvest = cx.state.claim_doomed(&mut claimed)?;
-        if claimed.is_empty() || !harvest.others_at_work || begun.elapsed() >= GATHERING {
-            return Ok(claimed);
-        }
-        if harvest.claimed == 0 {
-            break;
-        }
-        std::thread::sleep(LULL);
-    }
-    // Nothing can be done while the batch before has the kernel's lock on links.
-    if cx.kernel.await_links() >= LULL {
-        cx.state.claim_doomed(&mut claimed)?;
-    }
-    Ok(claimed)
 }
 
 /// The lock of who claims what is doomed; `None` where nothing of `wanted` is left to wait for.
@@ -187,7 +135,7 @@ impl Wait {
 }
 
 /// The name of the bell of who waits for an attachment's end.
-fn bell_of(cx: &Context, key: &AttachmentKey) -> String {
+pub(super) fn bell_of(cx: &Context, key: &AttachmentKey) -> String {
     let text = format!("{} {key}", cx.state.root().display());
     format!("linkspan-gone-{:016x}", names::hash(text.as_bytes()))
 }
@@ -207,7 +155,12 @@ pub(super) fn dead_attachments(cx: &mut Context) -> Result<(), VerbError> {
         cx.journal.note(LogLevel::Warning, || format!("the ADD of {key} was killed half-way; undoing it"));
         cx.state.doom(key)?;
     }
-    reap(cx, &[])
+    let mut wait = Wait { begun: Instant::now(), bell: None };
+    if let Some(turn) = turn(cx, &[], &mut wait)? {
+        // What fails is noted, and the ADD goes on.
+        batch::take_away(cx, turn, Aim { wanted: &keys, of_others: OfOthers::Quick })?;
+    }
+    Ok(())
 }
 
 /// Takes one attachment away now, under the main lock, and with an interface all the parts that were added to it.
@@ -229,7 +182,7 @@ pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbE
     if doomed.is_empty() {
         return Ok(false);
     }
-    reap(cx, &doomed).map(|()| true)
+    reap_locked(cx, &doomed).map(|()| true)
 }
 
 /// Makes a plan so. Where the firewall has what a container left that died without a DEL, that goes first.

@@ -93,7 +93,12 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
         cx.journal.note(LogLevel::Warning, || format!("put back: {drift}"));
     }
     // Without the main lock: the kernel's waits are long, and nobody else needs to share them.
-    match reap::reap(cx, &done) {
+    let reaped = match collect {
+        // The agent's looks have more to do than to wait for what failed before.
+        Collect::These(_) => reap::reap(cx, &done),
+        Collect::None | Collect::All => reap::reap_all(cx, &done),
+    };
+    match reaped {
         Err(VerbError::Several(texts)) => outcome.failures.extend(texts),
         other => other?,
     }

@@ -15,7 +15,7 @@ use super::{Context, VerbError, deadline, reap};
 /// Where the state directory cannot be read or locked, or does not know the networks of what it would take, and `reach`
 /// does not say that records are lost; [`VerbError::Several`] with all that could not be taken away.
 pub fn sweep(cx: &mut Context, reach: Reach) -> Result<(), VerbError> {
-    reap::reap(cx, &[])?;
+    reap::reap_all(cx, &[])?;
     // Under the main lock nothing is half-made, so what has no record now is an orphan.
     let _lock = cx.state.lock(deadline())?;
     let known = cx.state.keys()?;

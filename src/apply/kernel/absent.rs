@@ -31,7 +31,7 @@ impl Kernel {
 pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt) -> Vec<Vec<ApplyError>> {
     let mut errors: Vec<Vec<ApplyError>> = plans.iter().map(|_| Vec::new()).collect();
     kernel.absent_firewalls(plans, attempt, &mut errors);
-    remove_links(kernel, plans, &mut errors);
+    remove_links(kernel, plans, attempt, &mut errors);
     remove_inner_links(kernel, plans, &mut errors);
     forget_flows(kernel, plans, &mut errors);
     leave_zones(kernel, plans, attempt, &mut errors);
@@ -83,12 +83,20 @@ fn remove_inner_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<
     }
 }
 
-fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
-    let doomed: Vec<(usize, &Step, &str)> = plans
-        .iter()
-        .enumerate()
-        .flat_map(|(plan, steps)| links(steps).map(move |(step, name)| (plan, step, name)))
-        .collect();
+fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt, errors: &mut [Vec<ApplyError>]) {
+    let mut doomed: Vec<(usize, &Step, &str)> = Vec::new();
+    for (plan, steps) in plans.iter().enumerate() {
+        for (step, name) in links(steps) {
+            match attempt {
+                Attempt::First => doomed.push((plan, step, name)),
+                Attempt::Again => match kernel.is_own_link(name, steps) {
+                    Ok(true) => doomed.push((plan, step, name)),
+                    Ok(false) => {}
+                    Err(cause) => errors[plan].push(ApplyError::new(step, cause)),
+                },
+            }
+        }
+    }
     if doomed.is_empty() {
         return;
     }

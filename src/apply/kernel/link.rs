@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use crate::model::names;
-use crate::plan::{Link, Port, Vlans};
+use crate::plan::{Link, Port, Step, Vlans};
 use crate::sys::rtnl::{self, BridgeVlan, LinkChange, LinkTarget, PortChange, VlanFlags};
 use crate::sys::{SysError, netlink::Message};
 
@@ -97,13 +97,17 @@ impl Kernel {
     }
 
     /// A name is taken, or an index is. A link of our name and mark is left over from a killed call: it goes. A
-    /// stranger's is an error.
+    /// stranger's is an error, and so is that of another attachment whose name has the same hash.
     fn remove_leftover(&mut self, step: &Link) -> Result<(), Cause> {
         if rtnl::link_by_name(&mut self.needed_sandbox(&step.sandbox)?.socket, &step.name)?.is_some() {
             return Err(Cause::InterfaceExists(step.name.clone()));
         }
         match rtnl::link_by_name(self.host()?, &step.host_name)? {
             Some(link) if link.group == names::LINK_GROUP => {
+                let steps = [Step::Link(step.clone())];
+                if let Some(owner) = self.other_owner(&link.name, &steps)? {
+                    return Err(Cause::HostEndTaken { name: link.name, owner });
+                }
                 Ok(self.host()?.transact(&[rtnl::delete_link(link.index)])?)
             }
             Some(link) => Err(Cause::InterfaceExists(link.name)),

@@ -24,6 +24,7 @@ mod macvlan;
 mod mend;
 mod network_rules;
 mod orphans;
+mod owners;
 mod ports;
 mod probe;
 mod reference;

@@ -26,19 +26,21 @@ impl Kernel {
         found.map(|found| found.is_none()).map_err(|cause| ApplyError::new(&link.host_name, cause))
     }
 
-    /// Takes away the links of an attachment that has no record: their names follow from it.
+    /// Takes away the links of an attachment that has no record: their names follow from it. Those of another that has the
+    /// same names stay.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove_stray(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
-        self.remove_named(&[names::host_interface(key), names::shaping_interface(key)])
+        self.remove_named(&[names::host_interface(key), names::shaping_interface(key)], key)
             .map_err(|cause| ApplyError::new(format!("the links of {key}"), cause))
     }
 
-    fn remove_named(&mut self, candidates: &[String]) -> Result<(), Cause> {
+    fn remove_named(&mut self, candidates: &[String], key: &AttachmentKey) -> Result<(), Cause> {
         for name in candidates {
             let Some(link) = rtnl::link_by_name(self.host()?, name)? else { continue };
-            if link.group == names::LINK_GROUP {
+            if link.group == names::LINK_GROUP && self.owners_of_link(name)?.iter().all(|owner| owner == key)
+            {
                 self.host()?.transact(&[rtnl::delete_link(link.index)])?;
             }
         }

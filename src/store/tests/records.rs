@@ -190,7 +190,7 @@ fn a_state_that_does_not_exist_is_not_made_by_a_look() {
 /// What is doomed and nobody's, and what was told of that.
 fn claim(state: &State) -> (Claimed<Value>, Harvest) {
     let mut claimed = Claimed::default();
-    let harvest = state.claim_doomed(&mut claimed).unwrap();
+    let harvest = state.claim_doomed(Retry::Only(&[]), &mut claimed).unwrap();
     (claimed, harvest)
 }
 
@@ -218,13 +218,16 @@ fn what_one_has_claimed_no_other_claims_until_it_is_let_go() {
     assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
     // Who gathers claims what has come, and nothing twice.
     doom("d");
-    let harvest = other.claim_doomed(&mut second).unwrap();
+    let harvest = other.claim_doomed(Retry::Only(&[]), &mut second).unwrap();
     assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
     assert_eq!(keys(&second), [key("c"), key("d")]);
-    assert_eq!(other.claim_doomed(&mut second).unwrap(), Harvest { claimed: 0, others_at_work: true });
+    assert_eq!(
+        other.claim_doomed(Retry::Only(&[]), &mut second).unwrap(),
+        Harvest { claimed: 0, others_at_work: true }
+    );
     state.forget(&key("a")).unwrap();
     drop(first);
-    let harvest = other.claim_doomed(&mut second).unwrap();
+    let harvest = other.claim_doomed(Retry::Only(&[]), &mut second).unwrap();
     assert_eq!(harvest, Harvest { claimed: 1, others_at_work: false });
     assert_eq!(keys(&second), [key("c"), key("d")]);
     let again: Vec<_> = second.again.iter().map(|found| found.record.key.clone()).collect();
@@ -233,6 +236,50 @@ fn what_one_has_claimed_no_other_claims_until_it_is_let_go() {
     std::fs::write(base.path().join("run/linkspan/doomed/b:eth0"), "{").unwrap();
     let all = claim(&state).0;
     assert_eq!((all.listed.found.len(), all.again.len(), all.listed.broken.len()), (0, 2, 1));
+}
+
+#[test]
+fn what_somebody_failed_at_is_claimed_for_who_wants_it() {
+    let (base, state) = state();
+    let other = State::open(&base.path().join("run/linkspan")).unwrap();
+    for id in ["a", "b"] {
+        state.write_pending(&record(id)).unwrap().ready().unwrap();
+        state.doom(&key(id)).unwrap();
+    }
+    let (mut first, _) = claim(&state);
+    first.mark_tried(&state, &key("a")).unwrap();
+    // Who waits for what may take long is not at work.
+    first.let_go(&key("b"));
+    state.forget(&key("b")).unwrap();
+    let (none, harvest) = claim(&other);
+    assert!(none.is_empty());
+    assert_eq!(harvest, Harvest { claimed: 0, others_at_work: false });
+    drop(first);
+    assert!(claim(&other).0.is_empty(), "nobody wants it");
+    for retry in [Retry::Only(&[key("b"), key("a")]), Retry::All] {
+        let mut claimed = Claimed::<Value>::default();
+        other.claim_doomed(retry, &mut claimed).unwrap();
+        assert_eq!((claimed.listed.found.len(), claimed.again.len()), (0, 1), "{retry:?}");
+    }
+}
+
+#[test]
+fn a_record_that_was_never_whole_is_not_claimed_as_one() {
+    let (_base, state) = state();
+    // Its writer has died: whoever comes next takes it away.
+    drop(state.write_pending(&record("a")).unwrap());
+    assert_eq!(state.doom(&key("a")).unwrap(), Doom::Doomed);
+    let (claimed, _) = claim(&state);
+    assert_eq!((claimed.listed.found.len(), claimed.again.len()), (0, 1));
+    drop(claimed);
+    // Its writer could not undo it: who wants it gone tries again.
+    let mut pending = state.write_pending(&record("b")).unwrap();
+    pending.rewrite(&record("b")).unwrap();
+    pending.doom().unwrap();
+    assert_eq!(claim(&state).0.again.len(), 1, "that of a alone");
+    let mut claimed = Claimed::<Value>::default();
+    state.claim_doomed(Retry::All, &mut claimed).unwrap();
+    assert_eq!((claimed.listed.found.len(), claimed.again.len()), (0, 2));
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! An IPAM plugin of somebody else's that fails at DEL, or hangs, is the business of its own containers alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lab::outcome::host_end;
+use lab::plugin::v4;
+use lab::{Lab, Plugin, eventually};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Value, json};
+
+/// The longest that is waited for what must happen.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the plugin takes for a DEL where it is slow.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// An IPAM plugin that logs each call, is slow at DEL where there is a file `slow`, and fails at it where there is `away`.
+struct Pool {
+    directory: PathBuf,
+    network: Plugin,
+}
+
+impl Pool {
+    fn new(lab: &Lab) -> Self {
+        let directory = lab.work.path().join("pool");
+        fs::create_dir_all(&directory).unwrap();
+        let script = format!(
+            "#!/bin/sh\nexec 2>/dev/null; here=$(dirname \"$0\"); cat >/dev/null\n\
+             echo \"$CNI_COMMAND $CNI_CONTAINERID\" >>$here/log\ncase $CNI_COMMAND in\n\
+             ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"'$(cat $here/address)'\"}}]}}' ;;\n\
+             DEL) [ ! -e $here/slow ] || sleep {}\n\
+             [ ! -e $here/away ] || {{ echo '{{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"away\"}}'; exit 1; }} ;;\nesac\n",
+            SLOW.as_secs()
+        );
+        fs::write(directory.join("pool"), script).unwrap();
+        fs::set_permissions(directory.join("pool"), fs::Permissions::from_mode(0o755)).unwrap();
+        let network = lab.plugin(json!({"name": "pooled", "bridge": "br8", "ipam": {"type": "pool"}}));
+        let network = network.env("CNI_PATH", &directory.display().to_string());
+        let pool = Self { directory, network };
+        pool.give("10.66.0.5/24");
+        pool
+    }
+
+    fn give(&self, address: &str) {
+        fs::write(self.directory.join("address"), address).unwrap();
+    }
+
+    fn set(&self, name: &str) {
+        fs::write(self.directory.join(name), "").unwrap();
+    }
+
+    fn unset(&self, name: &str) {
+        fs::remove_file(self.directory.join(name)).unwrap();
+    }
+
+    /// The calls since the last time that this was asked.
+    fn calls(&self) -> Vec<String> {
+        let log = self.directory.join("log");
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        fs::write(&log, "").unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn doomed() -> usize {
+    fs::read_dir("/run/linkspan/doomed").map_or(0, Iterator::count)
+}
+
+fn nothing() -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn a_plugin_that_failed_is_asked_again_for_who_wants_it() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b, c, d) = (lab.container("a"), lab.container("b"), lab.container("c"), lab.container("d"));
+    let stuck = [pool.network.on(&a), pool.network.on(&b)];
+    let other = lab.plugin(json!({"ipam": v4(1)}));
+    stuck[0].add().ok();
+    pool.give("10.66.0.6/24");
+    stuck[1].add().ok();
+    pool.set("away");
+    pool.calls();
+    for plugin in &stuck {
+        assert!(plugin.del().refused(110).contains("away"));
+    }
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("DEL {}", b.id)], "each for its own");
+
+    let publishing = other.publish(&["8080:80"]);
+    publishing.on(&c).add().ok();
+    publishing.on(&c).del().ok();
+    assert_eq!(pool.calls(), nothing(), "a DEL of another network");
+    let result = publishing.on(&c).add().ok();
+    // The container dies without a DEL, and another one takes its port.
+    lab.ip(&format!("link del {}", host_end(&result)));
+    publishing.on(&d).add().ok();
+    assert_eq!(pool.calls(), nothing(), "an ADD that takes a dead one's port");
+
+    other.gc(&[(&d.id, "eth0")]).ok();
+    assert_eq!(pool.calls().len(), 2, "GC tries everything anew");
+    assert_eq!(doomed(), 2);
+    stuck[0].del().refused(110);
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id)]);
+    pool.unset("away");
+    stuck[0].del().ok();
+    assert_eq!(doomed(), 1);
+    lab::cli::linkspan("doctor --fix --yes");
+    assert_eq!(doomed(), 0, "and so does who mends the host");
+}
+
+/// A runtime kills a DEL whose plugin hangs.
+#[test]
+fn a_plugin_that_hung_is_asked_again_for_who_wants_it() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let (stuck, other) = (pool.network.on(&a), lab.plugin(json!({"ipam": v4(1)})).on(&b));
+    stuck.add().ok();
+    other.add().ok();
+    pool.set("slow");
+    pool.calls();
+    let running = stuck.start("DEL");
+    let log = pool.directory.join("log");
+    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|log| log.contains("DEL"))));
+    assert!(running.kill_after(Duration::ZERO), "it waits for the plugin");
+    pool.calls();
+    other.del().ok();
+    assert_eq!(pool.calls(), nothing());
+    pool.unset("slow");
+    stuck.del().ok();
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id)]);
+    assert_eq!(doomed(), 0);
+}
+
+/// Of DELs that are taken away together, none waits for the plugin of another; whoever was first.
+#[test]
+fn nobody_waits_for_the_plugin_of_another() {
+    if lab::is_reference() {
+        lab::skip!("the reference shares no work");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let names = ["a", "b", "c"].map(|name| lab.container(name));
+    let slow = pool.network.on(&names[0]);
+    let plain = [&names[1], &names[2]].map(|container| lab.plugin(json!({"ipam": v4(1)})).on(container));
+    pool.set("slow");
+    for slow_is_first in [true, false] {
+        slow.add().ok();
+        plain.iter().for_each(|plugin| drop(plugin.add().ok()));
+        pool.calls();
+        // All are in one batch: nobody can begin before this is let go.
+        let file = File::create("/run/linkspan/reap.lock").unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+        let first = if slow_is_first { &slow } else { &plain[0] };
+        let running = first.start("DEL");
+        assert!(eventually(LIMIT, || doomed() == 1));
+        // It waits for the lock, and the others for it.
+        std::thread::sleep(Duration::from_millis(100));
+        let second = if slow_is_first { &plain[0] } else { &slow };
+        let others = [second.start("DEL"), plain[1].start("DEL")];
+        assert!(eventually(LIMIT, || doomed() == 3));
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        let ended: Vec<Duration> = std::thread::scope(|scope| {
+            let all = std::iter::once(running).chain(others);
+            let finish = |running: lab::plugin::Running| {
+                scope.spawn(move || {
+                    let outcome = running.finish();
+                    outcome.ok();
+                    outcome.elapsed
+                })
+            };
+            let threads: Vec<_> = all.map(finish).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let at = usize::from(!slow_is_first);
+        for (n, elapsed) in ended.iter().enumerate() {
+            assert_eq!(*elapsed >= SLOW, n == at, "{n}, where the slow one is {at}: {ended:?}");
+        }
+        assert_eq!(pool.calls(), [format!("DEL {}", names[0].id)], "once");
+        assert_eq!(doomed(), 0);
+    }
+}
+
+/// Whoever waited for its end was killed: the batch that has claimed it asks the plugin, after all else.
+#[test]
+fn a_plugin_that_nobody_waits_for_is_asked_all_the_same() {
+    if lab::is_reference() {
+        lab::skip!("the reference shares no work");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let (dead, other) = (pool.network.on(&a), lab.plugin(json!({"ipam": v4(1)})).on(&b));
+    dead.add().ok();
+    other.add().ok();
+    pool.calls();
+    let ready = format!("/run/linkspan/ready/{}:eth0", a.id);
+    fs::create_dir_all("/run/linkspan/doomed").unwrap();
+    fs::rename(&ready, format!("/run/linkspan/doomed/{}:eth0", a.id)).unwrap();
+    other.del().ok();
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id)]);
+    assert_eq!(doomed(), 0);
+}
+
+/// The record of an ADD that could not undo itself names an address that is another's.
+#[test]
+fn an_add_that_is_stuck_leaves_another_s_way_out() {
+    if lab::is_reference() {
+        lab::skip!("the reference asks nobody whose address it is");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let (first, second) = (pool.network.on(&a), pool.network.on(&b));
+    let result: Value = first.add().ok();
+    pool.set("away");
+    assert!(second.add().refused(111).contains("not undone"));
+    assert_eq!(doomed(), 1);
+    pool.unset("away");
+    second.del().ok();
+    assert_eq!(doomed(), 0);
+    first.prev(&result).check().ok();
+}
