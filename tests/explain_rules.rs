@@ -284,3 +284,28 @@ fn legacy_iptables_drops() {
         (Some("iptables-legacy"), Some("raw"), Some(1))
     );
 }
+
+/// The bytes are those that iptables sends, over nf_tables and not.
+#[test]
+fn the_port_that_was_asked_is_read() {
+    for tool in ["iptables-nft", "iptables-legacy"] {
+        let Some(host) = host(open()) else { return };
+        if !host.kernel().exec(&[tool, "-L"]).ok {
+            lab::skipped(&format!("{tool} is not here"));
+            continue;
+        }
+        let way = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+        let drops = |ports: &str| {
+            let rule = format!("-i uplink -p tcp -m conntrack {ports} -j DROP");
+            host.sh(&format!("{tool} -F FORWARD && {tool} -A FORWARD {rule}"));
+        };
+        for ports in ["--ctorigdstport 8080", "--ctorigdstport 8000:8100", "! --ctorigdstport 8081:9000"] {
+            drops(ports);
+            way.ends("foreign-drop");
+        }
+        for ports in ["--ctorigdstport 80", "--ctorigdstport 8081:9000", "! --ctorigdstport 8000:8080"] {
+            drops(ports);
+            way.works();
+        }
+    }
+}

@@ -203,9 +203,10 @@ fn conntrack(info: &[u8], packet: &Packet) -> Option<Match> {
         }
     }
     if asked & ORIGINAL_PORT != 0 {
-        let first = half(info, 140)?;
-        // Since revision 3 there is a last one, and both have the host's order.
-        let last = half(info, 162).unwrap_or(first);
+        // Since revision 3 there is a last one, and both have the host's order. Lengths are rounded up to eight bytes.
+        let has_last = info.len() > 160;
+        let first = if has_last { half(info, 140)? } else { network_half(info, 140)? };
+        let last = if has_last { half(info, 156)? } else { first };
         found = both(found, turned(within(packet.original_port, first, last), inverted & ORIGINAL_PORT != 0));
     }
     Some(found)
