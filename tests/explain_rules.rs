@@ -309,3 +309,18 @@ fn the_port_that_was_asked_is_read() {
         }
     }
 }
+
+/// Of an answer the port that it goes to is not known.
+#[test]
+fn what_may_be_untracked_is_not_lost() {
+    let Some(host) = host(open()) else { return };
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    out.works();
+    host.sh("nft 'table inet raw { chain c { type filter hook prerouting priority -300; iifname uplink tcp dport 5353 notrack; }; }'");
+    out.works();
+    host.sh("iptables-nft -t raw -A PREROUTING -i uplink -p tcp --dport 5353 -j NOTRACK");
+    out.works();
+    host.sh("iptables-nft -t raw -A PREROUTING -i uplink -p tcp --sport 80 -j NOTRACK");
+    out.ends("foreign-drop");
+}
