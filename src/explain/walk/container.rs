@@ -10,7 +10,7 @@ use crate::view::Attachment;
 
 use super::super::hooks::{self, Hook};
 use super::super::query::Transport;
-use super::super::site::Site;
+use super::super::site::{Inside, Site};
 use super::super::way::Leg;
 use super::super::{ExplainError, Fault, ends};
 use super::{Spot, Walk, Way, interface_parameter, surely};
@@ -30,7 +30,7 @@ impl<'a> Walk<'a> {
         if expected.is_some_and(|expected| expected != found) {
             return Err(gone());
         }
-        Ok(Site::open(Some(netns))?)
+        Ok(Site::open_inside(netns, &Inside::new(&attachment.container, path))?)
     }
 
     /// By its own route, through its own chains, to the host's end of its pair.
@@ -307,5 +307,5 @@ fn matched(all: &[FoundRoute], route: &FoundRoute, to: IpAddr) -> String {
 /// A command inside a container's namespace, as it can be pasted on the host.
 pub(super) fn inside_command(attachment: &Attachment, command: &str) -> Option<String> {
     let path = attachment.sandbox.as_deref()?;
-    Some(format!("nsenter --net={path} {command}"))
+    Some(Inside::new(&attachment.container, path).command(command))
 }

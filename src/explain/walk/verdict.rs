@@ -19,6 +19,10 @@ impl Walk<'_> {
         if let Some(chain) = self.administrators_chain(gate, at) {
             let what = format!(
                 "{rule}: it is a rule of the administrator's, whose chain {chain} goes before all of linkspan's own"
+        if gate.inside.is_some() {
+            let what = format!("{rule}: it belongs to {owner}, and linkspan's rules cannot overrule it");
+            return Finding { fault: Fault::ForeignDrop, certainty, what, mend: Some(opening.of_base()) };
+        }
             );
             let mend = Some(opening.in_chain(&chain));
             return Finding { fault: Fault::ForeignDrop, certainty, what, mend };
