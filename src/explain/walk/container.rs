@@ -20,7 +20,7 @@ pub(super) const LOCAL: u8 = 2;
 
 impl<'a> Walk<'a> {
     /// The namespace of a container, which must be the one that is recorded.
-    fn inside(&self, attachment: &Attachment) -> Result<Site, ExplainError> {
+    pub(super) fn inside(&self, attachment: &Attachment) -> Result<Site, ExplainError> {
         let gone = || ExplainError::Gone(attachment.container.clone());
         let path = attachment.sandbox.as_deref().ok_or_else(gone)?;
         let netns = Netns::open(path).map_err(crate::sys::SysError::from)?;
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         }
         self.unseen_inside(&mut site, attachment, (&link, false))?;
         let next = route.gateway.unwrap_or(self.destination());
-        self.enter_host(attachment, next, &route)
+        self.enter_host(attachment, next, (&route, &link))
     }
 
     /// The attachment of the same container by the interface that its route leaves by.

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
-use super::super::Fault;
 use super::super::hooks::{self, Hook};
 use super::super::way::Leg;
+use super::super::{Fault, ends};
 use super::container::LOCAL;
 use super::{Spot, Walk, Way, perhaps, surely};
 
@@ -58,7 +58,13 @@ impl<'a> Walk<'a> {
         self.set_input(&link);
         self.packet.output = Some(String::new());
         self.packet.output_index = Some(0);
+        let seen_by_ip = ends::filters_bridged(self.packet.is_ipv4());
+        if !seen_by_ip {
+            self.passed_up(&link)?;
+        }
+        let before = self.packet.destination;
         self.through("host", Hook::Prerouting)?;
+        let translated = self.packet.destination != before;
         let query = RouteQuery {
             to: self.destination(),
             from: self.packet.source,
@@ -66,6 +72,10 @@ impl<'a> Walk<'a> {
             mark: self.mark(),
         };
         let route = self.host.route(&query)?;
+        let turned = translated && route.as_ref().is_ok_and(|route| self.is_turned(&link, route));
+        if seen_by_ip && !turned {
+            self.passed_up(&link)?;
+        }
         let is_local = self.host.kind_of(self.destination())? == u32::from(LOCAL);
         if let Some(finding) = self.input_refused(&link, route.as_ref().err().copied(), is_local)? {
             return Err(self.ends("host", finding));
@@ -75,7 +85,7 @@ impl<'a> Walk<'a> {
                 self.through("host", Hook::Input)?;
                 self.host_takes()
             }
-            Ok(route) if route.kind == UNICAST => self.forward(&link, &route),
+            Ok(route) if route.kind == UNICAST => self.forward(&link, &route, turned),
             Ok(route) => {
                 let what =
                     format!("a route of the host refuses {} (type {})", self.destination(), route.kind);
@@ -106,19 +116,22 @@ impl<'a> Walk<'a> {
     }
 
     /// On, out by another interface.
-    fn forward(&mut self, input: &Link, route: &FoundRoute) -> Way<Spot<'a>> {
+    fn forward(&mut self, input: &Link, route: &FoundRoute, turned: bool) -> Way<Spot<'a>> {
         let output = self.leaves_by(route)?;
         self.overlapped(Some(&output))?;
         let next = route.gateway.unwrap_or(self.destination());
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));
         self.fits_route(&output, route);
+        if turned {
+            self.turned_on_bridge(&output)?;
+        }
         self.set_input(input);
         self.set_output(&output);
         self.through("host", Hook::Forward)?;
         self.through("host", Hook::Postrouting)?;
-        if input.index == output.index {
-            self.turned_on_bridge(&output)?;
+        if turned {
+            return self.out_by_bridge(&output, next, true);
         }
         self.emit(&output, next)
     }
@@ -144,7 +157,7 @@ impl<'a> Walk<'a> {
         self.intercepted(output, false)?;
         let is_ours = |own: &&Attachment| own.bridge.as_deref() == Some(&output.name);
         if output.kind.as_deref() == Some("bridge") && self.attachments.iter().any(|own| is_ours(&own)) {
-            return self.out_by_bridge(output, next);
+            return self.out_by_bridge(output, next, false);
         }
         let routed = self
             .attachments
