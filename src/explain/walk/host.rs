@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
+use crate::sys::rtnl::{Address, FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
 use super::super::hooks::{self, Hook};
@@ -194,11 +194,36 @@ impl<'a> Walk<'a> {
             );
             self.unknown.push(note);
         }
+        self.gets_the_answer(output)?;
         let what = format!("leaves the host by {} for {}, from {}", output.name, self.goal(), self.sender());
         self.hop(&output.name, what);
         if self.leg == Leg::There {
             self.unknown.push(format!("what becomes of it beyond {}", output.name));
         }
         Ok(Spot::Outside(output.index))
+    }
+
+    /// An answer to an address that packets leave with comes back where the host has it.
+    fn gets_the_answer(&mut self, output: &Link) -> Way<()> {
+        let Some(source) = self.packet.source.filter(|_| self.leg == Leg::There && self.packet.masqueraded)
+        else {
+            return Ok(());
+        };
+        if self.host.kind_of(source)? == u32::from(LOCAL) {
+            return Ok(());
+        }
+        let is_near = |own: &&Address| own.index == output.index && own.address.contains(source);
+        let name = &output.name;
+        let Some(near) = self.host.addresses.iter().find(|own| is_near(own)) else {
+            self.unknown.push(format!(
+                "whether a router sends answers to {source} here, which the packet leaves with and the host does not have"
+            ));
+            return Ok(());
+        };
+        let what = format!(
+            "it leaves by {name} with the source {source}, which the host does not have: its neighbours there ask for it, and nobody answers"
+        );
+        let mend = format!("ip address add {source}/{} dev {name}", near.address.prefix());
+        Err(self.ends(name, perhaps(Fault::NoRoute, what, Some(mend))))
     }
 }
