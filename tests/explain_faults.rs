@@ -335,3 +335,17 @@ fn the_host_lacks_an_address() {
     let told = explained(&format!("{} {}:80", id(&far), Outside::V4));
     assert!(told["verdict"] == "arrives" && told["unknown"].to_string().contains("203.0.113.77"), "{told}");
 }
+
+#[test]
+fn the_device_that_limits_is_down() {
+    let keys = json!({"isolation": "none", "egressRate": 8_000_000, "egressBurst": 800_000});
+    let Some(host) = host(keys) else { return };
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    let devices = "ip -o link show type ifb | cut -d: -f2 | while read device; do ip link";
+    for way in [&out, &into] {
+        way.breaks_and_mends(&host, &format!("{devices} set $device down; done"), "link-down");
+        way.breaks_and_mends(&host, &format!("{devices} del $device; done"), "link-down");
+    }
+}

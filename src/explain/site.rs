@@ -292,6 +292,12 @@ impl Site {
         rtnl::route_packet(&mut self.socket, query)
     }
 
+    /// Where filters of tc send what comes in by a link: the numbers of links.
+    pub(super) fn redirects(&mut self, link: &Link) -> Result<Vec<u32>, SysError> {
+        let found = rtnl::redirects(&mut self.socket, link.index)?;
+        Ok(found.into_iter().map(|redirect| redirect.to).collect())
+    }
+
     /// What the routing tables call an address (`RTN_*`).
     pub(super) fn kind_of(&mut self, address: IpAddr) -> Result<u32, SysError> {
         const UNREACHABLE: u32 = 7;

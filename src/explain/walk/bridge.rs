@@ -27,6 +27,7 @@ impl<'a> Walk<'a> {
     ) -> Way<Spot<'a>> {
         let veth = self.port(attachment)?;
         self.fits_link(&veth, None);
+        self.is_shaped(&veth)?;
         let Some(bridge) = self.bridge_of(attachment) else {
             self.hop(&veth.name, format!("host end of {}", attachment.container));
             return self.host_receives(veth.index);
@@ -155,13 +156,13 @@ impl<'a> Walk<'a> {
         self.container_receives(to)
     }
 
-    /// A hook of IP that `br_netfilter` sends a bridged packet through: the bridge is both its interfaces.
     /// The hardware address that a container's interface has now.
     fn mac_of(&self, attachment: &Attachment) -> Result<Option<[u8; 6]>, super::ExplainError> {
         let site = self.inside(attachment)?;
         Ok(site.link(&attachment.interface).and_then(|link| link.mac).map(|mac| mac.0))
     }
 
+    /// A hook of IP that `br_netfilter` sends a bridged packet through: the bridge is both its interfaces.
     fn bridged_hook(&mut self, hook: Hook, bridge: &Link) -> Way<()> {
         self.packet.bridge = None;
         self.packet.input = Some(if hook == Hook::Postrouting { String::new() } else { bridge.name.clone() });
@@ -209,7 +210,6 @@ impl<'a> Walk<'a> {
         };
         let (Some(from), Some(to)) = (self.entered_by(bridge), self.attachments.iter().find(holds)) else {
             return Ok(());
-        }
         };
         let (input, output) = (self.port(from)?, self.port(to)?);
         let hairpin = output.port.is_some_and(|port| port.hairpin);
@@ -221,6 +221,7 @@ impl<'a> Walk<'a> {
             );
             let mend = format!("bridge link set dev {name} hairpin on");
             return Err(self.ends(&bridge.name, surely(Fault::HairpinOff, what, Some(mend))));
+        }
         if isolated(&input) && isolated(&output) {
             let key = ends::bridged_parameter(self.packet.is_ipv4());
             let of = if input.index == output.index { "is" } else { "and that of the sender are" };

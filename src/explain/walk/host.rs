@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
+use crate::plan::Step;
 use crate::sys::rtnl::{Address, FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
@@ -104,6 +105,37 @@ impl<'a> Walk<'a> {
         let found = self.host.interceptors(link, incoming)?;
         self.doubt(found);
         Ok(())
+    }
+
+    /// What a container sends passes the device that limits its rate: where that is down or gone, nothing does.
+    pub(super) fn is_shaped(&mut self, veth: &Link) -> Way<()> {
+        let records = self.reading.records.attachments.iter();
+        let steps = records.flat_map(|found| &found.record.plan.steps);
+        let mut shapes = steps.filter_map(|step| match step {
+            Step::Shape(shape) if shape.host_name == veth.name && shape.shaping.egress.is_some() => {
+                Some(shape)
+            }
+            _ => None,
+        });
+        let Some(shape) = shapes.next() else { return Ok(()) };
+        let device = self.host.link(&shape.ifb_name);
+        let state = match device {
+            Some(device) if device.is_up() => return Ok(()),
+            Some(_) => "down",
+            None => "gone",
+        };
+        // The number of a device that is gone is 0.
+        let to = device.map_or(0, |device| device.index);
+        if !self.host.redirects(veth)?.contains(&to) {
+            return Ok(());
+        }
+        let name = &shape.ifb_name;
+        let what = format!(
+            "{name}, the device that limits what {} takes in, is {state}: nothing of what the container sends arrives",
+            veth.name
+        );
+        let mend = Some("linkspan reconcile".to_owned());
+        Err(self.ends(&veth.name, surely(Fault::LinkDown, what, mend)))
     }
 
     /// What is not known, each once.
