@@ -349,3 +349,20 @@ fn the_device_that_limits_is_down() {
         way.breaks_and_mends(&host, &format!("{devices} del $device; done"), "link-down");
     }
 }
+
+/// The host has lost nothing that it could put back.
+#[test]
+fn the_containers_interface_has_another_name() {
+    let Some(host) = host(open()) else { return };
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.works();
+    for change in ["link set eth0 down", "link set eth0 name other0", "link set other0 up"] {
+        host.shop.ip(change);
+    }
+    let veth = host_end(&host.shop.result);
+    let port = || host.kernel().exec(&["bridge", "link", "show", "dev", &veth]).stdout;
+    eventually(PATIENCE, || port().contains("state forwarding"));
+    let mend = into.ends("detached");
+    assert!(mend.starts_with("restart the container"), "{mend}");
+    assert!(explained(&into.words)["findings"][0]["what"].as_str().unwrap().contains("other0"));
+}
