@@ -9,6 +9,7 @@ use lab::outcome::{address, bridge, gateway, host_end};
 use lab::talk::PATIENCE;
 use lab::town::House;
 use lab::{Outside, Space, eventually};
+use serde_json::json;
 
 #[test]
 fn forwarding_is_off() {
@@ -303,4 +304,65 @@ fn a_route_of_the_host_covers_a_container() {
         format!("{}:80", host.back.at()[0]),
     );
     out.breaks_and_mends(&host, damage, "overlapping-route");
+}
+
+/// A published port at an address that the host lacks, and a network that leaves with one.
+#[test]
+fn the_host_lacks_an_address() {
+    let Some(host) = host(open()) else { return };
+    let outside = &host.town.outside;
+    let solo = host.town.attach(&host.town.network(1, open()), "solo", &["192.0.2.50:8095:80"]);
+    let away =
+        json!({"isolation": "none", "outboundAddress4": "192.0.2.77", "outboundAddress6": "2001:db8::77"});
+    let away = host.town.attach(&host.town.network(3, away), "away", &[]);
+    for (from, words, at) in [
+        (&**outside, format!("{} 192.0.2.50:8095", Outside::V4), "192.0.2.50:8095".to_owned()),
+        (&**outside, format!("outside {}:80", id(&solo)), "192.0.2.50:8095".to_owned()),
+        (host.kernel(), "host 192.0.2.50:8095".to_owned(), "192.0.2.50:8095".to_owned()),
+        (&*away, format!("{} {}:80", id(&away), Outside::V4), format!("{}:80", Outside::V4)),
+        (&*away, format!("{} [{}]:80", id(&away), Outside::V6), format!("[{}]:80", Outside::V6)),
+    ] {
+        let way = trip(from, words, at);
+        let mend = way.ends("no-route");
+        paste(host.kernel(), &mend);
+        eventually(PATIENCE, || lab::talk::tcp_answers(from, &way.at));
+        way.works();
+        host.sh(&mend.replace("address add", "address del"));
+    }
+    // Whether a router sends it here is for the router to know.
+    let far = json!({"isolation": "none", "outboundAddress4": "203.0.113.77"});
+    let far = host.town.attach(&host.town.network(4, far), "far", &[]);
+    let told = explained(&format!("{} {}:80", id(&far), Outside::V4));
+    assert!(told["verdict"] == "arrives" && told["unknown"].to_string().contains("203.0.113.77"), "{told}");
+}
+
+#[test]
+fn the_device_that_limits_is_down() {
+    let keys = json!({"isolation": "none", "egressRate": 8_000_000, "egressBurst": 800_000});
+    let Some(host) = host(keys) else { return };
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    let devices = "ip -o link show type ifb | cut -d: -f2 | while read device; do ip link";
+    for way in [&out, &into] {
+        way.breaks_and_mends(&host, &format!("{devices} set $device down; done"), "link-down");
+        way.breaks_and_mends(&host, &format!("{devices} del $device; done"), "link-down");
+    }
+}
+
+/// The host has lost nothing that it could put back.
+#[test]
+fn the_containers_interface_has_another_name() {
+    let Some(host) = host(open()) else { return };
+    let into = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+    into.works();
+    for change in ["link set eth0 down", "link set eth0 name other0", "link set other0 up"] {
+        host.shop.ip(change);
+    }
+    let veth = host_end(&host.shop.result);
+    let port = || host.kernel().exec(&["bridge", "link", "show", "dev", &veth]).stdout;
+    eventually(PATIENCE, || port().contains("state forwarding"));
+    let mend = into.ends("detached");
+    assert!(mend.starts_with("restart the container"), "{mend}");
+    assert!(explained(&into.words)["findings"][0]["what"].as_str().unwrap().contains("other0"));
 }

@@ -220,3 +220,32 @@ fn a_dead_agent_is_told_of() {
     linkspan("doctor --fix --yes");
     both_arrive();
 }
+
+/// A container may have chains of its own, which the host's commands do not reach.
+#[test]
+fn a_mend_inside_a_container_is_made_there() {
+    for close in [
+        "nft 'table inet filter { chain input { type filter hook input priority 0; policy drop; }; }'",
+        "iptables-nft -P INPUT DROP",
+        "iptables-nft -A INPUT -i eth0 -p tcp --dport 80 -j REJECT",
+        "iptables-legacy -P INPUT DROP",
+    ] {
+        let Some(host) = host(open()) else { return };
+        let way = into(&host);
+        way.works();
+        if !host.shop.exec(&["sh", "-c", close]).ok {
+            lab::skipped(close);
+            continue;
+        }
+        let mend = way.ends("foreign-drop");
+        let told = explained(&way.words);
+        let what = told["findings"][0]["what"].as_str().unwrap();
+        assert!(what.contains(&format!(" of container {} ", id(&host.shop))), "{what}");
+        // Its connection tracking knows nothing of the host's translations.
+        assert!(mend.starts_with("nsenter ") && !mend.to_lowercase().contains("dnat"), "{mend}");
+        paste(host.kernel(), &mend);
+        way.works();
+        let near = trip(&host.store, format!("{} {}:80", id(&host.store), id(&host.shop)), "");
+        arrives(&near.words);
+    }
+}

@@ -284,3 +284,43 @@ fn legacy_iptables_drops() {
         (Some("iptables-legacy"), Some("raw"), Some(1))
     );
 }
+
+/// The bytes are those that iptables sends, over nf_tables and not.
+#[test]
+fn the_port_that_was_asked_is_read() {
+    for tool in ["iptables-nft", "iptables-legacy"] {
+        let Some(host) = host(open()) else { return };
+        if !host.kernel().exec(&[tool, "-L"]).ok {
+            lab::skipped(&format!("{tool} is not here"));
+            continue;
+        }
+        let way = trip(&host.town.outside, "outside host:8080", "192.0.2.1:8080");
+        let drops = |ports: &str| {
+            let rule = format!("-i uplink -p tcp -m conntrack {ports} -j DROP");
+            host.sh(&format!("{tool} -F FORWARD && {tool} -A FORWARD {rule}"));
+        };
+        for ports in ["--ctorigdstport 8080", "--ctorigdstport 8000:8100", "! --ctorigdstport 8081:9000"] {
+            drops(ports);
+            way.ends("foreign-drop");
+        }
+        for ports in ["--ctorigdstport 80", "--ctorigdstport 8081:9000", "! --ctorigdstport 8000:8080"] {
+            drops(ports);
+            way.works();
+        }
+    }
+}
+
+/// Of an answer the port that it goes to is not known.
+#[test]
+fn what_may_be_untracked_is_not_lost() {
+    let Some(host) = host(open()) else { return };
+    let out =
+        trip(&host.shop, format!("{} {}:80", id(&host.shop), Outside::V4), format!("{}:80", Outside::V4));
+    out.works();
+    host.sh("nft 'table inet raw { chain c { type filter hook prerouting priority -300; iifname uplink tcp dport 5353 notrack; }; }'");
+    out.works();
+    host.sh("iptables-nft -t raw -A PREROUTING -i uplink -p tcp --dport 5353 -j NOTRACK");
+    out.works();
+    host.sh("iptables-nft -t raw -A PREROUTING -i uplink -p tcp --sport 80 -j NOTRACK");
+    out.ends("foreign-drop");
+}

@@ -60,19 +60,19 @@ pub(super) fn is_iptables(base: &Gate) -> bool {
 
 /// `chain FORWARD of ip filter drops it by its policy`, `the rule with handle 7 of chain ...`.
 pub(super) fn words(base: &Gate, place: &Place) -> String {
-    let (family, table) = (base.family(), &base.chain.table);
+    let (family, table, chain) = (base.family(), &base.chain.table, &place.chain);
+    let of = if base.is_legacy() { format!("{table} of {family}") } else { format!("{family} {table}") };
+    let whose = base.inside.as_ref().map(|inside| format!(" of container {}", inside.container));
+    let of = format!("{of}{}", whose.unwrap_or_default());
     match place.rule {
+        None => format!("chain {chain} of table {of} drops it by its policy"),
         Some(line) if base.is_legacy() => format!(
-            "rule {line} in chain {} of table {table} of {family} drops it ({family} -t {table} -L {} --line-numbers)",
-            place.chain, place.chain
+            "rule {line} in chain {chain} of table {of} drops it ({})",
+            base.command(&format!("{family} -t {table} -L {chain} --line-numbers"))
         ),
-        None if base.is_legacy() => {
-            format!("chain {} of table {table} of {family} drops it by its policy", place.chain)
-        }
-        None => format!("chain {} of table {family} {table} drops it by its policy", place.chain),
         Some(handle) => format!(
-            "the rule with handle {handle} in chain {} of table {family} {table} drops it (nft -a list chain {family} {table} {})",
-            place.chain, place.chain
+            "the rule with handle {handle} in chain {chain} of table {of} drops it ({})",
+            base.command(&format!("nft -a list chain {family} {table} {chain}"))
         ),
     }
 }

@@ -73,6 +73,12 @@ impl Opening<'_> {
             && self.packet.tracking != Tracking::Untracked
     }
 
+    /// Whether it knows that the packet was translated: a container's connection tracking does not know what the host
+    /// has done.
+    fn knows_published(&self) -> bool {
+        self.packet.published && self.base.inside.is_none()
+    }
+
     /// The packet itself.
     fn there(&self) -> Conditions<'_> {
         let (input, output) = (self.packet.input.as_deref(), self.packet.output.as_deref());
@@ -84,7 +90,7 @@ impl Opening<'_> {
             asked: packet.destination.filter(|_| !self.to_anybody),
             protocol: packet.protocol,
             port: packet.destination_port,
-            tracked: (packet.published && self.is_tracked()).then_some(Tracked::Published),
+            tracked: (self.knows_published() && self.is_tracked()).then_some(Tracked::Published),
             ..self.between(input, output)
         }
     }
@@ -126,14 +132,16 @@ impl Opening<'_> {
     fn command(&self, chain: &str, conditions: &Conditions<'_>) -> String {
         let (family, table) = (self.base.family(), &self.base.chain.table);
         if !is_iptables(self.base) {
-            return format!("nft insert rule {family} {table} {chain} {}accept", conditions.nft_words());
+            let words = conditions.nft_words();
+            return self.base.command(&format!("nft insert rule {family} {table} {chain} {words}accept"));
         }
         let tool = match family {
             "ip" => "iptables-nft",
             "ip6" => "ip6tables-nft",
             legacy => legacy,
         };
-        format!("{tool} -t {table} -I {chain} {}-j ACCEPT", conditions.iptables_words())
+        let words = conditions.iptables_words();
+        self.base.command(&format!("{tool} -t {table} -I {chain} {words}-j ACCEPT"))
     }
 }
 

@@ -32,9 +32,34 @@ pub(super) struct Gate {
     pub(super) chain: Chain,
     /// Which of the legacy tables it is of.
     legacy: Option<usize>,
+    /// In whose namespace it is; `None` for the host's.
+    pub(super) inside: Option<Inside>,
+}
+
+/// A container's namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    pub(super) container: String,
+    path: String,
+}
+
+impl Inside {
+    pub(super) fn new(container: &str, path: &str) -> Self {
+        Self { container: container.to_owned(), path: path.to_owned() }
+    }
+
+    /// A command in it, as it can be pasted on the host.
+    pub(super) fn command(&self, command: &str) -> String {
+        format!("nsenter --net={} {command}", self.path)
+    }
 }
 
 impl Gate {
+    /// A command about it, as it can be pasted on the host.
+    pub(super) fn command(&self, command: &str) -> String {
+        self.inside.as_ref().map_or_else(|| command.to_owned(), |inside| inside.command(command))
+    }
+
     /// `ip`, `inet`; `iptables-legacy`, `ip6tables-legacy`.
     pub(super) fn family(&self) -> &'static str {
         match (self.legacy, self.chain.family) {
@@ -130,6 +155,16 @@ impl Site {
         Ok(site)
     }
 
+    /// The same of a container, whose chains are then told as its.
+    ///
+    /// # Errors
+    /// As [`Site::open`].
+    pub(super) fn open_inside(netns: Netns, inside: &Inside) -> Result<Self, SysError> {
+        let mut site = Self::open(Some(netns))?;
+        site.gates.iter_mut().for_each(|gate| gate.inside = Some(inside.clone()));
+        Ok(site)
+    }
+
     fn read_chains(&mut self) -> Result<(), SysError> {
         let mut nft = match &self.netns {
             Some(netns) => NftSocket::open_in(netns)?,
@@ -145,7 +180,7 @@ impl Site {
                 if family == NETDEV || family == INET && ingress {
                     self.blind.push(format!("chain {chain}, which sees packets before any of these hooks"));
                 } else {
-                    self.gates.push(Gate { chain, legacy: None });
+                    self.gates.push(Gate { chain, legacy: None, inside: None });
                 }
             }
         }
@@ -185,7 +220,7 @@ impl Site {
                     uses: 0,
                     base: Some(base),
                 };
-                self.gates.push(Gate { chain, legacy: Some(at) });
+                self.gates.push(Gate { chain, legacy: Some(at), inside: None });
             }
             self.legacy.push((family, entries));
         }
@@ -255,6 +290,12 @@ impl Site {
     /// What becomes of a packet as far as routes go.
     pub(super) fn route(&mut self, query: &RouteQuery) -> Result<Result<FoundRoute, Errno>, SysError> {
         rtnl::route_packet(&mut self.socket, query)
+    }
+
+    /// Where filters of tc send what comes in by a link: the numbers of links.
+    pub(super) fn redirects(&mut self, link: &Link) -> Result<Vec<u32>, SysError> {
+        let found = rtnl::redirects(&mut self.socket, link.index)?;
+        Ok(found.into_iter().map(|redirect| redirect.to).collect())
     }
 
     /// What the routing tables call an address (`RTN_*`).

@@ -204,6 +204,13 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let words = |address: Option<IpAddr>| address.map_or_else(|| "?".to_owned(), |a| a.to_string());
+        if from == self.original.destination {
+            let (to, asker) = (words(to), words(self.original.source));
+            let what = format!(
+                "the answer goes to {to} and not to {asker}, who asked: nothing translates it back, since a rule takes it out of connection tracking (notrack)"
+            );
+            return Err(self.ends("answer", surely(Fault::ForeignDrop, what, None)));
+        }
         let (asked, from) = (words(self.original.destination), words(from));
         let what = format!(
             "the answer comes from {from} and not from {asked}, which was asked: it goes straight to its neighbour on the bridge, past the host that would translate it back, because nothing masquerades what goes back out by the bridge that it came in by"

@@ -12,7 +12,7 @@ mod listener;
 mod mtu;
 mod tracked;
 
-pub use bridged::{bridged_drop, filters_bridged};
+pub use bridged::{bridged_drop, bridged_parameter, filters_bridged};
 pub use duplicate::duplicate_address;
 pub use host_port::host_port;
 pub use listener::listener;

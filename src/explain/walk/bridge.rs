@@ -10,6 +10,10 @@ use super::super::{Fault, ends};
 use super::container::inside_command;
 use super::{Spot, Walk, Way, surely};
 
+fn isolated(link: &Link) -> bool {
+    link.port.is_some_and(|port| port.isolated)
+}
+
 /// `BR_STATE_FORWARDING`.
 const FORWARDING: u8 = 3;
 
@@ -19,21 +23,22 @@ impl<'a> Walk<'a> {
         &mut self,
         attachment: &'a Attachment,
         next: IpAddr,
-        route: &FoundRoute,
+        (route, inner): (&FoundRoute, &Link),
     ) -> Way<Spot<'a>> {
         let veth = self.port(attachment)?;
         self.fits_link(&veth, None);
+        self.is_shaped(&veth)?;
         let Some(bridge) = self.bridge_of(attachment) else {
             self.hop(&veth.name, format!("host end of {}", attachment.container));
             return self.host_receives(veth.index);
         };
         self.intercepted(&veth, true)?;
-        let isolated = veth.port.is_some_and(|port| port.isolated);
-        let isolation = if isolated { ", isolated from other isolated ports" } else { "" };
+        let isolation = if isolated(&veth) { ", isolated from other isolated ports" } else { "" };
         self.hop(&veth.name, format!("port of bridge {}, forwarding{isolation}", bridge.name));
         self.entered = Some(attachment);
         self.packet.bridge = Some(bridge.name.clone());
-        self.packet.source_mac = attachment.mac.map(|mac| mac.0);
+        // Not the recorded one, which may have been changed inside.
+        self.packet.source_mac = inner.mac.map(|mac| mac.0);
         self.set_input(&veth);
         self.packet.output = Some(String::new());
         self.packet.output_index = Some(0);
@@ -115,7 +120,6 @@ impl<'a> Walk<'a> {
     ) -> Way<Spot<'a>> {
         let output = self.port(to)?;
         self.fits_link(&output, None);
-        let isolated = |link: &Link| link.port.is_some_and(|port| port.isolated);
         if isolated(input) && isolated(&output) {
             let what = format!(
                 "both ports of bridge {} are isolated: containers {} and {} may not talk (the network keeps its containers apart)",
@@ -124,7 +128,7 @@ impl<'a> Walk<'a> {
             let mend = format!("bridge link set dev {} isolated off", output.name);
             return Err(self.ends(&bridge.name, surely(Fault::Wall, what, Some(mend))));
         }
-        self.packet.destination_mac = to.mac.map(|mac| mac.0);
+        self.packet.destination_mac = self.mac_of(to)?;
         let v4 = self.packet.is_ipv4();
         let seen_by_ip = ends::filters_bridged(v4);
         if seen_by_ip {
@@ -140,7 +144,9 @@ impl<'a> Walk<'a> {
             self.bridged_hook(Hook::Forward, bridge)?;
             self.bridged_hook(Hook::Postrouting, bridge)?;
         }
-        self.set_input(input);
+        // There a bridge's chains do not know where it came in.
+        self.packet.input = Some(String::new());
+        self.packet.input_index = Some(0);
         self.set_output(&output);
         self.packet.bridge = Some(bridge.name.clone());
         let passed = hooks::pass(&mut self.host, &mut self.packet, Hook::Postrouting, true, &self.original)?;
@@ -148,6 +154,12 @@ impl<'a> Walk<'a> {
         self.hop(&output.name, format!("out by the port of container {}", to.container));
         self.intercepted(&output, false)?;
         self.container_receives(to)
+    }
+
+    /// The hardware address that a container's interface has now.
+    fn mac_of(&self, attachment: &Attachment) -> Result<Option<[u8; 6]>, super::ExplainError> {
+        let site = self.inside(attachment)?;
+        Ok(site.link(&attachment.interface).and_then(|link| link.mac).map(|mac| mac.0))
     }
 
     /// A hook of IP that `br_netfilter` sends a bridged packet through: the bridge is both its interfaces.
@@ -163,31 +175,75 @@ impl<'a> Walk<'a> {
         self.tell(&bridge.name, hook, passed, true)
     }
 
-    /// A packet that was translated on the bridge itself, as `br_netfilter` does, goes on from port to port: back out by
-    /// the port that it came in by only where that lets it.
+    /// By whose port a packet came in over a bridge.
+    fn entered_by(&self, bridge: &Link) -> Option<&'a Attachment> {
+        self.entered.filter(|own| own.bridge.as_deref() == Some(&bridge.name))
+    }
+
+    /// Up from a bridge to the host: the bridge's own chains at input.
+    pub(super) fn passed_up(&mut self, bridge: &Link) -> Way<()> {
+        let Some(entered) = self.entered_by(bridge) else { return Ok(()) };
+        let veth = self.port(entered)?;
+        self.set_input(&veth);
+        self.packet.bridge = Some(bridge.name.clone());
+        let passed = hooks::pass(&mut self.host, &mut self.packet, Hook::Input, true, &self.original)?;
+        self.tell(&bridge.name, Hook::Input, passed, false)?;
+        self.packet.bridge = None;
+        self.set_input(bridge);
+        Ok(())
+    }
+
+    /// Whether a packet that is translated goes on over the bridge that it came in by and never reaches the host: with
+    /// `br_netfilter` it is translated on the bridge itself (`br_nf_pre_routing_finish`).
+    pub(super) fn is_turned(&self, bridge: &Link, route: &FoundRoute) -> bool {
+        self.entered_by(bridge).is_some()
+            && route.first_link() == Some(bridge.index)
+            && ends::filters_bridged(self.packet.is_ipv4())
+    }
+
+    /// What is turned on a bridge goes from port to port: back out by the port that it came in by only where that lets
+    /// it, never between isolated ones, and by the bridge's chains at forward.
     pub(super) fn turned_on_bridge(&mut self, bridge: &Link) -> Way<()> {
         let to = self.destination();
-        let Some(entered) = self.entered.filter(|_| ends::filters_bridged(self.packet.is_ipv4())) else {
+        let holds = |own: &&'a Attachment| {
+            own.bridge.as_deref() == Some(&bridge.name) && own.addresses.iter().any(|own| own.ip() == to)
+        };
+        let (Some(from), Some(to)) = (self.entered_by(bridge), self.attachments.iter().find(holds)) else {
             return Ok(());
         };
-        if !entered.addresses.iter().any(|own| own.ip() == to) {
-            return Ok(());
+        let (input, output) = (self.port(from)?, self.port(to)?);
+        let hairpin = output.port.is_some_and(|port| port.hairpin);
+        if input.index == output.index && !hairpin {
+            let name = &output.name;
+            let what = format!(
+                "{name}, the port of container {}, does not send back out what came in by it (hairpin is off), and with br_netfilter on bridge {} sends the packet from port to port",
+                to.container, bridge.name
+            );
+            let mend = format!("bridge link set dev {name} hairpin on");
+            return Err(self.ends(&bridge.name, surely(Fault::HairpinOff, what, Some(mend))));
         }
-        let veth = self.port(entered)?;
-        if veth.port.is_some_and(|port| port.hairpin) {
-            return Ok(());
+        if isolated(&input) && isolated(&output) {
+            let key = ends::bridged_parameter(self.packet.is_ipv4());
+            let of = if input.index == output.index { "is" } else { "and that of the sender are" };
+            let what = format!(
+                "{}, the port of container {}, {of} isolated (the network keeps its containers apart), and with {key} on bridge {} sends even a published port's packets from port to port",
+                output.name, to.container, bridge.name
+            );
+            let mend = format!("sysctl -w {key}=0");
+            return Err(self.ends(&bridge.name, surely(Fault::Wall, what, Some(mend))));
         }
-        let name = &veth.name;
-        let what = format!(
-            "{name}, the port of container {}, does not send back out what came in by it (hairpin is off), and with br_netfilter on bridge {} sends the packet from port to port",
-            entered.container, bridge.name
-        );
-        let mend = format!("bridge link set dev {name} hairpin on");
-        Err(self.ends(&bridge.name, surely(Fault::HairpinOff, what, Some(mend))))
+        self.set_input(&input);
+        self.set_output(&output);
+        self.packet.bridge = Some(bridge.name.clone());
+        self.packet.destination_mac = self.mac_of(to)?;
+        let passed = hooks::pass(&mut self.host, &mut self.packet, Hook::Forward, true, &self.original)?;
+        self.tell(&bridge.name, Hook::Forward, passed, false)?;
+        self.packet.bridge = None;
+        Ok(())
     }
 
     /// Out by a bridge of the host's, to whoever has the next hop.
-    pub(super) fn out_by_bridge(&mut self, bridge: &Link, next: IpAddr) -> Way<Spot<'a>> {
+    pub(super) fn out_by_bridge(&mut self, bridge: &Link, next: IpAddr, turned: bool) -> Way<Spot<'a>> {
         let has = |other: &&'a Attachment| {
             other.bridge.as_deref() == Some(&bridge.name)
                 && other.addresses.iter().any(|own| own.ip() == next)
@@ -208,8 +264,10 @@ impl<'a> Walk<'a> {
         self.packet.input = Some(String::new());
         self.packet.input_index = Some(0);
         self.set_output(&output);
-        self.packet.destination_mac = to.mac.map(|mac| mac.0);
-        for hook in [Hook::Output, Hook::Postrouting] {
+        self.packet.destination_mac = self.mac_of(to)?;
+        // What is turned on the bridge has been in its chains at forward.
+        let hooks = if turned { &[Hook::Postrouting][..] } else { &[Hook::Output, Hook::Postrouting] };
+        for hook in hooks.iter().copied() {
             let passed = hooks::pass(&mut self.host, &mut self.packet, hook, true, &self.original)?;
             self.tell(&bridge.name, hook, passed, false)?;
         }

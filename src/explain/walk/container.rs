@@ -10,7 +10,7 @@ use crate::view::Attachment;
 
 use super::super::hooks::{self, Hook};
 use super::super::query::Transport;
-use super::super::site::Site;
+use super::super::site::{Inside, Site};
 use super::super::way::Leg;
 use super::super::{ExplainError, Fault, ends};
 use super::{Spot, Walk, Way, interface_parameter, surely};
@@ -20,7 +20,7 @@ pub(super) const LOCAL: u8 = 2;
 
 impl<'a> Walk<'a> {
     /// The namespace of a container, which must be the one that is recorded.
-    fn inside(&self, attachment: &Attachment) -> Result<Site, ExplainError> {
+    pub(super) fn inside(&self, attachment: &Attachment) -> Result<Site, ExplainError> {
         let gone = || ExplainError::Gone(attachment.container.clone());
         let path = attachment.sandbox.as_deref().ok_or_else(gone)?;
         let netns = Netns::open(path).map_err(crate::sys::SysError::from)?;
@@ -30,7 +30,7 @@ impl<'a> Walk<'a> {
         if expected.is_some_and(|expected| expected != found) {
             return Err(gone());
         }
-        Ok(Site::open(Some(netns))?)
+        Ok(Site::open_inside(netns, &Inside::new(&attachment.container, path))?)
     }
 
     /// By its own route, through its own chains, to the host's end of its pair.
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         }
         self.unseen_inside(&mut site, attachment, (&link, false))?;
         let next = route.gateway.unwrap_or(self.destination());
-        self.enter_host(attachment, next, &route)
+        self.enter_host(attachment, next, (&route, &link))
     }
 
     /// The attachment of the same container by the interface that its route leaves by.
@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
         let who = &attachment.container;
         let link = site.link(&attachment.interface);
         if link.is_none() {
-            return Ok(link_gone(attachment));
+            return Ok(self.link_gone(site, attachment));
         }
         if link.is_some_and(|link| !link.is_up()) {
             let what = format!(
@@ -163,7 +163,7 @@ impl<'a> Walk<'a> {
                 let mend = inside_command(attachment, &format!("ip link set {name} up"));
                 surely(Fault::LinkDown, what, mend)
             }
-            None => link_gone(attachment),
+            None => self.link_gone(site, attachment),
         };
         Err(self.ends(format!("container {who}"), finding))
     }
@@ -267,6 +267,22 @@ impl<'a> Walk<'a> {
         Ok(Spot::Container(attachment))
     }
 
+    /// The container's end of its pair is not there. Where the host's end is, it has another name, or is in another
+    /// namespace, which only the container's own start mends.
+    fn link_gone(&self, site: &Site, attachment: &Attachment) -> super::Finding {
+        let (name, who) = (&attachment.interface, &attachment.container);
+        let Some(veth) = attachment.veth.as_deref().and_then(|name| self.host.link(name)) else {
+            let what = format!("{name} of container {who} is gone");
+            return surely(Fault::Detached, what, Some("linkspan reconcile".to_owned()));
+        };
+        let renamed = site.links.iter().find(|link| link.peer == Some(veth.index) && link.peer_elsewhere);
+        let now = renamed.map(|link| format!(", and {} is in its place", link.name)).unwrap_or_default();
+        let what =
+            format!("{name} of container {who} is gone{now}, while the host's end {} is there", veth.name);
+        let mend = "restart the container: 'linkspan reconcile' puts back what is on the host alone";
+        surely(Fault::Detached, what, Some(mend.to_owned()))
+    }
+
     /// Whether somebody takes what has come to the end of its way.
     fn socket(&mut self, site: &Site, place: &str, whose: &str) -> Way<()> {
         let Some((protocol, port)) = self.transport.protocol().zip(self.packet.destination_port) else {
@@ -281,12 +297,6 @@ impl<'a> Walk<'a> {
         self.hop(place, format!("a process of {whose} takes {protocol} at {at}"));
         Ok(())
     }
-}
-
-/// The container's end of its pair is not there, and with it the host's is not.
-fn link_gone(attachment: &Attachment) -> super::Finding {
-    let what = format!("{} of container {} is gone", attachment.interface, attachment.container);
-    surely(Fault::Detached, what, Some("linkspan reconcile".to_owned()))
 }
 
 /// Who has no port is asked by an echo.
@@ -307,5 +317,5 @@ fn matched(all: &[FoundRoute], route: &FoundRoute, to: IpAddr) -> String {
 /// A command inside a container's namespace, as it can be pasted on the host.
 pub(super) fn inside_command(attachment: &Attachment, command: &str) -> Option<String> {
     let path = attachment.sandbox.as_deref()?;
-    Some(format!("nsenter --net={path} {command}"))
+    Some(Inside::new(&attachment.container, path).command(command))
 }

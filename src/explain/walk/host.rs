@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use crate::sys::rtnl::{FoundRoute, Link, RouteQuery};
+use crate::plan::Step;
+use crate::sys::rtnl::{Address, FoundRoute, Link, RouteQuery};
 use crate::view::Attachment;
 
-use super::super::Fault;
 use super::super::hooks::{self, Hook};
 use super::super::way::Leg;
+use super::super::{Fault, ends};
 use super::container::LOCAL;
 use super::{Spot, Walk, Way, perhaps, surely};
 
@@ -58,7 +59,13 @@ impl<'a> Walk<'a> {
         self.set_input(&link);
         self.packet.output = Some(String::new());
         self.packet.output_index = Some(0);
+        let seen_by_ip = ends::filters_bridged(self.packet.is_ipv4());
+        if !seen_by_ip {
+            self.passed_up(&link)?;
+        }
+        let before = self.packet.destination;
         self.through("host", Hook::Prerouting)?;
+        let translated = self.packet.destination != before;
         let query = RouteQuery {
             to: self.destination(),
             from: self.packet.source,
@@ -66,6 +73,10 @@ impl<'a> Walk<'a> {
             mark: self.mark(),
         };
         let route = self.host.route(&query)?;
+        let turned = translated && route.as_ref().is_ok_and(|route| self.is_turned(&link, route));
+        if seen_by_ip && !turned {
+            self.passed_up(&link)?;
+        }
         let is_local = self.host.kind_of(self.destination())? == u32::from(LOCAL);
         if let Some(finding) = self.input_refused(&link, route.as_ref().err().copied(), is_local)? {
             return Err(self.ends("host", finding));
@@ -75,7 +86,7 @@ impl<'a> Walk<'a> {
                 self.through("host", Hook::Input)?;
                 self.host_takes()
             }
-            Ok(route) if route.kind == UNICAST => self.forward(&link, &route),
+            Ok(route) if route.kind == UNICAST => self.forward(&link, &route, turned),
             Ok(route) => {
                 let what =
                     format!("a route of the host refuses {} (type {})", self.destination(), route.kind);
@@ -96,6 +107,37 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// What a container sends passes the device that limits its rate: where that is down or gone, nothing does.
+    pub(super) fn is_shaped(&mut self, veth: &Link) -> Way<()> {
+        let records = self.reading.records.attachments.iter();
+        let steps = records.flat_map(|found| &found.record.plan.steps);
+        let mut shapes = steps.filter_map(|step| match step {
+            Step::Shape(shape) if shape.host_name == veth.name && shape.shaping.egress.is_some() => {
+                Some(shape)
+            }
+            _ => None,
+        });
+        let Some(shape) = shapes.next() else { return Ok(()) };
+        let device = self.host.link(&shape.ifb_name);
+        let state = match device {
+            Some(device) if device.is_up() => return Ok(()),
+            Some(_) => "down",
+            None => "gone",
+        };
+        // The number of a device that is gone is 0.
+        let to = device.map_or(0, |device| device.index);
+        if !self.host.redirects(veth)?.contains(&to) {
+            return Ok(());
+        }
+        let name = &shape.ifb_name;
+        let what = format!(
+            "{name}, the device that limits what {} takes in, is {state}: nothing of what the container sends arrives",
+            veth.name
+        );
+        let mend = Some("linkspan reconcile".to_owned());
+        Err(self.ends(&veth.name, surely(Fault::LinkDown, what, mend)))
+    }
+
     /// What is not known, each once.
     pub(super) fn doubt(&mut self, unknown: Vec<String>) {
         for words in unknown {
@@ -106,19 +148,22 @@ impl<'a> Walk<'a> {
     }
 
     /// On, out by another interface.
-    fn forward(&mut self, input: &Link, route: &FoundRoute) -> Way<Spot<'a>> {
+    fn forward(&mut self, input: &Link, route: &FoundRoute, turned: bool) -> Way<Spot<'a>> {
         let output = self.leaves_by(route)?;
         self.overlapped(Some(&output))?;
         let next = route.gateway.unwrap_or(self.destination());
         let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         self.hop("host", format!("route to {}{via} dev {}: forwarded", self.destination(), output.name));
         self.fits_route(&output, route);
+        if turned {
+            self.turned_on_bridge(&output)?;
+        }
         self.set_input(input);
         self.set_output(&output);
         self.through("host", Hook::Forward)?;
         self.through("host", Hook::Postrouting)?;
-        if input.index == output.index {
-            self.turned_on_bridge(&output)?;
+        if turned {
+            return self.out_by_bridge(&output, next, true);
         }
         self.emit(&output, next)
     }
@@ -144,7 +189,7 @@ impl<'a> Walk<'a> {
         self.intercepted(output, false)?;
         let is_ours = |own: &&Attachment| own.bridge.as_deref() == Some(&output.name);
         if output.kind.as_deref() == Some("bridge") && self.attachments.iter().any(|own| is_ours(&own)) {
-            return self.out_by_bridge(output, next);
+            return self.out_by_bridge(output, next, false);
         }
         let routed = self
             .attachments
@@ -181,11 +226,36 @@ impl<'a> Walk<'a> {
             );
             self.unknown.push(note);
         }
+        self.gets_the_answer(output)?;
         let what = format!("leaves the host by {} for {}, from {}", output.name, self.goal(), self.sender());
         self.hop(&output.name, what);
         if self.leg == Leg::There {
             self.unknown.push(format!("what becomes of it beyond {}", output.name));
         }
         Ok(Spot::Outside(output.index))
+    }
+
+    /// An answer to an address that packets leave with comes back where the host has it.
+    fn gets_the_answer(&mut self, output: &Link) -> Way<()> {
+        let Some(source) = self.packet.source.filter(|_| self.leg == Leg::There && self.packet.masqueraded)
+        else {
+            return Ok(());
+        };
+        if self.host.kind_of(source)? == u32::from(LOCAL) {
+            return Ok(());
+        }
+        let is_near = |own: &&Address| own.index == output.index && own.address.contains(source);
+        let name = &output.name;
+        let Some(near) = self.host.addresses.iter().find(|own| is_near(own)) else {
+            self.unknown.push(format!(
+                "whether a router sends answers to {source} here, which the packet leaves with and the host does not have"
+            ));
+            return Ok(());
+        };
+        let what = format!(
+            "it leaves by {name} with the source {source}, which the host does not have: its neighbours there ask for it, and nobody answers"
+        );
+        let mend = format!("ip address add {source}/{} dev {name}", near.address.prefix());
+        Err(self.ends(name, perhaps(Fault::NoRoute, what, Some(mend))))
     }
 }

@@ -51,6 +51,9 @@ pub(super) fn begin<'a>(
     let source = source(&question.from, &from, v4);
     let mut begun = Begun { from, packet: Packet::default(), note: None, refused: None };
     let (destination, port) = destination(host, (reading, attachments), question, v4, &mut begun)?;
+    if begun.refused.is_none() {
+        begun.refused = unheld(host, reading, attachments, (destination, port, question.transport))?;
+    }
     begun.packet = Packet {
         family: if v4 { 2 } else { 10 },
         source,
@@ -209,8 +212,10 @@ fn published(
             && (p.target.port()..=p.last_target_port()).contains(&port)
     };
     let found: Vec<&Publication> = attachment.ports.iter().filter(leads_there).collect();
-    let reachable = found.iter().find(|p| !p.host.ip().is_loopback());
-    let Some(publication) = reachable else {
+    let mut reachable: Vec<&&Publication> = found.iter().filter(|p| !p.host.ip().is_loopback()).collect();
+    // An address that the host has goes before one that it lacks.
+    reachable.sort_by_key(|p| !p.host.ip().is_unspecified() && host.holder(p.host.ip()).is_none());
+    let Some(publication) = reachable.first() else {
         let finding = not_published(attachments, attachment, found.first().copied(), (port, transport));
         begun.refused = Some(finding);
         return Ok((own, Some(port)));
@@ -225,6 +230,41 @@ fn published(
     let who = &attachment.container;
     begun.note = Some(format!("port {port}/{transport} of container {who} is published at {at}"));
     Ok((address, Some(host_port)))
+}
+
+/// A port is published at one address, which the host does not have: nobody answers for it, and nothing is translated.
+fn unheld(
+    host: &mut Site,
+    reading: &Reading,
+    attachments: &[Attachment],
+    (address, port, transport): (IpAddr, Option<u16>, Transport),
+) -> Result<Option<Finding>, ExplainError> {
+    const LOCAL: u32 = 2;
+    let Some(port) = port else { return Ok(None) };
+    let is_there = |p: &Publication| {
+        Some(p.protocol) == transport.protocol()
+            && p.host.ip() == address
+            && (p.host.port()..=p.last_host_port()).contains(&port)
+    };
+    let Some(holder) = attachments.iter().find(|own| own.ports.iter().any(is_there)) else {
+        return Ok(None);
+    };
+    if host.kind_of(address)? == LOCAL {
+        return Ok(None);
+    }
+    let who = &holder.container;
+    let what = format!(
+        "the host does not have {address}, at which container {who} publishes port {port}/{transport}: nobody answers for it here"
+    );
+    let near = host.addresses.iter().find(|own| own.address.contains(address));
+    let near = near.and_then(|own| Some((own.address.prefix(), &host.by_index(own.index)?.name)));
+    let alone = if address.is_ipv4() { 32 } else { 128 };
+    let mend = match (near, reading.host.uplinks().first()) {
+        (Some((prefix, name)), _) => format!("ip address add {address}/{prefix} dev {name}"),
+        (None, Some(uplink)) => format!("ip address add {address}/{alone} dev {}", uplink.name),
+        (None, None) => format!("ip address add {address}/{alone} dev UPLINK"),
+    };
+    Ok(Some(surely(Fault::NoRoute, what, Some(mend))))
 }
 
 /// From outside a port is not reached: it is published to the host itself alone, `local`, or not at all.

@@ -1,7 +1,7 @@
 //! What is made of a rule that drops.
 
 use crate::firewall::nft::{self, Doubt, Place};
-use crate::model::FirewallBackend;
+use crate::model::{FirewallBackend, Isolation, Network};
 use crate::plan;
 
 use super::super::hooks::Hook;
@@ -10,12 +10,19 @@ use super::super::site::{Gate, IPV4};
 use super::super::{Certainty, Fault, Finding, blame, ends};
 use super::Walk;
 
+/// How the chains begin that say what a network's wall lets in: of nf_tables, of iptables.
+const WALLS: [&str; 2] = ["wall-", "LKS-in-"];
+
 impl Walk<'_> {
     pub(super) fn drop_finding(&self, gate: &Gate, at: &Place, certain: bool, bridged: bool) -> Finding {
         let rule = blame::words(gate, at);
         let certainty = if certain { Certainty::Surely } else { Certainty::Perhaps };
         let owner = blame::owner(gate, at);
         let opening = self.opening(gate);
+        if gate.inside.is_some() {
+            let what = format!("{rule}: it belongs to {owner}, and linkspan's rules cannot overrule it");
+            return Finding { fault: Fault::ForeignDrop, certainty, what, mend: Some(opening.of_base()) };
+        }
         if let Some(chain) = self.administrators_chain(gate, at) {
             let what = format!(
                 "{rule}: it is a rule of the administrator's, whose chain {chain} goes before all of linkspan's own"
@@ -90,13 +97,35 @@ impl Walk<'_> {
         (has_family || !gate.is_legacy()).then(|| way.clone())
     }
 
+    /// Whose wall it is: that of the network where the packet goes, unless the one that it comes from is sealed and lets
+    /// nobody out.
+    fn walled(&self, at: &Place) -> Option<&Network> {
+        let (to, from) = (self.network_at(&self.packet.output), self.network_at(&self.packet.input));
+        let lets_in = WALLS.iter().any(|stem| at.chain.starts_with(stem));
+        let is_sealed = |network: &&Network| {
+            plan::written(network).is_some_and(|rules| rules.internal || rules.isolation == Isolation::Strict)
+        };
+        match (to, from) {
+            (Some(to), Some(from)) if !lets_in && is_sealed(&from) && !is_sealed(&to) => Some(from),
+            (to, from) => to.or(from),
+        }
+    }
+
+    /// The network of a bridge, or of the host's end of a pair.
+    fn network_at(&self, interface: &Option<String>) -> Option<&Network> {
+        let name = interface.as_deref().filter(|name| !name.is_empty())?;
+        let records = &self.reading.records;
+        let of_pair = || {
+            let own = self.attachments.iter().find(|own| own.veth.as_deref() == Some(name))?;
+            records.network(&own.network)
+        };
+        records.networks.iter().find(|network| network.bridge == name).or_else(of_pair)
+    }
+
     /// A wall of linkspan's own.
     fn wall(&self, gate: &Gate, at: &Place, certainty: Certainty) -> Finding {
         let rule = blame::words(gate, at);
-        let named = |interface: &Option<String>, bridge: &str| interface.as_deref() == Some(bridge);
-        let network = self.reading.records.networks.iter().find(|network| {
-            named(&self.packet.output, &network.bridge) || named(&self.packet.input, &network.bridge)
-        });
+        let network = self.walled(at);
         let of = network.map_or_else(String::new, |network| format!(" of network {}", network.name));
         let what = format!(
             "{rule}: that is linkspan's wall{of}, as its configuration wants it (isolation, internal, icc or spoof checks)"

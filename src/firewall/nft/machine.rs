@@ -187,10 +187,10 @@ fn step(
             let name = find(body, 1).map(text).unwrap_or_default();
             Err(extension::target(&name, info(), packet, sure))
         }
-        "notrack" => {
-            packet.tracking = Tracking::Untracked;
-            Ok(Match::Yes)
-        }
+        "notrack" => match extension::untrack(packet, sure) {
+            Verdict::None => Ok(Match::Yes),
+            unknown => Err(unknown),
+        },
         "counter" | "log" | "flow_offload" | "objref" | "last" => Ok(Match::Yes),
         // Without a limit or the like of its own it adds an element, and goes on.
         "dynset" if find(body, 7).is_none() && find(body, 10).is_none() => Ok(Match::Yes),

@@ -192,12 +192,17 @@ impl<T: Table> Walk<'_, T> {
                 Verdict::Goto(chain) if certain => return self.chain(&chain, depth + 1),
                 Verdict::Jump(chain) | Verdict::Goto(chain) => {
                     let (mark, connection) = (self.packet.mark, self.packet.connection_mark);
+                    let tracking = self.packet.tracking;
                     match self.chain(&chain, depth + 1)? {
                         Flow::Through => {}
                         Flow::Ended(end) => {
                             let drops = matches!(end, End::Drops(_));
-                            self.doubt(&place, drops, outcome.undecided);
+                            self.doubt(&place, drops, outcome.undecided.clone());
                         }
+                    }
+                    if self.packet.tracking != tracking {
+                        self.packet.tracking = tracking;
+                        self.doubt(&place, false, outcome.undecided);
                     }
                     // What it set if it came there is not known to be set.
                     self.packet.mark = self.packet.mark.filter(|now| Some(*now) == mark);

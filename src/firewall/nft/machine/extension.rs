@@ -203,9 +203,10 @@ fn conntrack(info: &[u8], packet: &Packet) -> Option<Match> {
         }
     }
     if asked & ORIGINAL_PORT != 0 {
-        let first = half(info, 140)?;
-        // Since revision 3 there is a last one, and both have the host's order.
-        let last = half(info, 162).unwrap_or(first);
+        // Since revision 3 there is a last one, and both have the host's order. Lengths are rounded up to eight bytes.
+        let has_last = info.len() > 160;
+        let first = if has_last { half(info, 140)? } else { network_half(info, 140)? };
+        let last = if has_last { half(info, 156)? } else { first };
         found = both(found, turned(within(packet.original_port, first, last), inverted & ORIGINAL_PORT != 0));
     }
     Some(found)
@@ -228,11 +229,13 @@ fn is_in(address: IpAddr, info: &[u8], at: usize) -> bool {
 pub(in crate::firewall) fn target(name: &str, info: &[u8], packet: &mut Packet, sure: bool) -> Verdict {
     match name {
         "REJECT" => Verdict::Drop,
-        "LOG" | "NFLOG" | "CONNSECMARK" | "SECMARK" | "TCPMSS" | "TRACE" | "CT" | "CHECKSUM" => Verdict::None,
-        "NOTRACK" => {
-            packet.tracking = Tracking::Untracked;
-            Verdict::None
-        }
+        "LOG" | "NFLOG" | "CONNSECMARK" | "SECMARK" | "TCPMSS" | "TRACE" | "CHECKSUM" => Verdict::None,
+        "NOTRACK" => untrack(packet, sure),
+        // What `iptables -j NOTRACK` writes today.
+        "CT" => match half(info, 0) {
+            Some(flags) if flags & 1 != 0 => untrack(packet, sure),
+            _ => Verdict::None,
+        },
         "MARK" => {
             let (mark, mask) = (word(info, 0), word(info, 4));
             packet.mark = match (packet.mark, mark, mask) {
@@ -267,6 +270,15 @@ pub(in crate::firewall) fn target(name: &str, info: &[u8], packet: &mut Packet, 
         },
         _ => Verdict::Unknown,
     }
+}
+
+/// Takes a packet out of connection tracking; one that may not be meant stays in it, and that is not known.
+pub(super) fn untrack(packet: &mut Packet, sure: bool) -> Verdict {
+    if !sure {
+        return Verdict::Unknown;
+    }
+    packet.tracking = Tracking::Untracked;
+    Verdict::None
 }
 
 /// `struct nf_nat_ipv4_multi_range_compat`, `nf_nat_range`, `nf_nat_range2`: the first address and port.

@@ -170,6 +170,10 @@ fn a_packet_that_is_known_is_judged_by_all_that_is_known() {
         ("drop", "ct state new accept;", answer(), "dropped policy"),
         ("accept", "ct state invalid drop;", Packet { tracking: Tracking::Before, ..whole() }, "dropped f"),
         ("drop", "notrack; ct state untracked accept;", whole(), "passes"),
+        // One that may not be meant stays tracked.
+        ("drop", "tcp sport 5353 notrack; ct state new accept;", whole(), "passes"),
+        ("drop", "tcp sport 5353 jump sub; ct state new accept; sub: notrack;", whole(), "passes"),
+        ("drop", "tcp sport 5353 notrack;", whole(), "perhaps policy"),
         ("drop", "meta time > 0 accept;", whole(), "perhaps policy"),
     ];
     for (policy, rules, packet, expected) in cases {
