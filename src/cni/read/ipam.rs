@@ -15,6 +15,27 @@ use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::cni::version::Version;
 
+/// The plugins of the reference, and linkspan itself, that give no addresses. Those that make interfaces would call
+/// the plugin under `ipam` in their turn, with the same configuration: themselves again, without end.
+const NO_IPAM: [&str; 11] = [
+    "linkspan",
+    "bridge",
+    "ptp",
+    "macvlan",
+    "loopback",
+    "portmap",
+    "firewall",
+    "tuning",
+    "bandwidth",
+    "sbr",
+    "dnsname",
+];
+
+/// Whether a plugin's type is known to give no addresses.
+pub fn is_no_ipam(kind: &str) -> bool {
+    NO_IPAM.contains(&kind)
+}
+
 pub(super) fn read(
     fields: &Fields<'_>,
     runtime: &Runtime<'_>,
@@ -53,6 +74,12 @@ pub(super) fn read(
                 plugin.is_empty() || plugin == "." || plugin == ".." || plugin.contains(['/', '\0']);
             if plugin_fault {
                 let reason = "must be the name of a plugin, without a path";
+                judge.rule(Err(section.invalid("type", reason)), || ())?;
+                return Ok(Ipam::None);
+            }
+            if is_no_ipam(plugin) {
+                let reason = "makes interfaces or adds to them, and gives no addresses; name an IPAM plugin, such as \
+                              host-local, static or dhcp";
                 judge.rule(Err(section.invalid("type", reason)), || ())?;
                 return Ok(Ipam::None);
             }
