@@ -364,3 +364,24 @@ fn names_that_are_taken() {
     rows.push(row("a bridge that is a template", call, "ADD", 7, "br%d"));
     each_changes_nothing(&lab, &a, rows);
 }
+
+/// What `resolvConf` names is read under the host's lock: nothing there is waited for, and nothing without end is read.
+#[test]
+fn resolver_files_that_are_none() {
+    let Some((lab, a, good)) = ready() else { return };
+    let path = |name: &str| lab.work.path().join(name).display().to_string();
+    nix::unistd::mkfifo(path("fifo").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(path("long"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    let rows = [
+        ("fifo", path("fifo")),
+        ("long", path("long")),
+        ("directory", path("")),
+        ("zeros", "/dev/zero".into()),
+    ]
+    .into_iter()
+    .flat_map(|(why, file)| {
+        let call = good.with(json!({"ipam": {"resolvConf": file}}));
+        [row(why, call.clone(), "ADD", 7, "resolvConf"), row(why, call, "ADD", 7, &file)]
+    });
+    each_changes_nothing(&lab, &a, rows.collect());
+}

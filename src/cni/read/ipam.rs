@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::range::{PlacedSet, read_range, read_range_sets, refuse_overlap, without_places};
+use super::range::{PlacedSet, read_range, read_range_sets, refuse_overlap, spare_gateways, without_places};
 use super::route::{Destination, read_routes};
 use super::runtime::Runtime;
 use super::{Judge, possible, read_dns};
@@ -121,6 +121,7 @@ fn read_sets(section: &Fields<'_>, runtime: &Runtime<'_>, version: Version) -> R
     }
     sets.extend(read_range_sets(section, "ranges")?);
     refuse_overlap(&sets)?;
+    spare_gateways(&mut sets)?;
     let families = sets.iter().filter_map(|set| set.first()).map(|(_, range)| range.start);
     one_per_family(families, version, "ipam.ranges", "range sets")?;
     Ok(sets)
