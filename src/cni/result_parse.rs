@@ -47,11 +47,11 @@ impl CniResult {
     pub fn from_plugin(bytes: &[u8], plugin: &str, assumed: Version) -> Result<Self, Error> {
         parse_object(bytes, "plugin's output")
             .and_then(|object| Self::parse(&Value::Object(object), "result", assumed))
-            .and_then(Self::to_be_made)
+            .and_then(Self::fit_to_be_made)
             .map_err(|source| Error::Delegate { plugin: plugin.to_owned(), source: Box::new(source) })
     }
 
-    fn to_be_made(self) -> Result<Self, Error> {
+    fn fit_to_be_made(self) -> Result<Self, Error> {
         if let Some((at, index)) =
             (0..).zip(&self.ips).find_map(|(at, ip): (usize, _)| Some((at, ip.extra.get(INDEX)?)))
         {
