@@ -272,3 +272,19 @@ fn a_layer_two_attachment_has_no_address() {
     b.ip("address add 10.9.0.2/24 dev eth0");
     assert!(icmp::ping(&a, "10.9.0.2"), "frames pass");
 }
+
+/// Sets of one subnet: what one set's configuration names as the gateway is on the bridge, and no container's.
+#[test]
+fn the_gateway_of_another_set_is_never_given() {
+    if lab::is_reference() {
+        lab::skip!("the reference gives it away");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let set = |start: &str, end: &str| json!({"subnet": "10.1.0.0/24", "rangeStart": start, "rangeEnd": end});
+    let mut second = set("10.1.0.30", "10.1.0.40");
+    second["gateway"] = json!("10.1.0.10");
+    let plugin = ranges(&lab, json!([[set("10.1.0.10", "10.1.0.20")], [second]])).on(&a);
+    plugin.with(json!({"runtimeConfig": {"ips": ["10.1.0.10"]}})).add().refused(7);
+    assert_eq!(addresses(&plugin.add().ok()), ["10.1.0.11/24", "10.1.0.30/24"]);
+}

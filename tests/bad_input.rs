@@ -25,6 +25,7 @@ fn the_environment() {
         row("interface with a slash", good.ifname("e/0"), "ADD", 4, "CNI_IFNAME"),
         row("interface with a colon", good.ifname("e:0"), "ADD", 4, "CNI_IFNAME"),
         row("interface with a space", good.ifname("e 0"), "ADD", 4, "CNI_IFNAME"),
+        row("interface is a template", good.ifname("eth%d"), "ADD", 4, "%"),
         row("interface is a dot", good.ifname("."), "ADD", 4, "CNI_IFNAME"),
         row("interface is two dots", good.ifname(".."), "CHECK", 4, "CNI_IFNAME"),
         row("unknown argument", good.args("FOO=bar"), "ADD", 4, "FOO"),

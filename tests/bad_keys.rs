@@ -336,3 +336,52 @@ fn the_keys_of_the_agent() {
     ];
     each_changes_nothing(&lab, &a, rows);
 }
+
+/// A chain that linkspan fills, or that iptables has, is no administrator's; and the kernel makes another name of a template.
+#[test]
+fn names_that_are_taken() {
+    let Some((lab, a, good)) = ready() else { return };
+    let chains = [
+        "forward",
+        "admin",
+        "localnet",
+        "layout-2",
+        "net-web",
+        "end-web",
+        "wall-lks-web",
+        "FORWARD",
+        "OUTPUT",
+        "DROP",
+        "LINKSPAN-FORWARD",
+        "LKS-net-web",
+    ];
+    let chain = |chain: &str| {
+        let keys = json!({"name": "other", "iptablesAdminChainName": chain});
+        row(chain, good.with(keys), "ADD", 7, "iptablesAdminChainName")
+    };
+    let mut rows: Vec<_> = chains.into_iter().map(chain).collect();
+    let call = good.with(json!({"name": "other", "bridge": "br%d"}));
+    rows.push(row("a bridge that is a template", call, "ADD", 7, "br%d"));
+    each_changes_nothing(&lab, &a, rows);
+}
+
+/// What `resolvConf` names is read under the host's lock: nothing there is waited for, and nothing without end is read.
+#[test]
+fn resolver_files_that_are_none() {
+    let Some((lab, a, good)) = ready() else { return };
+    let path = |name: &str| lab.work.path().join(name).display().to_string();
+    nix::unistd::mkfifo(path("fifo").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(path("long"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    let rows = [
+        ("fifo", path("fifo")),
+        ("long", path("long")),
+        ("directory", path("")),
+        ("zeros", "/dev/zero".into()),
+    ]
+    .into_iter()
+    .flat_map(|(why, file)| {
+        let call = good.with(json!({"ipam": {"resolvConf": file}}));
+        [row(why, call.clone(), "ADD", 7, "resolvConf"), row(why, call, "ADD", 7, &file)]
+    });
+    each_changes_nothing(&lab, &a, rows.collect());
+}

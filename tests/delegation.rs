@@ -256,3 +256,29 @@ fn status_asks_the_delegate() {
     let said = plugin.status().refused(50);
     assert!(said.contains("the pool is sick") || said.contains("script"), "{said}");
 }
+
+/// An IPAM plugin that is the binary itself, by whatever name, would be called by itself without end.
+#[test]
+fn a_delegate_is_not_the_binary_itself() {
+    if lab::is_reference() {
+        lab::skip!("the reference calls itself without end");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let directory = lab.work.path().join("itself");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["linkspan", "bridge", "portmap", "again"] {
+        std::os::unix::fs::symlink(lab::plugin::binary(), directory.join(name)).unwrap();
+    }
+    let before = Snapshot::take(&lab);
+    for name in ["linkspan", "bridge", "portmap", "again"] {
+        let plugin = lab.plugin(json!({"ipam": {"type": name}}));
+        let plugin = plugin.env("CNI_PATH", &directory.display().to_string()).on(&a);
+        for verb in ["ADD", "STATUS"] {
+            let said = plugin.run(verb).refused(7);
+            assert!(said.contains("ipam.type") && said.contains(name), "{verb} {name}: {said}");
+        }
+        Snapshot::take(&lab).assert_same(&before, "the delegate is the binary itself");
+        plugin.del().ok();
+    }
+}

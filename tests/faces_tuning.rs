@@ -315,3 +315,27 @@ fn the_plugins_before_and_after_agree_on_what_was_tuned() {
     let left = Snapshot::with(&lab, &["/run/cni"]);
     left.assert_without(&[&a.id, "bwp", "10.88.3.2"]);
 }
+
+/// What an earlier plugin says of its own work is passed on, also where linkspan itself would never say so.
+#[test]
+fn results_that_linkspan_would_not_write_are_passed_on() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let (_, result) = bridged(&lab, &a, "1.0.0", 1);
+    let mut earlier = result.clone();
+    earlier["ips"][0]["interface"] = json!(-1);
+    earlier["routes"] = json!([{"dst": "0.0.0.0/0", "gw": "fe80::1"}]);
+    let outs = Whose::BOTH.map(|whose| {
+        let tuning = plugin(&lab, whose, "tuning", json!({"name": "web", "mtu": 1400}));
+        let tuning = tuning.with(json!({"cniVersion": "1.0.0"})).on(&a).prev(&earlier);
+        let out = told(tuning.add().ok());
+        assert_eq!(
+            (&out["ips"][0]["interface"], &out["routes"]),
+            (&json!(-1), &earlier["routes"]),
+            "{whose:?}"
+        );
+        tuning.prev(&out).del().ok();
+        out
+    });
+    assert_eq!(outs[0], outs[1]);
+}

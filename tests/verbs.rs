@@ -222,3 +222,20 @@ fn without_a_command_it_says_what_it_is() {
     assert!(said.succeeded());
     assert!(format!("{}{}", said.stdout, said.stderr).contains("linkspan"), "{said:?}");
 }
+
+/// The longest container ID and the longest name of an interface make file names, for each plugin of a chain.
+#[test]
+fn the_longest_names_are_attached_checked_and_detached() {
+    if lab::is_reference() {
+        lab::skip!("its leases have no such names");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let id = "c".repeat(200);
+    let plugin = lab.plugin(json!({"ipam": v4(1)})).on(&a).id(&id).ifname("abcdefghijklmno");
+    let result = plugin.add().ok();
+    plugin.prev(&result).check().ok();
+    plugin.add().refused(103);
+    plugin.prev(&result).del().ok();
+    Snapshot::take(&lab).assert_without(&[&id]);
+}

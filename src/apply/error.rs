@@ -55,6 +55,18 @@ pub enum Cause {
         /// Its kind as the kernel names it.
         kind: String,
     },
+    /// The name of the link for a VLAN's gateway belongs to another device.
+    #[error(
+        "{name} is not the link of VLAN {vlan} over the bridge {bridge}; rename or delete it, or set another bridge"
+    )]
+    NotAGatewayLink {
+        /// The device.
+        name: String,
+        /// The bridge that it should be over.
+        bridge: String,
+        /// The VLAN that it should be of.
+        vlan: u16,
+    },
     /// The bridge has another address of the gateway's family.
     #[error(
         "failed to set bridge addr: {bridge:?} already has an IP address different from {wanted}: {found}; set forceAddress to replace it, or choose another bridge"

@@ -152,7 +152,9 @@ impl Environment {
             require("CNI_NETNS", self.netns.as_deref().unwrap_or_default(), None);
         }
         if self.command.has_attachment() {
-            require("CNI_IFNAME", &self.interface, interface_name_fault(&self.interface));
+            let is_new = matches!(self.command, Command::Add);
+            let fault = if is_new { interface_name_fault } else { known_interface_fault };
+            require("CNI_IFNAME", &self.interface, fault(&self.interface));
         }
         require("CNI_PATH", &self.path, None);
     }
@@ -197,15 +199,23 @@ pub(super) fn container_id_fault(text: &str) -> Option<String> {
         .then(|| format!("has {} bytes, and at most {CONTAINER_ID_MAX} fit", text.len()))
 }
 
-/// Why the kernel would not take a text as the name of an interface (`dev_valid_name`, `net/core/dev.c`).
+/// Why the kernel would not give an interface this very name: it takes none of this form (`dev_valid_name`,
+/// `net/core/dev.c`), or makes another of it, as of one with `%` (`dev_alloc_name`).
 pub(super) fn interface_name_fault(text: &str) -> Option<String> {
+    let template =
+        || text.contains('%').then(|| "must not hold '%', of which the kernel makes a number".to_owned());
+    known_interface_fault(text).or_else(template)
+}
+
+/// The same for an interface that may be there already: earlier releases, and other plugins, took names with `%`.
+pub(super) fn known_interface_fault(text: &str) -> Option<String> {
     if text.is_empty() || text == "." || text == ".." {
         return Some("must be the name of an interface".to_owned());
     }
     if text.len() > INTERFACE_NAME_MAX {
         return Some(format!("has {} bytes, and at most {INTERFACE_NAME_MAX} fit", text.len()));
     }
-    let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let forbidden = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
     text.contains(forbidden).then(|| "must not hold '/', ':' or white space".to_owned())
 }
 

@@ -51,7 +51,8 @@ pub struct Ip {
     pub address: IpNetwork,
     /// `gateway`.
     pub gateway: Option<IpAddr>,
-    /// `interface`: an index into [`CniResult::interfaces`]; an IPAM plugin gives none.
+    /// `interface`: an index into [`CniResult::interfaces`]; an IPAM plugin gives none. One that leads nowhere, as another
+    /// plugin may write, is among `extra`.
     pub interface: Option<usize>,
     /// Keys that are not of the specification, passed through.
     pub extra: Map<String, Value>,

@@ -1,6 +1,7 @@
 //! Whose a chain is, as far as names tell.
 
 use crate::firewall::nft::{self, Place};
+use crate::model::chains;
 
 use super::site::Gate;
 
@@ -32,7 +33,7 @@ const KNOWN: [(&str, &str); 18] = [
 pub(super) fn owner(base: &Gate, place: &Place) -> String {
     if base.chain.table == nft::TABLE {
         // What else is in our table is what administrators' chains lead to, or one of them.
-        let is_own = base.family() != "inet" || nft::is_own_chain(&place.chain);
+        let is_own = base.family() != "inet" || chains::is_own_of_nftables(&place.chain);
         return if is_own { "linkspan" } else { ADMINISTRATOR }.to_owned();
     }
     let named = |name: &str| KNOWN.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, who)| *who);

@@ -2,6 +2,7 @@
 
 mod attachment;
 pub mod attributes;
+pub mod chains;
 mod ingress;
 mod isolation;
 mod mac;

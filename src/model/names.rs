@@ -40,11 +40,15 @@ pub fn bridge(network: &str, attempt: u32) -> String {
     format!("{LINK_PREFIX}-{head}-{digits:06x}")
 }
 
-/// The link that carries the gateway of a VLAN: `BRIDGE.VID`, as the reference names it, cut to the kernel's limit.
+/// The link that carries the gateway of a VLAN: `BRIDGE.VID`, as the reference names it, where that fits 15 bytes; else
+/// with the bridge's first bytes and six digits of its hash in the place of its name.
 pub fn gateway_link(bridge: &str, vlan: u16) -> String {
     let suffix = format!(".{vlan}");
-    let head: String = bridge.chars().take(INTERFACE_NAME_MAX - suffix.len()).collect();
-    head + &suffix
+    if bridge.len() + suffix.len() <= INTERFACE_NAME_MAX {
+        return format!("{bridge}{suffix}");
+    }
+    let head: String = bridge.chars().filter(char::is_ascii).take(3).collect();
+    format!("{head}-{:06x}{suffix}", hash(bridge.as_bytes()) & 0xff_ffff)
 }
 
 /// The host end of an attachment's veth pair: `lks` and twelve digits of the attachment's hash.
@@ -103,6 +107,19 @@ mod tests {
             }
             prop_assert!(chain(&network).len() <= 24);
             prop_assert!(gateway_link(&bridge(&network, attempt), 4094).len() <= INTERFACE_NAME_MAX);
+        }
+    }
+
+    #[test]
+    fn the_gateways_of_two_bridges_have_links_of_two_names() {
+        assert_eq!(gateway_link("lks-web", 100), "lks-web.100");
+        assert_eq!(gateway_link("lks-internal", 42), "lks-internal.42");
+        let (one, two) = (gateway_link("lks-frontend1", 100), gateway_link("lks-frontend2", 100));
+        assert_ne!(one, two);
+        assert!(one.starts_with("lks") && one.ends_with(".100"), "{one}");
+        for vlan in [1, 4094] {
+            assert!(gateway_link(&"é".repeat(7), vlan).len() <= INTERFACE_NAME_MAX);
+            assert!(gateway_link("123456789012345", vlan).len() <= INTERFACE_NAME_MAX);
         }
     }
 

@@ -42,6 +42,11 @@ impl Route {
     /// What IPv6 makes of a metric of 0 (`IP6_RT_PRIO_USER`).
     const DEFAULT_METRIC_V6: u32 = 1024;
 
+    /// Whether the next hop is of the destination's family, or there is none.
+    pub fn is_of_one_family(&self) -> bool {
+        self.gw.is_none_or(|gw| gw.is_ipv4() == self.dst.is_ipv4())
+    }
+
     /// The table that it stands in.
     pub fn table(&self) -> u32 {
         self.table.filter(|table| *table != 0).unwrap_or(Self::MAIN_TABLE)

@@ -153,13 +153,16 @@ pub fn of_result(result: &CniResult, sandbox: &Sandbox, name: &str) -> Option<Pl
         .filter(of_interface)
         .map(|ip| Lease { address: ip.address, gateway: ip.gateway })
         .collect();
+    // Of a next hop of the other family (RFC 5549) the kernel tells in a way that is not read.
+    let comparable: Vec<Route> =
+        result.routes.iter().filter(|route| route.is_of_one_family()).cloned().collect();
     let interface = step::Interface {
         sandbox: sandbox.clone(),
         name: name.to_owned(),
         mac: result.interfaces[index].mac.parse().ok()?,
         mtu: None,
         addresses: leases.iter().map(|lease| lease.address).collect(),
-        routes: with_next_hops(&result.routes, &leases),
+        routes: with_next_hops(&comparable, &leases),
         by_gateway: Vec::new(),
         advertisements: false,
         dad: false,

@@ -29,7 +29,11 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     }
     let strictness = Strictness::of(environment.command);
     let config = match NetworkConfig::parse(input, &environment, &face.defaults(), strictness) {
-        Ok(config) => delegated(config, &environment),
+        Ok(config) => delegated(config, &environment, strictness),
+        Err(error) => Err(error),
+    };
+    let config = match config {
+        Ok(config) => config,
         Err(error) => return refusal(asked, error.into(), version().as_deref(), String::new()),
     };
     let mut journal = Journal::new(config.log_level);
@@ -52,19 +56,46 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
 
 /// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
 /// binary: then it is run in this process.
-pub fn delegated(mut config: NetworkConfig, environment: &Environment) -> NetworkConfig {
-    if config.defaults.is_own() || config.defaults.is_ipam {
-        return config;
-    }
+///
+/// # Errors
+/// [`cni::Error::Invalid`] where the IPAM plugin is this very binary under a name by which it gives no addresses: it
+/// would call itself without end. A lenient reading has no IPAM plugin then, and a warning.
+pub fn delegated(
+    mut config: NetworkConfig,
+    environment: &Environment,
+    strictness: Strictness,
+) -> Result<NetworkConfig, cni::Error> {
+    let of_face = !config.defaults.is_own() && !config.defaults.is_ipam;
     let plugin = match &config.ipam {
-        Ipam::HostLocal(_) => "host-local",
-        Ipam::Static { .. } => "static",
-        Ipam::Delegated { .. } | Ipam::None => return config,
+        Ipam::HostLocal(_) if of_face => "host-local",
+        Ipam::Static { .. } if of_face => "static",
+        Ipam::Delegated { plugin } => return refuse_itself(plugin.clone(), config, environment, strictness),
+        _ => return Ok(config),
     };
     if !is_own_program(plugin, &environment.path) {
         config.ipam = Ipam::Delegated { plugin: plugin.to_owned() };
     }
-    config
+    Ok(config)
+}
+
+fn refuse_itself(
+    plugin: String,
+    mut config: NetworkConfig,
+    environment: &Environment,
+    strictness: Strictness,
+) -> Result<NetworkConfig, cni::Error> {
+    if !is_own_program(&plugin, &environment.path) {
+        return Ok(config);
+    }
+    let reason = "is linkspan itself under another name, and would call itself without end; name an IPAM plugin, such \
+                  as host-local, static or dhcp";
+    let error = cni::Error::invalid("ipam.type", &plugin.into(), reason);
+    if strictness == Strictness::Strict {
+        return Err(error);
+    }
+    config.warnings.push(error.to_string());
+    config.ipam = Ipam::None;
+    Ok(config)
 }
 
 /// Runs the verb, and gives its document, the result of ADD or nothing.

@@ -154,4 +154,11 @@ mod tests {
             assert_eq!(Face::of_program(OsStr::new(program)), face, "{program}");
         }
     }
+
+    #[test]
+    fn all_but_those_that_give_addresses_are_refused_as_ipam_plugins() {
+        for face in Face::REFERENCE.into_iter().chain([Face::Linkspan]) {
+            assert_eq!(crate::cni::is_no_ipam(face.name()), !face.defaults().is_ipam, "{}", face.name());
+        }
+    }
 }

@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use super::files::Dir;
 use super::lock::{self, Deadline, Guard};
 use super::{Result, StoreError};
+use crate::cni::CONTAINER_ID_MAX;
 use crate::model::{AttachmentKey, names};
 
 /// Where the state is kept, unless [`State::ROOT_VARIABLE`] says otherwise. Under `/run`, so that it has the
 /// lifetime of the kernel objects that it describes.
 const DEFAULT_ROOT: &str = "/run/linkspan";
 
-/// Names up to this many bytes are file names as they are; `NAME_MAX` is 255, and prefixes and suffixes are added.
+/// Names of networks up to this many bytes are file names as they are; `NAME_MAX` is 255, and prefixes and suffixes are
+/// added.
 const NAME_KEPT: usize = 200;
+
+/// The longest text of a key: container ID, interface and, with the longest word, the part, each after a colon.
+const KEY_MAX: usize = CONTAINER_ID_MAX + 1 + names::INTERFACE_NAME_MAX + 1 + "bandwidth".len();
 
 /// The open state directory. Directories below it are made when they are first written to.
 #[derive(Debug)]
@@ -94,7 +99,7 @@ impl State {
 /// The file name of an attachment's record.
 pub(super) fn key_name(key: &AttachmentKey) -> Result<String> {
     let name = key.to_string();
-    if is_file_name(&name) && name.len() <= NAME_KEPT + 20 {
+    if is_file_name(&name) && name.len() <= KEY_MAX {
         return Ok(name);
     }
     Err(StoreError::BadName { name })
@@ -114,4 +119,19 @@ pub(super) fn network_name(network: &str) -> Result<String> {
 
 fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Part;
+
+    #[test]
+    fn whatever_may_attach_has_a_file_for_each_of_its_parts() {
+        let key = AttachmentKey::new("c".repeat(CONTAINER_ID_MAX), "i".repeat(names::INTERFACE_NAME_MAX));
+        for part in Part::ALL {
+            // What a new file is called first (`.new-`) fits too.
+            assert!(key_name(&key.of_part(part)).is_ok_and(|name| name.len() + 5 <= 255), "{part:?}");
+        }
+    }
 }

@@ -222,6 +222,7 @@ fn of_apply(error: &ApplyError) -> CniError {
         ),
         Cause::BridgeFull(_) => (Code::BridgeFull, "use a second network for further containers"),
         Cause::NotABridge { .. } | Cause::GatewayClash { .. } => (Code::InvalidConfig, "nothing was changed"),
+        Cause::NotAGatewayLink { .. } => (Code::InvalidConfig, "what had been made was taken back"),
         Cause::Elsewhere { .. } => (Code::InvalidEnvironment, "nothing without a record was touched"),
         // The plugin's own code says what failed; where it gave none, ours says who.
         Cause::Delegated { .. } => {

@@ -1,17 +1,22 @@
 //! `resolvConf`: the DNS part of a result from a file in the format of resolv.conf(5).
 
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 
 use crate::cni::{Code, Dns};
 
 use super::VerbError;
 
-/// Reads a file.
+/// The longest file that is read, in bytes.
+const SIZE_MAX: u64 = 1 << 20;
+
+/// Reads a file: a regular one, or the null device.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// Where it cannot be read, is of another kind, or exceeds 1 MiB.
 pub(super) fn read(path: &str) -> Result<Dns, VerbError> {
-    match std::fs::read_to_string(path) {
+    match text(path) {
         Ok(text) => Ok(parse(&text)),
         Err(error) => {
             let reason = match error.kind() {
@@ -22,6 +27,22 @@ pub(super) fn read(path: &str) -> Result<Dns, VerbError> {
             Err(VerbError::known(Code::InvalidConfig, format!("open {path}: {reason}"), why))
         }
     }
+}
+
+/// The text of a file, which the host's lock is not held up for: what is no file is not waited for.
+fn text(path: &str) -> std::io::Result<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    let is_null = about.file_type().is_char_device() && about.rdev() == libc::makedev(1, 3);
+    if !about.is_file() && !is_null {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    // One byte past the limit shows that it is exceeded.
+    if file.take(SIZE_MAX + 1).read_to_string(&mut text)? as u64 > SIZE_MAX {
+        return Err(std::io::Error::other(format!("it is longer than {SIZE_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// The last `domain` and `search` count, `nameserver` and `options` add up, as in the reference.

@@ -222,7 +222,10 @@ impl Kernel {
     fn ensure_gateway_link(&mut self, step: &Bridge, bridge: &KnownBridge, vlan: u16) -> Result<u32, Cause> {
         let name = names::gateway_link(&step.name, vlan);
         if let Some(link) = rtnl::link_by_name(self.host()?, &name)? {
-            return Ok(link.index);
+            return match self.is_gateway_link(&link, bridge.index, vlan)? {
+                true => Ok(link.index),
+                false => Err(Cause::NotAGatewayLink { name, bridge: step.name.clone(), vlan }),
+            };
         }
         let member = BridgeVlan { first: vlan, last: vlan, flags: VlanFlags::default() };
         self.host()?.transact(&[
@@ -232,6 +235,20 @@ impl Kernel {
         match rtnl::link_by_name(self.host()?, &name)? {
             Some(link) => Ok(link.index),
             None => Err(SysError::refused("find the new VLAN device", &name, Errno::ENODEV).into()),
+        }
+    }
+
+    /// Whether a link carries the gateway of a VLAN of a bridge: a VLAN device over it, or the host end of the pair that the
+    /// reference plugin makes, whose other end is a port of the bridge.
+    fn is_gateway_link(&mut self, link: &rtnl::Link, bridge: u32, vlan: u16) -> Result<bool, Cause> {
+        let Some(peer) = link.peer.filter(|_| !link.peer_elsewhere) else { return Ok(false) };
+        match link.kind.as_deref() {
+            Some("vlan") => Ok(peer == bridge && link.vlan_id == Some(vlan)),
+            Some("veth") => {
+                let port = rtnl::link_by_index(self.host()?, peer)?;
+                Ok(port.is_some_and(|port| port.master == Some(bridge)))
+            }
+            _ => Ok(false),
         }
     }
 
@@ -301,6 +318,11 @@ impl Kernel {
                     drifts.push(Drift::missing(format!("gateway link {name}")));
                     return Ok(());
                 };
+                let index = self.bridge(&step.name)?.map_or(0, |bridge| bridge.index);
+                if !self.is_gateway_link(&link, index, vlan)? {
+                    let expected = format!("VLAN {vlan} over {}", step.name);
+                    drifts.push(Drift::new(format!("gateway link {name}"), expected, "another device"));
+                }
                 link.index
             }
             None => link.index,

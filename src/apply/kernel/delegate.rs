@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cni::CniError;
+use crate::cni::{CniError, is_no_ipam};
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::Leases;
 use crate::sys::process::{self, Run};
@@ -107,6 +107,10 @@ pub fn is_own_program(plugin: &str, path: &str) -> bool {
 /// Tells the plugin that gave the addresses of an attachment that they are free again.
 pub(super) fn release(step: &Leases) -> Result<(), Cause> {
     let LeaseSource::Delegated { plugin, config, path, args, netns } = &step.source else { return Ok(()) };
+    // An earlier release took itself for one, and wrote it down before it had any address.
+    if is_no_ipam(plugin) {
+        return Ok(());
+    }
     let delegation = Delegation { plugin, path, config, key: Some(&step.owner), netns, args };
     delegation.run("DEL").map(drop)
 }

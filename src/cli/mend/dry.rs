@@ -96,7 +96,7 @@ fn request(
     let bytes = configuration.to_string().into_bytes();
     let config =
         NetworkConfig::parse(&bytes, &environment, &face.defaults(), Strictness::Strict).map_err(refused)?;
-    let config = plugins::delegated(config, &environment);
+    let config = plugins::delegated(config, &environment, Strictness::Strict).map_err(refused)?;
     Ok((environment, config))
 }
 

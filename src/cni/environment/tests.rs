@@ -80,8 +80,18 @@ fn identifiers_and_interface_names_follow_the_specification() {
     for good in ["eth0", "a", "123456789012345", "eth0.100", "-", "..."] {
         assert_eq!(interface_name_fault(good), None, "{good}");
     }
-    for bad in ["", ".", "..", "1234567890123456", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b"] {
+    for bad in ["", ".", "..", "1234567890123456", "a/b", "a:b", "a b", "a\tb", "a\u{a0}b", "eth%d", "%"] {
         assert!(interface_name_fault(bad).is_some(), "{bad}");
+    }
+}
+
+#[test]
+fn a_template_is_no_name_for_a_new_interface_but_may_be_detached() {
+    for (command, fits) in [("ADD", false), ("CHECK", true), ("DEL", true)] {
+        let mut pairs = full(command);
+        pairs.retain(|(name, _)| *name != "CNI_IFNAME");
+        pairs.push(("CNI_IFNAME", "eth%d"));
+        assert_eq!(environment(&pairs).is_ok(), fits, "{command}");
     }
 }
 

@@ -4,14 +4,14 @@ use crate::cni::config::{Backend, FirewallKeys, PortmapKeys};
 use crate::cni::defaults::{Defaults, Reads};
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
-use crate::model::IngressPolicy;
+use crate::model::{IngressPolicy, chains};
 
 /// The longest name of an iptables chain (`XT_EXTENSION_MAXNAMELEN` less its NUL).
 const CHAIN_MAX: usize = 28;
 
 pub(super) fn read(fields: &Fields<'_>, defaults: &Defaults) -> Result<FirewallKeys, Error> {
     let mut keys = defaults.firewall_keys();
-    if let Some(chain) = fields.parsed("iptablesAdminChainName", chain_name)? {
+    if let Some(chain) = fields.parsed("iptablesAdminChainName", admin_chain)? {
         keys.admin_chain = chain;
     }
     keys.firewalld_zone = zone(fields, defaults)?;
@@ -54,6 +54,16 @@ pub(super) fn chain_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// The name of an administrator's chain: none that linkspan fills itself, nor one that iptables has.
+fn admin_chain(text: &str) -> Result<String, String> {
+    if chains::is_taken(text) {
+        let reason = "must be a chain of the administrator's own, not one that linkspan fills (forward, admin, \
+                      net-NAME, LINKSPAN-NAME, ...) or that iptables has (FORWARD, ACCEPT, ...)";
+        return Err(reason.to_owned());
+    }
+    chain_name(text)
 }
 
 /// `backend` and its synonym `ipMasqBackend`, and what other keys need of it.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cni::environment::{container_id_fault, interface_name_fault};
+use crate::cni::environment::{container_id_fault, known_interface_fault};
 use crate::cni::error::Error;
 use crate::cni::fields::{Fields, elements};
 use crate::model::AttachmentKey;
@@ -48,5 +48,5 @@ fn read_attachment(entry: &Fields<'_>) -> Result<AttachmentKey, Error> {
             Some(reason) => Err(Error::invalid(entry.path_of(key), &Value::from(text), reason)),
         }
     };
-    Ok(AttachmentKey::new(read("containerID", container_id_fault)?, read("ifname", interface_name_fault)?))
+    Ok(AttachmentKey::new(read("containerID", container_id_fault)?, read("ifname", known_interface_fault)?))
 }

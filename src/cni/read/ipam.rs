@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::range::{PlacedSet, read_range, read_range_sets, refuse_overlap, without_places};
+use super::range::{PlacedSet, read_range, read_range_sets, refuse_overlap, spare_gateways, without_places};
 use super::route::{Destination, read_routes};
 use super::runtime::Runtime;
 use super::{Judge, possible, read_dns};
@@ -14,6 +14,27 @@ use crate::cni::defaults::Defaults;
 use crate::cni::error::Error;
 use crate::cni::fields::Fields;
 use crate::cni::version::Version;
+
+/// The plugins of the reference, and linkspan itself, that give no addresses. Those that make interfaces would call
+/// the plugin under `ipam` in their turn, with the same configuration: themselves again, without end.
+const NO_IPAM: [&str; 11] = [
+    "linkspan",
+    "bridge",
+    "ptp",
+    "macvlan",
+    "loopback",
+    "portmap",
+    "firewall",
+    "tuning",
+    "bandwidth",
+    "sbr",
+    "dnsname",
+];
+
+/// Whether a plugin's type is known to give no addresses.
+pub fn is_no_ipam(kind: &str) -> bool {
+    NO_IPAM.contains(&kind)
+}
 
 pub(super) fn read(
     fields: &Fields<'_>,
@@ -56,6 +77,12 @@ pub(super) fn read(
                 judge.rule(Err(section.invalid("type", reason)), || ())?;
                 return Ok(Ipam::None);
             }
+            if is_no_ipam(plugin) {
+                let reason = "makes interfaces or adds to them, and gives no addresses; name an IPAM plugin, such as \
+                              host-local, static or dhcp";
+                judge.rule(Err(section.invalid("type", reason)), || ())?;
+                return Ok(Ipam::None);
+            }
             Ok(Ipam::Delegated { plugin: plugin.to_owned() })
         }
     }
@@ -94,6 +121,7 @@ fn read_sets(section: &Fields<'_>, runtime: &Runtime<'_>, version: Version) -> R
     }
     sets.extend(read_range_sets(section, "ranges")?);
     refuse_overlap(&sets)?;
+    spare_gateways(&mut sets)?;
     let families = sets.iter().filter_map(|set| set.first()).map(|(_, range)| range.start);
     one_per_family(families, version, "ipam.ranges", "range sets")?;
     Ok(sets)

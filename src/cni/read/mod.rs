@@ -27,6 +27,7 @@ use super::version::Version;
 use crate::model::Naming;
 use runtime::Runtime;
 
+pub use ipam::is_no_ipam;
 pub(super) use route::{Destination, read_routes};
 
 /// The longest input that is read, in bytes. Whoever reads standard input stops one byte past it.

@@ -123,6 +123,51 @@ pub(super) fn refuse_overlap(sets: &[PlacedSet]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes the gateways of other sets out of each set's ranges, which the search within a set would not know of: what one
+/// container has for its gateway, no other has for its address.
+pub(super) fn spare_gateways(sets: &mut [PlacedSet]) -> Result<(), Error> {
+    let of = |set: &PlacedSet| set.iter().filter_map(|(_, range)| range.gateway).collect::<Vec<_>>();
+    let all: Vec<IpAddr> = sets.iter().flat_map(of).collect();
+    for set in sets {
+        let own = of(set);
+        for gateway in all.iter().filter(|gateway| !own.contains(gateway)) {
+            if let Some(at) = set.iter().position(|(_, range)| range.contains(*gateway)) {
+                let (place, range) = set.remove(at);
+                let parts = around(&range, *gateway);
+                if set.is_empty() && parts.is_empty() {
+                    return Err(Error::Conflict {
+                        keys: format!(
+                            "{place} ({} to {}) and the gateway {gateway} of another range set",
+                            range.start, range.end
+                        ),
+                        reason: "no address is left to hand out; widen the range, or choose another gateway"
+                            .to_owned(),
+                    });
+                }
+                set.splice(at..at, parts.into_iter().map(|part| (place.clone(), part)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is left of a range without one of its addresses: what comes before it, and what comes after.
+fn around(range: &Range, address: IpAddr) -> Vec<Range> {
+    let (before, after) = match address {
+        IpAddr::V4(v4) => (
+            v4.to_bits().checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
+            v4.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        ),
+        IpAddr::V6(v6) => (
+            v6.to_bits().checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
+            v6.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+        ),
+    };
+    let before = before.map(|end| Range { end, ..range.clone() });
+    let after = after.map(|start| Range { start, ..range.clone() });
+    [before, after].into_iter().flatten().filter(|part| part.start <= part.end).collect()
+}
+
 /// The sets without their places.
 pub(super) fn without_places(sets: Vec<PlacedSet>) -> Vec<RangeSet> {
     sets.into_iter().map(|set| set.into_iter().map(|(_, range)| range).collect()).collect()

@@ -11,7 +11,8 @@ use crate::model::Route;
 pub(in crate::cni) enum Destination {
     /// They are an error, in words that show the right one: somebody's configuration can be mended.
     Exact,
-    /// They are cleared: another plugin's result must be lived with.
+    /// They are cleared, as nothing else is judged that whoever made the route knows better, such as a next hop of the
+    /// other family (RFC 5549): another plugin's result must be lived with.
     Masked,
 }
 
@@ -61,7 +62,7 @@ fn read_route(entry: &Fields<'_>, destination: Destination) -> Result<Route, Err
         return Err(entry.invalid("dst", format!("has host bits set; write {dst}")));
     }
     let gw = entry.address("gw")?;
-    if gw.is_some_and(|gw| gw.is_ipv4() != dst.is_ipv4()) {
+    if destination == Destination::Exact && !Route::via(dst, gw).is_of_one_family() {
         return Err(entry.invalid("gw", format!("must be of the family of dst, {dst}")));
     }
     let (mtus, sizes, scopes) = match destination {

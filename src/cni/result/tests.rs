@@ -116,6 +116,28 @@ fn results_of_other_plugins_keep_what_we_do_not_know() {
 }
 
 #[test]
+fn what_the_reference_passes_on_is_passed_on() {
+    let value = json!({
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "eth0", "sandbox": "/run/netns/a"}],
+        "ips": [{"address": "10.0.0.9/24", "interface": -1}, {"address": "10.0.0.8/24", "interface": 7},
+                {"address": "10.0.0.7/24", "interface": 0}],
+        "routes": [{"dst": "0.0.0.0/0", "gw": "fe80::1"}, {"dst": "fd00::/64", "gw": "10.0.0.1"}],
+    });
+    let result = CniResult::parse(&value, "prevResult", Version::V1_0_0).unwrap();
+    let again = result.to_value(Version::V1_0_0).unwrap();
+    for key in ["interfaces", "ips", "routes"] {
+        assert_eq!(again[key], value[key]);
+    }
+    assert_eq!(result.addresses_on("eth0").len(), 3, "an index that leads nowhere says nothing");
+    for key in ["\"0\"", "1.5", "1e30"] {
+        let bad = format!(r#"{{"ips": [{{"address": "10.0.0.9/24", "interface": {key}}}]}}"#);
+        let bad = serde_json::from_str(&bad).unwrap();
+        assert!(CniResult::parse(&bad, "prevResult", Version::V1_0_0).is_err(), "{key}");
+    }
+}
+
+#[test]
 fn old_results_are_read_with_the_version_assumed() {
     let value =
         json!({"ip4": {"ip": "10.0.0.9/24", "gateway": "10.0.0.1", "routes": [{"dst": "0.0.0.0/0"}]}});
@@ -133,6 +155,7 @@ fn wrong_results_name_the_key() {
         (json!({"ips": [{"address": "10.0.0.9"}]}), "result.ips[0].address"),
         (json!({"ips": [{}]}), "result.ips[0].address is missing"),
         (json!({"ips": [{"address": "10.0.0.9/24", "interface": 0}]}), "result.ips[0].interface"),
+        (json!({"routes": [{"dst": "0.0.0.0/0", "gw": "fe80::1"}]}), "result.routes[0].gw"),
         (json!({"interfaces": {}}), "result.interfaces"),
         (json!({"routes": [{"gw": "10.0.0.1"}]}), "result.routes[0].dst is missing"),
         (json!({"cniVersion": "9.0.0"}), "9.0.0"),

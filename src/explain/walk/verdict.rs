@@ -1,7 +1,7 @@
 //! What is made of a rule that drops.
 
 use crate::firewall::nft::{self, Doubt, Place};
-use crate::model::{FirewallBackend, Isolation, Network};
+use crate::model::{FirewallBackend, Isolation, Network, chains};
 use crate::plan;
 
 use super::super::hooks::Hook;
@@ -59,7 +59,7 @@ impl Walk<'_> {
         let networks = self.reading.records.networks.iter();
         let mut chains = networks.filter_map(plan::written).map(|rules| rules.admin_chain);
         let is_one_of_ours = gate.chain.table == nft::TABLE && gate.family() == "inet";
-        if is_one_of_ours && nft::is_own_chain(&at.chain) {
+        if is_one_of_ours && chains::is_own_of_nftables(&at.chain) {
             return None;
         }
         let first = chains.clone().next().filter(|_| is_one_of_ours);

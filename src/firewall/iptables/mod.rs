@@ -26,6 +26,8 @@ mod saved;
 mod shared;
 mod whole;
 
+use crate::model::chains;
+
 pub use admission::{admission, retraction};
 pub use attachment::{Restore, attach, detach};
 pub use legacy::{LegacyFilter, LegacyTable};
@@ -38,7 +40,7 @@ pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild
 
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {
-    chain.starts_with("LINKSPAN-") || chain.starts_with("LKS-")
+    chains::is_own_of_iptables(chain)
 }
 
 #[cfg(test)]

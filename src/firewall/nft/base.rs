@@ -100,12 +100,6 @@ pub fn base_mended(admin_chains: &[&str], short: &[String]) -> Vec<NftMessage> {
     messages
 }
 
-/// Whether linkspan writes the rules of a chain of table `inet linkspan`. The others are administrators'.
-pub fn is_own_chain(chain: &str) -> bool {
-    let of_network = ["net-", "end-", "wall-"];
-    CHAINS.iter().any(|(name, _)| *name == chain) || of_network.iter().any(|stem| chain.starts_with(stem))
-}
-
 /// Asks whether a table's rules are those of this release: one reply, or `ENOENT`.
 pub fn probe_layout(family: u8) -> NftMessage {
     let name = if family == BRIDGE { super::guard::LAYOUT } else { LAYOUT };
@@ -335,6 +329,12 @@ pub(crate) fn base_chain(family: u8, name: &str, kind: &str, hook: u32, priority
             h.put_be32(chain::HOOK_NUMBER, hook).put(chain::HOOK_PRIORITY, &priority.to_be_bytes());
         });
     NftMessage { kind: msg::NEWCHAIN, family, flags: CREATE, attributes: attributes.into_bytes() }
+}
+
+/// The names of the chains that [`base`] makes.
+#[cfg(test)]
+pub(super) fn chain_names() -> impl Iterator<Item = &'static str> {
+    CHAINS.into_iter().map(|(name, _)| name)
 }
 
 #[cfg(test)]

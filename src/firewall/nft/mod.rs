@@ -32,8 +32,8 @@ mod whole;
 
 pub use base::{
     ROUTED_FAMILIES, SHIFT_RULES, about_set, admin, base, base_chains, base_mended, chain_policy,
-    dump_chains, dump_rules, dump_tables, is_own_chain, probe_generation, probe_guard_table, probe_layout,
-    probe_set, probe_table, shift_base, short_chains,
+    dump_chains, dump_rules, dump_tables, probe_generation, probe_guard_table, probe_layout, probe_set,
+    probe_table, shift_base, short_chains,
 };
 pub(in crate::firewall) use base::{flush_chain_of, remove_chain, remove_rule};
 pub use described::described;

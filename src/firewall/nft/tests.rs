@@ -4,7 +4,7 @@ use super::*;
 use crate::firewall::NetworkRules;
 use crate::firewall::rules::samples::{shop, web};
 use crate::firewall::sandbox::{Sender, isolated, run};
-use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation};
+use crate::model::{AttachmentKey, IngressPolicy, InterfacePattern, Isolation, chains};
 
 /// What `nft -s list ruleset` prints, elements sorted, because the kernel keeps them in no order.
 const EXPECTED: &str = include_str!("expected.nft");
@@ -332,6 +332,17 @@ fn long_owners_are_cut_and_still_differ() {
     let (one, two) = (of("é".repeat(200)), of(format!("{}1", "é".repeat(200))));
     assert!(one.len() <= 127 && two.len() <= 127);
     assert_ne!(one, two);
+}
+
+#[test]
+fn no_chain_that_is_written_here_is_an_administrators() {
+    let beside = Beside { guards: false, shifts: true };
+    let made = static_chains(&[walled(), NetworkRules { hairpin: true, ..web() }], beside);
+    let ours = made.into_iter().filter(|chain| !chain.of_administrator).map(|chain| chain.name);
+    for chain in ours.chain(base::chain_names().map(str::to_owned)) {
+        assert!(chains::is_own_of_nftables(&chain), "{chain}");
+    }
+    assert!(!chains::is_taken("CNI-ADMIN") && !chains::is_taken("SITE"));
 }
 
 #[test]

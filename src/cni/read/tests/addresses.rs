@@ -231,3 +231,27 @@ fn static_addresses_are_appended_or_replaced() {
     let empty = json!({ "ipam": bad(json!([])) });
     assert!(parse(&empty, Command::Status, "").is_ok(), "the call may bring the address");
 }
+
+#[test]
+fn a_gateway_is_taken_out_of_the_ranges_of_other_sets() {
+    let ranges = |first: Value, gateway: &str| {
+        json!({"ipam": {"ranges": [[first], [{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.30", "rangeEnd": "10.1.0.40",
+                                             "gateway": gateway}]]}})
+    };
+    let first =
+        |start: &str, end: &str| json!({"subnet": "10.1.0.0/24", "rangeStart": start, "rangeEnd": end});
+    let bounds = |gateway: &str| {
+        let Ipam::HostLocal(read) = strict(&ranges(first("10.1.0.10", "10.1.0.20"), gateway)).unwrap().ipam
+        else {
+            panic!("host-local");
+        };
+        assert_eq!(read.range_sets.len(), 2);
+        let bounds = |range: &crate::model::Range| format!("{}-{}", range.start, range.end);
+        read.range_sets[0].iter().map(bounds).collect::<Vec<_>>()
+    };
+    assert_eq!(bounds("10.1.0.10"), ["10.1.0.11-10.1.0.20"]);
+    assert_eq!(bounds("10.1.0.15"), ["10.1.0.10-10.1.0.14", "10.1.0.16-10.1.0.20"]);
+    assert_eq!(bounds("10.1.0.20"), ["10.1.0.10-10.1.0.19"]);
+    assert_eq!(bounds("10.1.0.1"), ["10.1.0.10-10.1.0.20"]);
+    refuse(&[(ranges(first("10.1.0.10", "10.1.0.10"), "10.1.0.10"), 7, "the gateway 10.1.0.10 of another")]);
+}
