@@ -9,7 +9,7 @@ use crate::sys::rtnl::{self, Link, LinkTarget};
 
 use super::departure::delete_together;
 use super::elsewhere::Reach;
-use super::iptables::OrphanRules;
+use super::iptables_gone::OrphanRules;
 use super::{ApplyError, Cause, Kernel};
 
 /// The interface group of orphans that are about to go.

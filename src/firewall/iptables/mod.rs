@@ -32,6 +32,7 @@ pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
+pub use shared::ENTRY_CHAINS;
 #[cfg(test)]
 use whole::checks;
 pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild};
@@ -39,6 +40,13 @@ pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {
     chain.starts_with("LINKSPAN-") || chain.starts_with("LKS-")
+}
+
+/// Whether the entries of a table of legacy iptables, as the kernel tells them, have one of [`ENTRY_CHAINS`]: its name is in
+/// them.
+pub fn has_entry_chain(entries: &[u8]) -> bool {
+    let named = |name: &str| entries.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+    ENTRY_CHAINS.iter().any(|(_, name)| named(name))
 }
 
 #[cfg(test)]
