@@ -8,8 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use lab::backends::{choose, on_each_backend};
+use lab::faces::{self, Whose};
 use lab::plugin::v4;
-use lab::{Lab, Plugin};
+use lab::{Lab, Plugin, inspect};
 use serde_json::json;
 
 fn is_recorded(id: &str) -> bool {
@@ -62,3 +63,32 @@ fn a_del_without_its_programs_says_so(backend: &str) {
 }
 
 on_each_backend!(a_del_without_its_programs_says_so);
+
+fn without(capability: &str, plugin: &Plugin) -> Plugin {
+    plugin.wrapped(&["setpriv", &format!("--bounding-set=-{capability}")])
+}
+
+#[test]
+fn a_namespace_that_cannot_be_entered_is_not_gone() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    let container = lab.container("c1");
+    let conf = json!({"name": "lan", "master": "uplink", "ipam": v4(1)});
+    let macvlan = faces::plugin(&lab, Whose::Ours, "macvlan", conf).on(&container);
+    macvlan.add().ok();
+    let powerless = without("sys_admin", &macvlan);
+    assert!(powerless.del().refused(999).contains("Operation not permitted"));
+    assert!(inspect::link(&container, "eth0").is_some());
+    assert!(is_recorded(&container.id));
+    macvlan.del().ok();
+    assert!(inspect::link(&container, "eth0").is_none());
+    // Without a record, what the reference would have left is not taken for gone either.
+    let said = powerless.del().refused(999);
+    assert!(said.contains("CAP_SYS_ADMIN"), "{said}");
+    // An ADD is told what to do in place of that the path is wrong.
+    let plain = lab.plugin(json!({"ipam": v4(2)})).on(&container);
+    let said = without("sys_admin", &plain).add().refused(110);
+    assert!(said.contains("CAP_SYS_ADMIN"), "{said}");
+    let said = plain.wrapped(&["prlimit", "--nofile=4"]).add();
+    assert!(!said.succeeded() && !said.words().contains("CNI_NETNS"), "{}", said.words());
+}

@@ -115,7 +115,7 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
 fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Plan, VerbError> {
     let path = call.environment.netns.as_deref().unwrap_or_default();
     cx.kernel.refuse_own_sandbox(path, call.environment.netns_override)?;
-    let open = cx.kernel.open_sandbox(path, call.environment.netns_override).ok();
+    let open = cx.kernel.open_if_there(path, call.environment.netns_override)?;
     // One that is gone is like no other, so that no step finds it.
     let gone = || Sandbox { path: path.to_owned(), device: 0, inode: 0, cookie: None };
     match (key.part, open) {
