@@ -9,7 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use lab::backends::{choose, on_each_backend};
 use lab::faces::{self, Whose};
+use lab::outcome::address;
 use lab::plugin::v4;
+use lab::talk::{tcp_answers, tcp_server};
 use lab::{Lab, Plugin, inspect};
 use serde_json::json;
 
@@ -62,8 +64,6 @@ fn a_del_without_its_programs_says_so(backend: &str) {
     assert!(!is_recorded(&container.id));
 }
 
-on_each_backend!(a_del_without_its_programs_says_so);
-
 fn without(capability: &str, plugin: &Plugin) -> Plugin {
     plugin.wrapped(&["setpriv", &format!("--bounding-set=-{capability}")])
 }
@@ -92,3 +92,35 @@ fn a_namespace_that_cannot_be_entered_is_not_gone() {
     let said = plain.wrapped(&["prlimit", "--nofile=4"]).add();
     assert!(!said.succeeded() && !said.words().contains("CNI_NETNS"), "{}", said.words());
 }
+
+fn lost_records_leave_no_port_to_the_next(backend: &str) {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, backend) else { return };
+    let outside = lab.outside();
+    let (first, second) = (lab.container("c1"), lab.container("c2"));
+    let network = lab.plugin(json!({"backend": kind, "ipam": v4(1)}));
+    let old = network.on(&first).publish(&["8080:80"]);
+    let given = address(&old.add().ok(), 4);
+    for entry in fs::read_dir("/run/linkspan").unwrap() {
+        let path = entry.unwrap().path();
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+    // Somebody else's stays.
+    let third = lab.container("c3");
+    let other = network.on(&third).publish(&["8090:80"]).args(&format!("IP={}", next(&given)));
+    let kept = other.add().ok();
+    old.del().ok();
+    other.prev(&kept).check().ok();
+    assert_eq!(address(&network.on(&second).args(&format!("IP={given}")).add().ok(), 4), given);
+    let _server = tcp_server(&second, "0.0.0.0:80", "second");
+    assert!(!tcp_answers(&outside, "192.0.2.1:8080"), "another container's port led to the next one");
+    old.del().ok();
+}
+
+/// The address after this one.
+fn next(address: &str) -> String {
+    let address: std::net::Ipv4Addr = address.parse().unwrap();
+    std::net::Ipv4Addr::from(u32::from(address) + 1).to_string()
+}
+
+on_each_backend!(a_del_without_its_programs_says_so, lost_records_leave_no_port_to_the_next);

@@ -184,7 +184,7 @@ impl Kernel {
     }
 
     /// Deletes those elements that are there and have the owner that they should.
-    fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+    pub(super) fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
         // An element that another owns by now is not ours to delete.
         self.remove_present(elements, "delete the attachment's elements", |element, reply| {
             let found = nft::parse_elements(element.set, reply);

@@ -11,7 +11,7 @@ use crate::plan::{self, Firewall};
 use crate::store::Deadline;
 use crate::sys::xtables;
 
-use super::iptables::{Variant, guards, has_v6, restore, save};
+use super::iptables::{Variant, guards, has_v6, is_installed, restore, save};
 use super::reference::FAMILIES;
 use super::{Cause, Kernel};
 
@@ -50,11 +50,32 @@ impl Kernel {
                 Err(_) if family == Family::V6 && !has_v6(&step.attachment) => continue,
                 Err(cause) => return Err(cause),
             };
-            if let Some(text) = iptables::detach_from(&saved, &step.attachment.owner) {
-                restore(family, Variant::Default, &text)?;
+            match iptables::detach_from(&saved, &step.attachment.owner) {
+                Some(text) => restore(family, Variant::Default, &text)?,
+                // The host may call another variant iptables by now.
+                None => self.unpublish_by_iptables(family, &step.attachment.owner)?,
             }
         }
         Ok(())
+    }
+
+    /// Takes away what an attachment has in iptables of either variant, where it publishes ports there: its own chain says
+    /// so, and no program is run where that is not there. No more than three system calls for a variant.
+    pub(super) fn unpublish_by_iptables(&mut self, family: Family, key: &AttachmentKey) -> Result<(), Cause> {
+        let chain = iptables::chain(key);
+        let over_nft = self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false);
+        let legacy = may_have_legacy(family, "nat", &[&chain]) && is_installed(family, Variant::Legacy);
+        for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
+            if is_there && let Some(text) = iptables::detach_from(&save(family, variant)?, key) {
+                restore(family, variant, &text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of an attachment that has no record.
+    pub(super) fn remove_stray_iptables(&mut self, key: &AttachmentKey) -> Result<(), Cause> {
+        Family::BOTH.into_iter().try_for_each(|family| self.unpublish_by_iptables(family, key))
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none.
@@ -100,16 +121,23 @@ impl Kernel {
 
     /// Whether the kernel has chains of the iptables backend, asked without a program. Where it cannot be asked it may.
     fn may_have_chains(&mut self, family: Family) -> bool {
-        if ["nat", "filter"].iter().any(|table| may_have_legacy(family, table)) {
+        let names = iptables::ENTRY_CHAINS.map(|(_, chain)| chain);
+        if ["nat", "filter"].iter().any(|table| may_have_legacy(family, table, &names)) {
             return true;
         }
-        let number = FAMILIES.into_iter().find(|(of, _)| *of == family).map_or(0, |(_, number)| number);
-        let chains = iptables::ENTRY_CHAINS.map(|(table, chain)| nft::chain_policy(number, table, chain));
-        match self.nft().and_then(|nft| Ok(nft.get_each(&chains)?)) {
-            Ok(found) => found.iter().any(Option::is_some),
+        match self.has_any_chain(family, &iptables::ENTRY_CHAINS) {
+            Ok(found) => found,
             Err(Cause::Sys(error)) => !is_lacking(error.errno()),
             Err(_) => true,
         }
+    }
+
+    /// Whether nf_tables has any of these chains, each in a table of iptables.
+    fn has_any_chain(&mut self, family: Family, chains: &[(&str, &str)]) -> Result<bool, Cause> {
+        let number = FAMILIES.into_iter().find(|(of, _)| *of == family).map_or(0, |(_, number)| number);
+        let asked: Vec<_> =
+            chains.iter().map(|(table, chain)| nft::chain_policy(number, table, chain)).collect();
+        Ok(self.nft()?.get_each(&asked)?.iter().any(Option::is_some))
     }
 }
 
@@ -118,14 +146,19 @@ fn is_lacking(errno: Option<Errno>) -> bool {
     matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL))
 }
 
-fn may_have_legacy(family: Family, table: &str) -> bool {
+/// Whether a table of legacy iptables has a chain of one of these names: the kernel tells names among the entries.
+fn may_have_legacy(family: Family, table: &str, chains: &[&str]) -> bool {
     let ipv6 = family == Family::V6;
     match xtables::look_in_use(ipv6).map(|names| names.lists(table)) {
         Ok(false) => false,
         Ok(true) => match xtables::table(ipv6, table) {
-            Ok(found) => found.is_some_and(|found| iptables::has_entry_chain(&found.entries)),
+            Ok(found) => found.is_some_and(|found| names_any(&found.entries, chains)),
             Err(_) => true,
         },
         Err(_) => true,
     }
+}
+
+fn names_any(entries: &[u8], chains: &[&str]) -> bool {
+    chains.iter().any(|name| entries.windows(name.len()).any(|bytes| bytes == name.as_bytes()))
 }

@@ -27,7 +27,7 @@ mod shared;
 mod whole;
 
 pub use admission::{admission, retraction};
-pub use attachment::{Restore, attach, detach};
+pub use attachment::{Restore, attach, chain, detach};
 pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
@@ -40,13 +40,6 @@ pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild
 /// Whether a chain's name says that it is ours.
 fn is_ours(chain: &str) -> bool {
     chain.starts_with("LINKSPAN-") || chain.starts_with("LKS-")
-}
-
-/// Whether the entries of a table of legacy iptables, as the kernel tells them, have one of [`ENTRY_CHAINS`]: its name is in
-/// them.
-pub fn has_entry_chain(entries: &[u8]) -> bool {
-    let named = |name: &str| entries.windows(name.len()).any(|bytes| bytes == name.as_bytes());
-    ENTRY_CHAINS.iter().any(|(_, name)| named(name))
 }
 
 #[cfg(test)]
