@@ -11,6 +11,7 @@ use lab::backends::{choose, on_each_backend};
 use lab::faces::{self, Whose};
 use lab::outcome::address;
 use lab::plugin::v4;
+use lab::snapshot::Snapshot;
 use lab::talk::{tcp_answers, tcp_server};
 use lab::{Lab, Plugin, inspect};
 use serde_json::json;
@@ -124,3 +125,42 @@ fn next(address: &str) -> String {
 }
 
 on_each_backend!(a_del_without_its_programs_says_so, lost_records_leave_no_port_to_the_next);
+
+#[test]
+fn an_add_whose_record_cannot_become_ready_takes_all_back() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (first, second) = (lab.container("c1"), lab.container("c2"));
+    let network = lab.plugin(json!({"ipam": v4(1)}));
+    network.on(&first).publish(&["8080:80"]).add().ok();
+    let before = Snapshot::take(&lab);
+    lab.freeze("/run/linkspan/ready");
+    let plugin = network.on(&second).publish(&["8081:80"]);
+    plugin.add().refused(5);
+    assert!(inspect::link(&second, "eth0").is_none());
+    assert!(!fs::exists("/run/linkspan/ports/tcp-8081").unwrap() || free("/run/linkspan/ports/tcp-8081"));
+    Snapshot::take(&lab).assert_same(&before, "the ADD failed at its last step");
+}
+
+fn free(directory: &str) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn a_host_without_room_for_files_begins_no_add_that_it_cannot_end() {
+    let Some(mut lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"ipam": v4(1)})).on(&container).publish(&["8080:80"]);
+    let mut attached = 0;
+    fs::create_dir_all("/run/linkspan").unwrap();
+    for inodes in 2..24 {
+        lab.cover_small("/run/linkspan", &format!("nr_inodes={inodes}"));
+        if plugin.add().succeeded() {
+            attached += 1;
+        }
+        // Nothing has made room meanwhile.
+        plugin.del().ok();
+        assert!(inspect::link(&container, "eth0").is_none(), "{inodes} inodes");
+        assert!(!is_recorded(&container.id), "{inodes} inodes");
+    }
+    assert!(attached > 0);
+}
