@@ -164,3 +164,17 @@ fn a_host_without_room_for_files_begins_no_add_that_it_cannot_end() {
     }
     assert!(attached > 0);
 }
+
+#[test]
+fn a_map_of_another_type_keeps_no_record() {
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"backend": "nftables", "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
+    lab.host.must(&["nft", "add table inet linkspan"]);
+    lab.host.must(&["nft", "add map inet linkspan ports4_any { type inet_service : ipv4_addr ; }"]);
+    let said = plugin.add().refused(111);
+    assert!(!said.contains("not undone"), "{said}");
+    assert!(!is_recorded(&container.id));
+    plugin.del().ok();
+    plugin.gc(&[]).ok();
+}

@@ -178,7 +178,10 @@ impl Kernel {
         }
         match self.nft()?.commit(&nft::remove(elements)) {
             Ok(()) => Ok(()),
-            Err(error) if error.errno == Errno::ENOENT => self.remove_own_elements(elements),
+            // EINVAL: somebody else's set of that name, of another type.
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EINVAL) => {
+                self.remove_own_elements(elements)
+            }
             Err(error) => Err(refused("delete the attachment's elements", &error)),
         }
     }
@@ -201,8 +204,12 @@ impl Kernel {
     ) -> Result<(), Cause> {
         let mut present = Vec::new();
         for element in elements {
-            if self.nft()?.get(&nft::get(element))?.is_some_and(|reply| is_to_go(element, &reply)) {
-                present.push(element.clone());
+            match self.nft()?.get(&nft::get(element)) {
+                Ok(Some(reply)) if is_to_go(element, &reply) => present.push(element.clone()),
+                Ok(_) => {}
+                // No key of ours can be in a set of another type.
+                Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if present.is_empty() {
