@@ -178,3 +178,14 @@ fn a_map_of_another_type_keeps_no_record() {
     plugin.del().ok();
     plugin.gc(&[]).ok();
 }
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"ipam": v4(1)})).on(&container);
+    let limited = plugin.wrapped(&["prlimit", "--fsize=0"]);
+    assert!(limited.add().refused(5).contains("File too large"));
+    plugin.add().ok();
+    limited.del().ok();
+}
