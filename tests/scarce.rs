@@ -169,7 +169,8 @@ fn a_host_without_room_for_files_begins_no_add_that_it_cannot_end() {
 fn a_map_of_another_type_keeps_no_record() {
     let Some(lab) = Lab::new() else { return };
     let container = lab.container("c1");
-    let plugin = lab.plugin(json!({"backend": "nftables", "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
+    let plugin =
+        lab.plugin(json!({"backend": "nftables", "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
     lab.host.must(&["nft", "add table inet linkspan"]);
     lab.host.must(&["nft", "add map inet linkspan ports4_any { type inet_service : ipv4_addr ; }"]);
     let said = plugin.add().refused(111);
@@ -188,4 +189,28 @@ fn a_file_that_may_not_grow_is_an_error() {
     assert!(limited.add().refused(5).contains("File too large"));
     plugin.add().ok();
     limited.del().ok();
+}
+
+#[test]
+fn an_add_whose_result_nobody_reads_is_taken_back() {
+    let Some(lab) = Lab::new() else { return };
+    let (container, other) = (lab.container("c1"), lab.container("c2"));
+    let network = lab.plugin(json!({"ipam": v4(1)}));
+    network.on(&other).add().ok();
+    let before = Snapshot::take(&lab);
+    let plugin = network.on(&container).publish(&["8080:80"]);
+    let unread = plugin.wrapped(&["sh", "-c", "exec \"$0\" >/dev/full"]);
+    let said = unread.add();
+    assert_eq!(said.status.code(), Some(1));
+    assert!(
+        said.stderr.contains("No space left on device") && said.stderr.contains("taken back"),
+        "{}",
+        said.stderr
+    );
+    assert!(inspect::link(&container, "eth0").is_none());
+    assert!(!is_recorded(&container.id));
+    Snapshot::take(&lab).assert_same(&before, "the runtime knows of a failed ADD");
+    // Of another verb it is said what it had to say.
+    let said = unread.without("CNI_NETNS").add();
+    assert!(said.stderr.contains("CNI_NETNS") && said.stderr.contains("it was to say"), "{}", said.stderr);
 }
