@@ -214,3 +214,20 @@ fn an_add_whose_result_nobody_reads_is_taken_back() {
     let said = unread.without("CNI_NETNS").add();
     assert!(said.stderr.contains("CNI_NETNS") && said.stderr.contains("it was to say"), "{}", said.stderr);
 }
+
+#[test]
+fn a_fifo_among_the_records_is_waited_for_by_nobody() {
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"ipam": v4(1)})).on(&container);
+    plugin.add().ok();
+    for stage in ["pending", "ready", "doomed"] {
+        lab.host.must(&["mkfifo", "-m", "600", &format!("/run/linkspan/{stage}/odd:eth0")]);
+        let within = plugin.wrapped(&["timeout", "10"]);
+        within.del().ok();
+        within.add().ok();
+        let odd = within.id("odd").del();
+        assert_ne!(odd.status.code(), Some(124), "DEL of {stage}/odd waits");
+        let _ = fs::remove_file(format!("/run/linkspan/{stage}/odd:eth0"));
+    }
+}

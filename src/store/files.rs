@@ -69,9 +69,10 @@ impl Dir {
         openat(&self.fd, name, flags, PRIVATE).map(File::from).map_err(|e| self.error("open", name, e))
     }
 
-    /// Opens a file with the flags given; `None` where it does not exist.
+    /// Opens a file with the flags given; `None` where it does not exist. A FIFO that somebody put there reads as empty, or
+    /// not at all: nobody waits for its other end.
     pub(super) fn open_file(&self, name: &str, flags: OFlag) -> Result<Option<File>> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         match openat(&self.fd, name, flags, PRIVATE) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
