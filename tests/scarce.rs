@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use lab::backends::{choose, on_each_backend};
 use lab::faces::{self, Whose};
 use lab::outcome::address;
-use lab::plugin::v4;
+use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp_answers, tcp_server};
 use lab::{Lab, Plugin, inspect};
@@ -230,4 +230,27 @@ fn a_fifo_among_the_records_is_waited_for_by_nobody() {
         assert_ne!(odd.status.code(), Some(124), "DEL of {stage}/odd waits");
         let _ = fs::remove_file(format!("/run/linkspan/{stage}/odd:eth0"));
     }
+}
+
+#[test]
+fn status_says_what_keeps_an_add_from_working() {
+    let Some(mut lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let network = lab.plugin(json!({"backend": "nftables", "ipam": dual_stack(1)}));
+    network.status().ok();
+    assert!(without("sys_admin", &network).status().refused(50).contains("CAP_SYS_ADMIN"));
+    lab.host.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+    assert!(network.status().refused(50).contains("net.ipv6.conf.default.disable_ipv6=0"));
+    let said = network.on(&container).add().refused(110);
+    assert!(said.contains("disable_ipv6=0") && !said.contains("run as root"), "{said}");
+    lab.host.set_sysctl("net/ipv6/conf/default/disable_ipv6", "0");
+    lab.ip("link delete lks-web");
+    lab.host.must(&["nft", "delete table inet linkspan"]);
+    lab.host.must(&["nft", "add table inet linkspan { flags dormant ; }"]);
+    assert!(network.status().refused(50).contains("dormant"));
+    lab.host.must(&["nft", "delete table inet linkspan"]);
+    lab.host.set_sysctl("net/ipv4/ip_forward", "0");
+    network.status().ok();
+    lab.freeze("/proc/sys");
+    assert!(network.status().refused(50).contains("net.ipv4.ip_forward=1"));
 }

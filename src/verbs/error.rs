@@ -116,16 +116,7 @@ impl From<VerbError> for CniError {
             VerbError::Input(error) => error.into(),
             VerbError::Known { code: Code::Drift, .. } => Self::new(Code::Drift, NOT_AS_LEFT.to_owned(), msg),
             VerbError::Known { code, .. } => Self::new(code, msg, details("nothing was changed")),
-            VerbError::Sandbox(SandboxError::Netns(NetnsError::Unusable { errno, .. })) => {
-                Self::new(Code::Netlink, msg, format!("nothing was changed; {}", to_open(errno)))
-            }
-            VerbError::Sandbox(_) => Self::new(
-                Code::UnusableNamespace,
-                msg,
-                details(
-                    "CNI_NETNS must be the path of the container's own network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
-                ),
-            ),
+            VerbError::Sandbox(error) => of_sandbox(&error),
             VerbError::Store(error) => of_store(&error),
             VerbError::Apply(error) => of_apply(&error),
             VerbError::Forwarded(ApplyError { object, cause, .. }) => Self::new(
@@ -194,6 +185,17 @@ impl From<VerbError> for CniError {
     }
 }
 
+fn of_sandbox(error: &SandboxError) -> CniError {
+    let (code, advice) = match error {
+        SandboxError::Netns(NetnsError::Unusable { errno, .. }) => (Code::Netlink, to_open(*errno)),
+        _ => (
+            Code::UnusableNamespace,
+            "CNI_NETNS must be the path of the container's own network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
+        ),
+    };
+    CniError::new(code, error.to_string(), advice)
+}
+
 fn of_store(error: &StoreError) -> CniError {
     let code = match error {
         StoreError::LockTimeout { .. } => Code::TryAgainLater,
@@ -225,6 +227,11 @@ fn of_apply(error: &ApplyError) -> CniError {
         Cause::Store(source) => return of_store(source),
         Cause::Sys(SysError::Netns(NetnsError::Unusable { errno, .. })) => (Code::Netlink, to_open(*errno)),
         Cause::Sys(source) if source.is_transient() => (Code::TryAgainLater, "try again"),
+        // The kernel's own words; the same number has no other meaning for an address.
+        Cause::Sys(SysError::Refused { action: "add the address", errno: Errno::EACCES, .. }) => (
+            Code::Netlink,
+            "let the interface have IPv6: sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0, and of a bridge that is there net.ipv6.conf.BRIDGE.disable_ipv6=0; or take the IPv6 ranges out",
+        ),
         Cause::Sys(source) if matches!(source.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
             (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
         }

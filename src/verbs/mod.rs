@@ -7,6 +7,7 @@ mod check;
 mod del;
 mod error;
 mod gc;
+mod host;
 pub mod ipam;
 mod journal;
 mod left;

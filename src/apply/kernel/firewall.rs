@@ -25,6 +25,23 @@ impl Kernel {
         self.nft().is_ok_and(|nft| nft.get(&nft::probe_table()).is_ok())
     }
 
+    /// Why our table could not be written to, or would not work; `None` where it is well, or not there yet.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn trouble_with_table(&mut self) -> Result<Option<&'static str>, Cause> {
+        let found = self.nft()?.get(&nft::probe_table())?;
+        Ok(found.and_then(|reply| match () {
+            () if nft::is_owned(&reply) => Some(
+                "another process has the table inet linkspan for itself: end it, or 'nft delete table inet linkspan'",
+            ),
+            () if nft::is_dormant(&reply) => Some(
+                "the table inet linkspan is switched off (dormant): 'nft delete table inet linkspan', and 'linkspan reconcile' makes it anew",
+            ),
+            () => None,
+        }))
+    }
+
     pub(super) fn ensure_firewall(&mut self, step: &Firewall) -> Result<(), Cause> {
         match step.backend {
             FirewallBackend::Iptables => self.attach_by_iptables(step)?,
