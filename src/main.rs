@@ -47,7 +47,9 @@ fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
         // Line and end of line together: one write.
         let line = reply.stdout + "\n";
         let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+            let told = plugins::undelivered(face, lookup, &input, (&line, reply.status), &error);
+            let _ = std::io::stderr().write_all(told.as_bytes());
             return 1;
         }
     }

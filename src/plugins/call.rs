@@ -54,6 +54,30 @@ pub fn run(face: Face, lookup: Lookup<'_>, input: &[u8]) -> Reply {
     }
 }
 
+/// What is to be done where a call's document could not be written, and what to say of it on standard error. To the runtime
+/// the call has failed: an ADD that was done is taken back.
+pub fn undelivered(
+    face: Face,
+    lookup: Lookup<'_>,
+    input: &[u8],
+    (document, status): (&str, i32),
+    error: &std::io::Error,
+) -> String {
+    let failed = format!("linkspan: cannot write to standard output: {error}");
+    if status != 0 || lookup("CNI_COMMAND").is_none_or(|command| command != "ADD") {
+        return format!("{failed}; it was to say: {document}");
+    }
+    let as_del = |name: &str| if name == "CNI_COMMAND" { Some("DEL".into()) } else { lookup(name) };
+    let reply = run(face, &as_del, input);
+    match reply.status {
+        0 => format!("{failed}; what ADD had made was taken back\n"),
+        _ => format!(
+            "{failed}; what ADD has made could not be taken back, send DEL: {}\n",
+            reply.stdout.trim()
+        ),
+    }
+}
+
 /// The configuration of a reference plugin with its IPAM plugin as somebody else's program, unless that is this very
 /// binary: then it is run in this process.
 ///

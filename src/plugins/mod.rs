@@ -8,7 +8,7 @@ mod words;
 
 use std::ffi::OsString;
 
-pub use call::{delegated, run};
+pub use call::{delegated, run, undelivered};
 pub use face::Face;
 
 /// Set where a person's command has called the plugin: that prints the error, so it is not told a second time on standard

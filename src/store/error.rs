@@ -121,6 +121,7 @@ impl StoreError {
                 }
                 Errno::ENOTDIR => "a file stands where a directory belongs: move it away",
                 Errno::EMFILE | Errno::ENFILE => "too many open files: raise the limit",
+                Errno::EFBIG => "the process may not write files so large: raise the limit (ulimit -f)",
                 _ => return None,
             },
             Self::LockTimeout { .. } => {

@@ -17,6 +17,9 @@ use super::{Result, StoreError};
 /// Owner only.
 const PRIVATE: Mode = Mode::from_bits_truncate(0o600);
 
+/// The lock of whoever claims what is doomed.
+pub(super) const REAP_LOCK: &str = "reap.lock";
+
 /// An open directory and the path it was opened by, for messages.
 #[derive(Debug)]
 pub(super) struct Dir {
@@ -66,9 +69,10 @@ impl Dir {
         openat(&self.fd, name, flags, PRIVATE).map(File::from).map_err(|e| self.error("open", name, e))
     }
 
-    /// Opens a file with the flags given; `None` where it does not exist.
+    /// Opens a file with the flags given; `None` where it does not exist. A FIFO that somebody put there reads as empty, or
+    /// not at all: nobody waits for its other end.
     pub(super) fn open_file(&self, name: &str, flags: OFlag) -> Result<Option<File>> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         match openat(&self.fd, name, flags, PRIVATE) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
@@ -265,6 +269,9 @@ impl Dir {
     }
 
     fn make_parent(&self, name: &str) -> nix::Result<()> {
+        if name.starts_with("pending/") {
+            self.make_what_follows()?;
+        }
         for (at, _) in name.match_indices('/') {
             match mkdirat(&self.fd, &name[..at], Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => {}
@@ -272,6 +279,19 @@ impl Dir {
             }
         }
         Ok(())
+    }
+
+    /// Makes what every record needs later, before the directory that the first one begins in: where there is room for that
+    /// one alone, no ADD begins that could not be completed, or taken away again.
+    fn make_what_follows(&self) -> nix::Result<()> {
+        for directory in ["ready", "doomed"] {
+            match mkdirat(&self.fd, directory, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        openat(&self.fd, REAP_LOCK, flags, PRIVATE).map(drop)
     }
 
     fn open_hidden(&self, name: &str) -> Result<(OwnedFd, Option<String>)> {

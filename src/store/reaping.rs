@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use serde::de::DeserializeOwned;
 
-use super::files::Dir;
+use super::files::{Dir, REAP_LOCK};
 use super::lock::{self, Deadline, Guard};
 use super::record::{Broken, Found, Listed, Stage};
 use super::state::State;
@@ -117,7 +117,7 @@ impl State {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn try_reap_lock(&self) -> Result<Option<Guard>> {
-        lock::try_acquire(&self.dir, "reap.lock")
+        lock::try_acquire(&self.dir, REAP_LOCK)
     }
 
     /// The same, waiting for it.
@@ -127,7 +127,7 @@ impl State {
     pub fn reap_lock(&self, deadline: Deadline) -> Result<Guard> {
         // It is held for a millisecond or for as long as a batch gathers, and all who wait for their end wait for this.
         let pauses = (Duration::from_micros(100), Duration::from_millis(1));
-        lock::acquire_within(&self.dir, "reap.lock", deadline, pauses)
+        lock::acquire_within(&self.dir, REAP_LOCK, deadline, pauses)
     }
 
     /// Becomes the one that waits for that lock, if nobody is. Who holds this while it waits claims, when it has got it,

@@ -278,13 +278,18 @@ impl Pending<'_> {
     /// Marks the attachment as complete.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; [`StoreError::Io`] with `ENOENT` where somebody removed the record.
-    pub fn ready(self) -> Result<()> {
+    /// [`StoreError::Io`]; [`StoreError::Io`] with `ENOENT` where somebody removed the record. With it the record, which
+    /// is what it was: for the one who takes back what was made.
+    pub fn ready(self) -> std::result::Result<(), (Self, StoreError)> {
         let pending = format!("pending/{}", self.name);
-        if self.dir.rename(&pending, &format!("ready/{}", self.name))? {
-            return Ok(());
+        match self.dir.rename(&pending, &format!("ready/{}", self.name)) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let error = self.dir.error("rename", &pending, Errno::ENOENT);
+                Err((self, error))
+            }
+            Err(error) => Err((self, error)),
         }
-        Err(self.dir.error("rename", &pending, Errno::ENOENT))
     }
 
     /// Moves the attachment to `doomed`: an ADD that failed and could not undo all it did. What it names may be another's,

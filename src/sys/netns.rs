@@ -98,6 +98,8 @@ impl Netns {
         let fd = match openat(AT_FDCWD, path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(NetnsError::Missing { path: text }),
+            // A socket, a link to itself.
+            Err(Errno::ENXIO | Errno::ELOOP) => return Err(NetnsError::NotANamespace { path: text }),
             Err(errno) => return Err(NetnsError::Unusable { path: text, errno }),
         };
         let unusable = |errno| NetnsError::Unusable { path: text.clone(), errno };

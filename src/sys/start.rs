@@ -7,7 +7,8 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 
 /// Makes the process a safe place: standard descriptors that are closed become `/dev/null`, or else the next file that
-/// is opened would take what is printed; and writing to a pipe that nobody reads is an error, not the end.
+/// is opened would take what is printed; and writing to a pipe that nobody reads, or past the limit of a file's size, is an
+/// error, not the end.
 pub fn settle() {
     for fd in 0..=2 {
         // SAFETY: fcntl with F_GETFD and open with a constant path touch no memory of ours; the lowest descriptor that
@@ -18,8 +19,10 @@ pub fn settle() {
             }
         }
     }
-    // SAFETY: to ignore a signal installs no code.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+        // SAFETY: to ignore a signal installs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// The words that the process was started with.

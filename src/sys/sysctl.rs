@@ -48,6 +48,11 @@ pub fn write(key: &str, value: &str) -> Result<(), SysError> {
         .map_err(|error| SysError::io("set the sysctl", object(&path.display().to_string()), &error))
 }
 
+/// Whether this process could set a parameter: it is opened for it, and nothing is written. No where there is none.
+pub fn is_writable(key: &str) -> bool {
+    path_of(key).is_some_and(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY).is_ok())
+}
+
 /// By which way directories of parameters are looked up.
 #[derive(Debug)]
 pub struct Root {

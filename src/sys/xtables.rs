@@ -143,12 +143,23 @@ impl InUse {
 /// Asks for the tables in use in the calling thread's namespace; none where the kernel has no legacy iptables. Three
 /// system calls.
 pub fn in_use(ipv6: bool) -> InUse {
+    look_in_use(ipv6).unwrap_or(InUse { text: [0; 128], length: 0 })
+}
+
+/// The same, for who must not take what cannot be seen for nothing.
+///
+/// # Errors
+/// Where the list is there and cannot be read.
+pub fn look_in_use(ipv6: bool) -> nix::Result<InUse> {
     let path = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
     let mut text = [0; 128];
     // Not open(2): musl's sets the flag once more.
-    let file = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let length = file.and_then(|file| nix::unistd::read(file, &mut text)).unwrap_or(0);
-    InUse { text, length }
+    let length = match openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(file) => nix::unistd::read(file, &mut text)?,
+        Err(Errno::ENOENT) => 0,
+        Err(errno) => return Err(errno),
+    };
+    Ok(InUse { text, length })
 }
 
 /// getsockopt(2) into a buffer that also holds the question.

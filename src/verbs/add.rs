@@ -164,8 +164,10 @@ fn attach(
         close(pending, &error)?;
         return Err(error.into());
     }
-    pending.ready()?;
-    Ok(record)
+    match pending.ready() {
+        Ok(()) => Ok(record),
+        Err((pending, error)) => Err(abandon(cx, pending, &record.plan, error.into())),
+    }
 }
 
 /// What is known before another plugin gives an address: that it will. Enough to give it back.
@@ -197,7 +199,7 @@ fn labels(call: &Call) -> BTreeMap<String, String> {
 }
 
 /// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.
-fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error: VerbError) -> VerbError {
+pub(super) fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error: VerbError) -> VerbError {
     let errors: Vec<ApplyError> =
         cx.kernel.absent(&[&plan.steps], Attempt::Again).into_iter().flatten().collect();
     let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };

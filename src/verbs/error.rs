@@ -6,6 +6,7 @@ use crate::apply::{ApplyError, Cause, LoopbackError, SandboxError};
 use crate::cni::{self, CniError, Code};
 use crate::model::{AttachmentKey, Publication};
 use crate::store::StoreError;
+use crate::sys::{NetnsError, SysError};
 
 /// What CHECK says before it says what differs.
 const NOT_AS_LEFT: &str = "the attachment is not as ADD left it";
@@ -115,13 +116,7 @@ impl From<VerbError> for CniError {
             VerbError::Input(error) => error.into(),
             VerbError::Known { code: Code::Drift, .. } => Self::new(Code::Drift, NOT_AS_LEFT.to_owned(), msg),
             VerbError::Known { code, .. } => Self::new(code, msg, details("nothing was changed")),
-            VerbError::Sandbox(_) => Self::new(
-                Code::UnusableNamespace,
-                msg,
-                details(
-                    "CNI_NETNS must be the path of the container's own network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
-                ),
-            ),
+            VerbError::Sandbox(error) => of_sandbox(&error),
             VerbError::Store(error) => of_store(&error),
             VerbError::Apply(error) => of_apply(&error),
             VerbError::Forwarded(ApplyError { object, cause, .. }) => Self::new(
@@ -190,6 +185,17 @@ impl From<VerbError> for CniError {
     }
 }
 
+fn of_sandbox(error: &SandboxError) -> CniError {
+    let (code, advice) = match error {
+        SandboxError::Netns(NetnsError::Unusable { errno, .. }) => (Code::Netlink, to_open(*errno)),
+        _ => (
+            Code::UnusableNamespace,
+            "CNI_NETNS must be the path of the container's own network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
+        ),
+    };
+    CniError::new(code, error.to_string(), advice)
+}
+
 fn of_store(error: &StoreError) -> CniError {
     let code = match error {
         StoreError::LockTimeout { .. } => Code::TryAgainLater,
@@ -203,10 +209,29 @@ fn of_store(error: &StoreError) -> CniError {
     CniError::new(code, error.to_string(), error.advice().unwrap_or("nothing was changed"))
 }
 
+/// What to do where a namespace is there and this process could not open or enter it.
+fn to_open(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM | Errno::EACCES => {
+            "run as root, or with CAP_SYS_ADMIN in the user namespace that owns the network namespace"
+        }
+        Errno::EMFILE | Errno::ENFILE => {
+            "let the process open more files (ulimit -n, fs.file-max), and try again"
+        }
+        _ => "try again; where it stays so, run 'linkspan doctor'",
+    }
+}
+
 fn of_apply(error: &ApplyError) -> CniError {
     let (code, advice) = match &error.cause {
         Cause::Store(source) => return of_store(source),
+        Cause::Sys(SysError::Netns(NetnsError::Unusable { errno, .. })) => (Code::Netlink, to_open(*errno)),
         Cause::Sys(source) if source.is_transient() => (Code::TryAgainLater, "try again"),
+        // The kernel's own words; the same number has no other meaning for an address.
+        Cause::Sys(SysError::Refused { action: "add the address", errno: Errno::EACCES, .. }) => (
+            Code::Netlink,
+            "let the interface have IPv6: sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0, and of a bridge that is there net.ipv6.conf.BRIDGE.disable_ipv6=0; or take the IPv6 ranges out",
+        ),
         Cause::Sys(source) if matches!(source.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
             (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
         }

@@ -8,6 +8,7 @@ mod check;
 mod del;
 mod error;
 mod gc;
+mod host;
 pub mod ipam;
 mod journal;
 mod left;

@@ -17,7 +17,7 @@ pub(super) fn del_interface(cx: &mut Context, call: &Call, key: &AttachmentKey) 
     cx.kernel.remove_their_guard(key)?;
     let path = call.environment.netns.as_deref().unwrap_or_default();
     // A namespace that is gone has taken the link along.
-    if let Ok(sandbox) = cx.kernel.open_sandbox(path, call.environment.netns_override) {
+    if let Some(sandbox) = cx.kernel.open_if_there(path, call.environment.netns_override)? {
         let kind = if matches!(call.config.link, LinkKeys::Macvlan(_)) { "macvlan" } else { "veth" };
         cx.kernel.remove_link_in(&sandbox, &key.interface, kind)?;
     }

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 use crate::sys::rtnl::{self, Link};
 
 use super::firewall::INET;
-use super::iptables::OrphanRules;
+use super::iptables_gone::OrphanRules;
 use super::{Cause, Kernel};
 
 /// Whose orphans are taken away.

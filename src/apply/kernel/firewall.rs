@@ -25,6 +25,23 @@ impl Kernel {
         self.nft().is_ok_and(|nft| nft.get(&nft::probe_table()).is_ok())
     }
 
+    /// Why our table could not be written to, or would not work; `None` where it is well, or not there yet.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn trouble_with_table(&mut self) -> Result<Option<&'static str>, Cause> {
+        let found = self.nft()?.get(&nft::probe_table())?;
+        Ok(found.and_then(|reply| match () {
+            () if nft::is_owned(&reply) => Some(
+                "another process has the table inet linkspan for itself: end it, or 'nft delete table inet linkspan'",
+            ),
+            () if nft::is_dormant(&reply) => Some(
+                "the table inet linkspan is switched off (dormant): 'nft delete table inet linkspan', and 'linkspan reconcile' makes it anew",
+            ),
+            () => None,
+        }))
+    }
+
     pub(super) fn ensure_firewall(&mut self, step: &Firewall) -> Result<(), Cause> {
         match step.backend {
             FirewallBackend::Iptables => self.attach_by_iptables(step)?,
@@ -178,13 +195,16 @@ impl Kernel {
         }
         match self.nft()?.commit(&nft::remove(elements)) {
             Ok(()) => Ok(()),
-            Err(error) if error.errno == Errno::ENOENT => self.remove_own_elements(elements),
+            // EINVAL: somebody else's set of that name, of another type.
+            Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EINVAL) => {
+                self.remove_own_elements(elements)
+            }
             Err(error) => Err(refused("delete the attachment's elements", &error)),
         }
     }
 
     /// Deletes those elements that are there and have the owner that they should.
-    fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
+    pub(super) fn remove_own_elements(&mut self, elements: &[Element]) -> Result<(), Cause> {
         // An element that another owns by now is not ours to delete.
         self.remove_present(elements, "delete the attachment's elements", |element, reply| {
             let found = nft::parse_elements(element.set, reply);
@@ -201,8 +221,12 @@ impl Kernel {
     ) -> Result<(), Cause> {
         let mut present = Vec::new();
         for element in elements {
-            if self.nft()?.get(&nft::get(element))?.is_some_and(|reply| is_to_go(element, &reply)) {
-                present.push(element.clone());
+            match self.nft()?.get(&nft::get(element)) {
+                Ok(Some(reply)) if is_to_go(element, &reply) => present.push(element.clone()),
+                Ok(_) => {}
+                // No key of ours can be in a set of another type.
+                Err(error) if error.errno() == Some(Errno::EINVAL) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         if present.is_empty() {

@@ -1,14 +1,13 @@
 //! The iptables backend: restore texts, one process for a family and transaction.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::firewall::iptables::{self, Family, Restore, Saved};
 use crate::firewall::{AttachmentRules, NetworkRules, nft};
-use crate::model::{AttachmentKey, FirewallBackend, Network};
-use crate::plan::{self, Firewall};
+use crate::model::AttachmentKey;
+use crate::plan::Firewall;
 use crate::store::Deadline;
 use crate::sys::process::{self, Run};
 
@@ -108,15 +107,6 @@ fn restore_both(texts: &Restore) -> Result<(), Cause> {
     Ok(())
 }
 
-/// What iptables has of attachments without a record.
-#[derive(Debug, Default)]
-pub(super) struct OrphanRules {
-    /// Whose, each with a family.
-    pub(super) owners: Vec<(Family, AttachmentKey)>,
-    /// The chains of networks, recorded or not, named as nf_tables has them: `net-web`.
-    pub(super) networks: Vec<String>,
-}
-
 impl Kernel {
     /// Whether the iptables backend can be used.
     ///
@@ -148,28 +138,6 @@ impl Kernel {
     /// Source addresses are guarded on the bridge, which iptables does not see: nf_tables does it on either backend.
     fn guard_by_nftables(&mut self, step: &Firewall) -> Result<(), Cause> {
         self.add_elements(&guards(step))
-    }
-
-    pub(super) fn detach_by_iptables(&mut self, steps: &[&Firewall]) -> Result<(), Cause> {
-        let mut elements = Vec::new();
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let _lock = self.state.iptables_lock(Deadline::default())?;
-        for step in steps {
-            elements.extend(guards(step));
-            let texts = iptables::detach(&step.network, &step.attachment);
-            if restore_both(&texts).is_ok() {
-                continue;
-            }
-            for family in Family::BOTH {
-                let Ok(saved) = save(family, Variant::Default) else { continue };
-                if let Some(text) = iptables::detach_from(&saved, &step.attachment.owner) {
-                    restore(family, Variant::Default, &text)?;
-                }
-            }
-        }
-        self.remove_elements(&elements)
     }
 
     /// Everything of ours as the records say, with what is being attached now among it. Called under the main lock.
@@ -271,38 +239,6 @@ impl Kernel {
         find_rules(with_v6, |family| iptables::network_checks(family, networks))
     }
 
-    /// Rules of ours whose owner has no record. A host without iptables has none.
-    pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<OrphanRules, Cause> {
-        let mut orphans = OrphanRules::default();
-        let (networks, _) = self.state.networks()?;
-        let is_there = |network: &Network| !plan::written_on(network, FirewallBackend::Iptables).is_empty();
-        if !networks.iter().any(|n| n.backend == FirewallBackend::Iptables || is_there(n)) {
-            return Ok(orphans);
-        }
-        for family in Family::BOTH {
-            let Ok(saved) = save(family, Variant::Default) else { continue };
-            let owners = saved.owners().into_iter().filter_map(|owner| AttachmentKey::parse(&owner));
-            orphans.owners.extend(owners.filter(|owner| !known.contains(owner)).map(|owner| (family, owner)));
-            orphans.networks.extend(saved.network_chains().map(str::to_owned));
-        }
-        Ok(orphans)
-    }
-
-    pub(super) fn remove_iptables(&mut self, orphans: &OrphanRules) -> Result<(), Cause> {
-        if orphans.owners.is_empty() {
-            return Ok(());
-        }
-        let _lock = self.state.iptables_lock(Deadline::default())?;
-        for (family, owner) in &orphans.owners {
-            // Each removal changes what is there for the next.
-            let Ok(saved) = save(*family, Variant::Default) else { continue };
-            if let Some(text) = iptables::detach_from(&saved, owner) {
-                restore(*family, Variant::Default, &text)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a FORWARD chain of iptables drops by its policy, and has no exception for a network.
     pub(super) fn lacks_admission(
         family: Family,
@@ -357,12 +293,12 @@ fn has_rule(family: Family, arguments: &[String]) -> Result<(), Cause> {
     call(family, Variant::Default, "", &words, "").map(drop)
 }
 
-fn has_v6(rules: &AttachmentRules) -> bool {
+pub(super) fn has_v6(rules: &AttachmentRules) -> bool {
     rules.addresses.iter().any(std::net::IpAddr::is_ipv6)
 }
 
 /// The elements of an attachment that are nf_tables' on either backend.
-fn guards(step: &Firewall) -> Vec<nft::Element> {
+pub(super) fn guards(step: &Firewall) -> Vec<nft::Element> {
     let mut elements = nft::attachment_elements(&step.network, &step.attachment);
     elements.retain(|element| nft::Set::BRIDGE.contains(&element.set));
     elements

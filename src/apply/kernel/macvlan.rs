@@ -80,7 +80,7 @@ impl Kernel {
 
     /// Takes the device away where its namespace is still there; it goes with the namespace else.
     pub(super) fn remove_macvlan(&mut self, step: &Macvlan) -> Result<(), Cause> {
-        let Some(open) = self.sandbox(&step.sandbox) else { return Ok(()) };
+        let Some(open) = self.sandbox(&step.sandbox)? else { return Ok(()) };
         for name in [&step.name, &step.first_name] {
             let Some(link) = rtnl::link_by_name(&mut open.socket, name)? else { continue };
             if link.kind.as_deref() == Some("macvlan") {
@@ -92,14 +92,14 @@ impl Kernel {
 
     pub(super) fn probe_macvlan(&mut self, step: &Macvlan, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
         let inside = step.in_container.then_some(&step.sandbox);
-        if self.sandbox(&step.sandbox).is_none() {
+        if self.sandbox(&step.sandbox)?.is_none() {
             // The interface's own drift says so.
             return Ok(());
         }
         if self.lower_device(Some(&step.master), inside)?.is_none() {
             drifts.push(Drift::missing(format!("lower device {}", step.master)));
         }
-        let Some(open) = self.sandbox(&step.sandbox) else { return Ok(()) };
+        let Some(open) = self.sandbox(&step.sandbox)? else { return Ok(()) };
         let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? else { return Ok(()) };
         let object = format!("interface {} in the container", step.name);
         if link.kind.as_deref() != Some("macvlan") {

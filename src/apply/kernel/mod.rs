@@ -18,6 +18,7 @@ mod foreign;
 mod forwarding;
 mod interface;
 mod iptables;
+mod iptables_gone;
 mod leases;
 mod link;
 mod macvlan;

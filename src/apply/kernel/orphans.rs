@@ -9,7 +9,7 @@ use crate::sys::rtnl::{self, Link, LinkTarget};
 
 use super::departure::delete_together;
 use super::elsewhere::Reach;
-use super::iptables::OrphanRules;
+use super::iptables_gone::OrphanRules;
 use super::{ApplyError, Cause, Kernel};
 
 /// The interface group of orphans that are about to go.
@@ -26,14 +26,49 @@ impl Kernel {
         found.map(|found| found.is_none()).map_err(|cause| ApplyError::new(&link.host_name, cause))
     }
 
-    /// Takes away the links of an attachment that has no record: their names follow from it. Those of another that has the
-    /// same names stay.
+    /// Takes away what an attachment has that has no record: links, whose names follow from it, but for those of another
+    /// that has the same names, and what the firewall has with its mark. A runtime calls DEL again for what is gone: where
+    /// our table is not there that costs a question.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove_stray(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
+        self.remove_stray_rules(key)?;
         self.remove_named(&[names::host_interface(key), names::shaping_interface(key)], key)
             .map_err(|cause| ApplyError::new(format!("the links of {key}"), cause))
+    }
+
+    /// The part of the firewall. Ports that it published must not lead to the next container with its address.
+    ///
+    /// # Errors
+    /// Where the firewall refuses.
+    pub fn remove_stray_rules(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
+        let outcome = self.stray_elements(key).and_then(|elements| {
+            self.remove_own_elements(&elements)?;
+            self.remove_stray_iptables(key)
+        });
+        outcome.map_err(|cause| ApplyError::new(format!("the firewall rules of {key}"), cause))
+    }
+
+    /// The elements of one attachment; of the sets of a table that is not there none is looked at.
+    fn stray_elements(&mut self, key: &AttachmentKey) -> Result<Vec<Element>, Cause> {
+        let mut found = Vec::new();
+        // Without nf_tables, or the right to ask, there is nothing that this process could take away.
+        let Ok(nft) = self.nft() else { return Ok(found) };
+        let tables = [nft::probe_table(), nft::probe_guard_table()];
+        let Ok(tables) = nft.get_each(&tables) else { return Ok(found) };
+        let owner = nft::owner_comment(key);
+        for set in Set::OF_ATTACHMENTS {
+            let is_there = tables.get(usize::from(Set::BRIDGE.contains(&set))).is_some_and(Option::is_some);
+            if !is_there {
+                continue;
+            }
+            let Ok(replies) = nft.dump(&nft::dump(set)) else { continue };
+            let marked = |reply: &&Vec<u8>| reply.windows(owner.len()).any(|part| part == owner.as_bytes());
+            let elements = replies.iter().filter(marked).flat_map(|reply| nft::parse_elements(set, reply));
+            found.extend(elements.filter(|element| element.owner == owner));
+        }
+        Ok(found)
     }
 
     fn remove_named(&mut self, candidates: &[String], key: &AttachmentKey) -> Result<(), Cause> {

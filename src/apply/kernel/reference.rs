@@ -161,12 +161,14 @@ impl Kernel {
     /// # Errors
     /// Where the kernel refuses.
     pub fn remove_link_in(&mut self, sandbox: &Sandbox, name: &str, kind: &str) -> Result<(), ApplyError> {
-        let Some(open) = self.sandbox(sandbox) else { return Ok(()) };
-        let outcome = rtnl::link_by_name(&mut open.socket, name).and_then(|link| match link {
-            Some(link) if link.kind.as_deref() == Some(kind) => {
-                open.socket.transact(&[rtnl::delete_link(link.index)])
+        let outcome = self.sandbox(sandbox).and_then(|open| {
+            let Some(open) = open else { return Ok(()) };
+            match rtnl::link_by_name(&mut open.socket, name)? {
+                Some(link) if link.kind.as_deref() == Some(kind) => {
+                    open.socket.transact(&[rtnl::delete_link(link.index)])
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
         });
         outcome.map_err(|error| ApplyError::new(format!("interface {name} in {}", sandbox.path), error))
     }

@@ -65,6 +65,17 @@ impl Kernel {
         Ok(sandbox)
     }
 
+    /// The same, where a container's namespace is there: `None` where its path means nothing, or another thing.
+    ///
+    /// # Errors
+    /// Where something is there that cannot be opened.
+    pub fn open_if_there(&mut self, path: &str, allow_own: bool) -> Result<Option<Sandbox>, SandboxError> {
+        match self.open_sandbox(path, allow_own) {
+            Err(error @ SandboxError::Netns(NetnsError::Unusable { .. })) => Err(error),
+            other => Ok(other.ok()),
+        }
+    }
+
     /// Refuses a path that means the plugin's own namespace; one that means nothing is fine.
     ///
     /// # Errors
@@ -97,7 +108,7 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked.
     pub fn has_interface(&mut self, sandbox: &Sandbox, name: &str) -> Result<bool, SysError> {
-        match self.sandbox(sandbox) {
+        match self.sandbox(sandbox)? {
             Some(open) => match rtnl::is_there(&open.socket, name) {
                 Ok(there) => Ok(there),
                 Err(_) => Ok(rtnl::link_by_name(&mut open.socket, name)?.is_some()),
@@ -107,18 +118,29 @@ impl Kernel {
     }
 
     /// The open namespace of a step; `None` where the path is gone or means another namespace by now.
-    pub(super) fn sandbox(&mut self, sandbox: &Sandbox) -> Option<&mut OpenSandbox> {
+    ///
+    /// # Errors
+    /// Where something is there that this process may not or cannot open: whatever is in it is there still.
+    pub(super) fn sandbox(&mut self, sandbox: &Sandbox) -> Result<Option<&mut OpenSandbox>, SysError> {
         let is_it =
             |open: &OpenSandbox| open.sandbox.path == sandbox.path && open.sandbox.is_same_as(sandbox);
         let known = self.sandboxes.iter().position(is_it);
         let index = match known {
             Some(index) => index,
             None => {
-                self.open_sandbox(&sandbox.path, true).ok()?;
-                self.sandboxes.iter().position(is_it)?
+                match self.open_sandbox(&sandbox.path, true) {
+                    Err(SandboxError::Netns(error @ NetnsError::Unusable { .. })) => return Err(error.into()),
+                    Err(_) => return Ok(None),
+                    Ok(_) => {}
+                }
+                // Another may be there by now.
+                match self.sandboxes.iter().position(is_it) {
+                    Some(index) => index,
+                    None => return Ok(None),
+                }
             }
         };
-        self.sandboxes.get_mut(index)
+        Ok(self.sandboxes.get_mut(index))
     }
 
     /// Lets a namespace go: a walk over many attachments would else hold them all.
@@ -128,7 +150,7 @@ impl Kernel {
 
     /// As [`Kernel::sandbox`], for steps that cannot do without.
     pub(super) fn needed_sandbox(&mut self, sandbox: &Sandbox) -> Result<&mut OpenSandbox, Cause> {
-        self.sandbox(sandbox)
+        self.sandbox(sandbox)?
             .ok_or_else(|| SysError::from(NetnsError::Missing { path: sandbox.path.clone() }).into())
     }
 
@@ -140,7 +162,7 @@ impl Kernel {
         name: &str,
         drifts: &mut Vec<Drift>,
     ) -> Result<Option<(&mut OpenSandbox, rtnl::Link, String)>, Cause> {
-        let Some(open) = self.sandbox(sandbox) else {
+        let Some(open) = self.sandbox(sandbox)? else {
             drifts.push(Drift::missing(format!("network namespace {}", sandbox.path)));
             return Ok(None);
         };

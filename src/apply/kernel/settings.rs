@@ -38,7 +38,7 @@ impl Kernel {
     /// to be deleted, and a container must not be kept for it.
     pub(super) fn restore_settings(&mut self, step: &Settings) -> Result<(), Cause> {
         if !step.before.is_empty()
-            && let Some(open) = self.sandbox(&step.sandbox)
+            && let Some(open) = self.sandbox(&step.sandbox)?
             && let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)?
         {
             // One by one, so that what one refuses does not keep the others.

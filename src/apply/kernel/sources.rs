@@ -57,7 +57,7 @@ impl Kernel {
 
     /// Takes the rules away, and the routes back to the main table where the interface is still there.
     pub(super) fn remove_sources(&mut self, step: &Sources) -> Result<(), Cause> {
-        let Some(open) = self.sandbox(&step.sandbox) else { return Ok(()) };
+        let Some(open) = self.sandbox(&step.sandbox)? else { return Ok(()) };
         let mut messages: Vec<Message> =
             step.tables.iter().map(|table| rtnl::delete_rule(table.source, table.table)).collect();
         if let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? {
@@ -78,7 +78,7 @@ impl Kernel {
     }
 
     pub(super) fn probe_sources(&mut self, step: &Sources, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let Some(open) = self.sandbox(&step.sandbox) else {
+        let Some(open) = self.sandbox(&step.sandbox)? else {
             drifts.push(Drift::missing(format!("network namespace {}", step.sandbox.path)));
             return Ok(());
         };

@@ -53,7 +53,7 @@ impl Kernel {
     /// Where the kernel cannot be asked.
     pub fn has_lost_its_container(&mut self, plan: &Plan) -> Result<bool, ApplyError> {
         let Some(upon) = plan.upon() else { return Ok(false) };
-        if self.sandbox(&upon.sandbox).is_none() {
+        if !matches!(self.sandbox(&upon.sandbox), Ok(Some(_))) {
             return Ok(self.is_dead(&upon.sandbox));
         }
         let there = self

@@ -19,7 +19,7 @@ pub struct Restore {
 }
 
 /// The chain of an attachment's published ports.
-pub(crate) fn chain(owner: &AttachmentKey) -> String {
+pub fn chain(owner: &AttachmentKey) -> String {
     format!("LKS-DN-{:016x}", names::hash(owner.to_string().as_bytes()))
 }
 

@@ -29,11 +29,12 @@ mod whole;
 use crate::model::chains;
 
 pub use admission::{admission, retraction};
-pub use attachment::{Restore, attach, detach};
+pub use attachment::{Restore, attach, chain, detach};
 pub use legacy::{LegacyFilter, LegacyTable};
 pub use rule::Family;
 pub(in crate::firewall) use rule::Text;
 pub use saved::{Saved, SavedRule};
+pub use shared::ENTRY_CHAINS;
 #[cfg(test)]
 use whole::checks;
 pub use whole::{attachment_checks, detach_from, missing, network_checks, rebuild};

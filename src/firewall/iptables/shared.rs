@@ -28,6 +28,9 @@ pub(crate) const INTO: &str = "LINKSPAN-INTO";
 pub(crate) const LOCALNET: &str = "LINKSPAN-LOCALNET";
 pub(crate) const ADMIT: &str = "LINKSPAN-ADMIT";
 
+/// The chains that built-in ones jump to, with their tables: where none of them is, no packet comes to ours.
+pub const ENTRY_CHAINS: [(&str, &str); 3] = [("nat", PUBLISH), ("nat", POST), ("filter", FORWARD)];
+
 /// The chains that all networks share, with their tables.
 pub(crate) fn chains(family: Family) -> Vec<(&'static str, &'static str)> {
     let mut chains = vec![("nat", PUBLISH), ("nat", NAMES), ("nat", POST)];

@@ -60,7 +60,9 @@ pub use tally::{
 };
 pub use trace::{TRACE, Traced, probe_trace, remove_trace, trace_chains, trace_table};
 pub(in crate::firewall) use uapi::{BRIDGE, INET, IPV4, IPV6};
-pub use whole::{Beside, StaticChain, dormant_table, is_dormant, layout, static_chains, table_foundation};
+pub use whole::{
+    Beside, StaticChain, dormant_table, is_dormant, is_owned, layout, static_chains, table_foundation,
+};
 
 /// The name of both tables.
 pub const TABLE: &str = "linkspan";

@@ -117,8 +117,17 @@ pub fn table_foundation(family: u8, beside: Beside) -> Vec<NftMessage> {
 
 /// Whether a reply to [`super::probe_table`] tells of a table that is switched off (`NFT_TABLE_F_DORMANT`).
 pub fn is_dormant(attributes: &[u8]) -> bool {
+    has_flag(attributes, 1)
+}
+
+/// Whether it tells of a table that a process has for itself (`NFT_TABLE_F_OWNER`).
+pub fn is_owned(attributes: &[u8]) -> bool {
+    has_flag(attributes, 2)
+}
+
+fn has_flag(attributes: &[u8], flag: u32) -> bool {
     let flags = find(attributes, table::FLAGS).and_then(|flags| <[u8; 4]>::try_from(flags).ok());
-    flags.is_some_and(|flags| u32::from_be_bytes(flags) & 1 != 0)
+    flags.is_some_and(|flags| u32::from_be_bytes(flags) & flag != 0)
 }
 
 /// Reads one reply to [`super::dump_tables`]: the name of a table that sleeps.

@@ -24,6 +24,7 @@ use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, Record, Stage};
 
+use super::add::abandon;
 use super::{
     Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
     status as ready,
@@ -55,7 +56,9 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbEr
         closed?;
         return Err(error.into());
     }
-    pending.ready()?;
+    if let Err((pending, error)) = pending.ready() {
+        return Err(abandon(cx, pending, &record.plan, error.into()));
+    }
     cx.journal.note(LogLevel::Info, || format!("added {key}"));
     let name_servers = record.naming.map(|naming| naming.gateways).unwrap_or_default();
     Ok(Attached { result, name_servers })
@@ -94,6 +97,10 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
+        Doom::Unknown if matches!(part, Part::Portmap | Part::Firewall) => {
+            cx.kernel.remove_stray_rules(&key)?;
+            reference::del_part(cx, call, &key)
+        }
         Doom::Unknown => match part {
             Part::Tuning | Part::Bandwidth | Part::Sbr | Part::Dnsname => {
                 let plan = left_by_reference(cx, call, &key)?;
@@ -115,7 +122,7 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
 fn left_by_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<Plan, VerbError> {
     let path = call.environment.netns.as_deref().unwrap_or_default();
     cx.kernel.refuse_own_sandbox(path, call.environment.netns_override)?;
-    let open = cx.kernel.open_sandbox(path, call.environment.netns_override).ok();
+    let open = cx.kernel.open_if_there(path, call.environment.netns_override)?;
     // One that is gone is like no other, so that no step finds it.
     let gone = || Sandbox { path: path.to_owned(), device: 0, inode: 0, cookie: None };
     match (key.part, open) {
