@@ -107,18 +107,19 @@ impl Kernel {
     }
 
     pub(super) fn ensure_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
-        self.settle_bridge(step, true)
+        self.settle_bridge(step, true).map(drop)
     }
 
     /// As [`Kernel::ensure_bridge`], of a bridge that somebody may have changed since it was made.
     pub(super) fn restore_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
-        self.settle_bridge(step, false)?;
+        let index = self.settle_bridge(step, false)?;
         self.forget_bridges();
-        self.restore_subnets(step)
+        self.restore_subnets(step, index)
     }
 
-    /// `trusted` is whether a bridge that we made and that is up counts as having its settings.
-    fn settle_bridge(&mut self, step: &Bridge, trusted: bool) -> Result<(), Cause> {
+    /// `trusted` is whether a bridge that we made and that is up counts as having its settings. Gives the link that
+    /// carries the gateways.
+    fn settle_bridge(&mut self, step: &Bridge, trusted: bool) -> Result<u32, Cause> {
         let (link, fresh) = match self.bridge(&step.name)? {
             Some(link) => (link, false),
             None => (self.create_bridge(step)?, true),
@@ -182,10 +183,10 @@ impl Kernel {
         // A gateway that was there already needs no second look: the hot path asks for no list of addresses. But IPv6
         // has an address once on a link, and that it is there may mean with another prefix.
         let replaces = step.force_address && !settled;
-        if fresh || added.is_empty() && !replaces {
-            return Ok(());
+        if !fresh && (!added.is_empty() || replaces) {
+            self.settle_clash(step, index, added)?;
         }
-        self.settle_clash(step, index, added)
+        Ok(index)
     }
 
     fn create_bridge(&mut self, step: &Bridge) -> Result<KnownBridge, Cause> {
@@ -311,7 +312,7 @@ impl Kernel {
         if step.promisc && !link.is_promisc {
             drifts.push(Drift::new(&object, "promiscuous", "not promiscuous"));
         }
-        let index = match step.gateway_vlan {
+        let (index, is_up) = match step.gateway_vlan {
             Some(vlan) => {
                 let name = names::gateway_link(&step.name, vlan);
                 let Some(link) = rtnl::link_by_name(self.host()?, &name)? else {
@@ -323,9 +324,9 @@ impl Kernel {
                     let expected = format!("VLAN {vlan} over {}", step.name);
                     drifts.push(Drift::new(format!("gateway link {name}"), expected, "another device"));
                 }
-                link.index
+                (link.index, link.is_up())
             }
-            None => link.index,
+            None => (link.index, link.is_up),
         };
         let found = rtnl::addresses(self.host()?, Some(index))?;
         for gateway in &step.gateways {
@@ -333,7 +334,9 @@ impl Kernel {
                 drifts.push(Drift::missing(format!("gateway address {gateway} on {}", step.name)));
             }
         }
-        self.probe_subnets(step, drifts)?;
+        if is_up {
+            self.probe_subnets(step, index, &found, drifts)?;
+        }
         let localnet = format!("net/ipv4/conf/{}/route_localnet", step.name);
         if step.route_localnet && sysctl::read(&localnet).is_ok_and(|value| value == "0") {
             drifts.push(Drift::new(localnet, "1", "0"));

@@ -4,9 +4,9 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::{Route, names};
+use crate::model::Route;
 use crate::plan::Bridge;
-use crate::sys::rtnl::{self, RouteFilter, RouteMode, RouteSpec};
+use crate::sys::rtnl::{self, Address, RouteFilter, RouteMode, RouteSpec};
 
 use super::{Cause, Drift, Kernel};
 
@@ -16,20 +16,27 @@ const UNICAST: u8 = 1;
 const V6_METRIC: u32 = 256;
 
 impl Kernel {
-    /// Says which routes are not there.
-    pub(super) fn probe_subnets(&mut self, step: &Bridge, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        let lost = self.lost_subnets(step)?;
+    /// Says which routes are not there, of a link that is up and has these addresses.
+    pub(super) fn probe_subnets(
+        &mut self,
+        step: &Bridge,
+        index: u32,
+        found: &[Address],
+        drifts: &mut Vec<Drift>,
+    ) -> Result<(), Cause> {
+        let lost = self.lost_subnets(step, index, found)?;
         let object = |gateway: &IpNetwork| format!("route to {} by {}", subnet_of(*gateway), step.name);
-        drifts.extend(lost.iter().map(|(_, gateway)| Drift::missing(object(gateway))));
+        drifts.extend(lost.iter().map(|gateway| Drift::missing(object(gateway))));
         Ok(())
     }
 
-    /// Puts them back.
-    pub(super) fn restore_subnets(&mut self, step: &Bridge) -> Result<(), Cause> {
+    /// Puts them back, by the link of that index.
+    pub(super) fn restore_subnets(&mut self, step: &Bridge, index: u32) -> Result<(), Cause> {
+        let found = rtnl::addresses(self.host()?, Some(index))?;
         let messages: Vec<_> = self
-            .lost_subnets(step)?
+            .lost_subnets(step, index, &found)?
             .into_iter()
-            .map(|(index, gateway)| {
+            .map(|gateway| {
                 let mut route = Route::via(subnet_of(gateway), None);
                 if gateway.is_ipv4() {
                     route.scope = Some(Route::SCOPE_LINK);
@@ -47,30 +54,30 @@ impl Kernel {
         Ok(self.host()?.transact(&messages)?)
     }
 
-    /// The gateways that are on their link, which is up, while no route leads to their subnet by it; and the link.
-    fn lost_subnets(&mut self, step: &Bridge) -> Result<Vec<(u32, IpNetwork)>, Cause> {
-        let name =
-            step.gateway_vlan.map_or_else(|| step.name.clone(), |vlan| names::gateway_link(&step.name, vlan));
-        let Some(link) = rtnl::link_by_name(self.host()?, &name)?.filter(rtnl::Link::is_up) else {
-            return Ok(Vec::new());
-        };
-        let mut lost: Vec<IpNetwork> = rtnl::addresses(self.host()?, Some(link.index))?
-            .into_iter()
+    /// The gateways that are on the link while no route leads to their subnet by it.
+    fn lost_subnets(
+        &mut self,
+        step: &Bridge,
+        index: u32,
+        found: &[Address],
+    ) -> Result<Vec<IpNetwork>, Cause> {
+        let mut lost: Vec<IpNetwork> = found
+            .iter()
             // Who has said that there is to be none has it so, and the subnet of one address is no subnet.
             .filter(|found| !found.has_no_subnet_route() && step.gateways.contains(&found.address))
             .map(|found| found.address)
             .filter(|gateway| gateway.prefix() < if gateway.is_ipv4() { 32 } else { 128 })
             .collect();
         if lost.is_empty() {
-            return Ok(Vec::new());
+            return Ok(lost);
         }
-        let filter = RouteFilter { oif: Some(link.index), ..RouteFilter::default() };
+        let filter = RouteFilter { oif: Some(index), ..RouteFilter::default() };
         let routes = rtnl::routes(self.host()?, &filter)?;
         lost.retain(|gateway| {
             let subnet = subnet_of(*gateway);
             !routes.iter().any(|route| route.dst == subnet && route.kind == UNICAST)
         });
-        Ok(lost.into_iter().map(|gateway| (link.index, gateway)).collect())
+        Ok(lost)
     }
 }
 
