@@ -4,7 +4,7 @@
 mod lab;
 
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use lab::hold::Holder;
 use lab::plugin::{binary, dual_stack};
@@ -187,4 +187,37 @@ fn what_pid_1_listens_on_is_reserved_by_no_runtime() {
     let by_itself = add_under_init(&lab, &a, &format!("{plugin}; true"));
     assert!(by_itself.contains("\"ips\""), "{by_itself}");
     network.on(&a).del().ok();
+}
+
+/// A runtime with several threads forks while it reserves: until execve(2) its child has the reserved sockets too.
+#[test]
+fn a_child_that_the_runtime_has_just_forked_is_no_stranger() {
+    let Some((lab, network, a, _outside)) = host() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference takes every port");
+    }
+    let reserved = lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    // SAFETY: the child calls nothing but pause(2), which is safe after fork(2) of a process with threads.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            // SAFETY: it takes nothing.
+            unsafe { libc::pause() };
+        }
+    }
+    let outcome = network.on(&a).publish(&["8080:80"]).add();
+    // SAFETY: the child is the one of above, which nobody has waited for.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    outcome.ok();
+    network.on(&a).publish(&["8080:80"]).del().ok();
+    // One that became a program of its own serves: it was given the socket on purpose.
+    let mut service =
+        Command::new("cat").stdin(Stdio::piped()).stdout(OwnedFd::from(reserved)).spawn().unwrap();
+    let refused = network.on(&a).publish(&["8080:80"]).add();
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert!(refused.refused(102).contains("8080"), "{}", refused.words());
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -148,18 +150,25 @@ pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Process>> {
             continue;
         };
         let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else { continue };
-        for target in descriptors.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()) {
-            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:["));
-            let inode = inode.and_then(|number| number.strip_suffix(']')?.parse().ok());
-            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
-                let known = owners.entry(inode).or_default();
-                // It may have the socket more than once.
-                if known.iter().all(|process| process.pid != pid) {
-                    known.push(describe(pid));
-                }
+        for path in descriptors.flatten().map(|fd| fd.path()) {
+            let Some(inode) = inode_of(&path).filter(|inode| inodes.contains(inode)) else { continue };
+            let known = owners.entry(inode).or_default();
+            // It may have the socket more than once.
+            if known.iter().any(|process| process.pid == pid) {
+                continue;
+            }
+            let process = describe(pid);
+            // A child that becomes its program, or a process that ends, is let go of its sockets in between; for a
+            // moment before that its command line is empty.
+            if process.command_line.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if inode_of(&path) == Some(inode) {
+                known.push(process);
             }
         }
     }
+    owners.retain(|_, processes| !processes.is_empty());
     for processes in owners.values_mut() {
         processes.sort_by_key(|process| (process.pid == 1, process.pid));
     }
@@ -186,6 +195,12 @@ pub fn is_ancestor(pid: u32) -> bool {
         }
     }
     false
+}
+
+/// The inode of the socket that a link in /proc/PID/fd leads to.
+fn inode_of(descriptor: &Path) -> Option<u32> {
+    let target = fs::read_link(descriptor).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
