@@ -41,7 +41,7 @@ fn networks(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "network {name}: bridge {bridge}, {backend}, {} attached", each.attachments)?;
         for pool in &each.pools {
             let free = pool.capacity.saturating_sub(pool.used);
-            writeln!(out, "  addresses {}: {} used, {free} free", pool.ranges, pool.used)?;
+            writeln!(out, "  addresses {}: {} used, {} free", pool.ranges, pool.used, count(free))?;
         }
     }
     Ok(())
@@ -102,6 +102,16 @@ fn flatten(prefix: &str, value: &Value, words: &mut Vec<String>) {
     }
 }
 
+/// How many addresses, as people say it: those of an IPv6 subnet by the nearest power of two.
+fn count(addresses: u128) -> String {
+    if addresses <= u128::from(u32::MAX) {
+        return addresses.to_string();
+    }
+    let below = addresses.ilog2();
+    let exponent = if addresses - (1 << below) > 1 << (below - 1) { below + 1 } else { below };
+    format!("about 2^{exponent}")
+}
+
 /// Bytes in the unit that people read.
 fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -133,6 +143,20 @@ mod tests {
             (u64::MAX, "16777215.9 TiB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn addresses_are_counted_as_people_say_it() {
+        for (addresses, text) in [
+            (0, "0"),
+            (252, "252"),
+            (u128::from(u32::MAX), "4294967295"),
+            (1 << 32, "about 2^32"),
+            ((1 << 64) - 6, "about 2^64"),
+            (u128::MAX, "about 2^128"),
+        ] {
+            assert_eq!(count(addresses), text);
         }
     }
 

@@ -49,6 +49,9 @@ impl Outside {
         inside.ip("-6 route add default via 2001:db8::2");
         space.ip("route add default via 192.0.2.1");
         space.ip("-6 route add default via 2001:db8::1");
+        // Until the kernel has noticed the carrier, some time later, what is sent is dropped.
+        let is_up = || super::inspect::link(&inside, "uplink").is_some_and(|link| link["operstate"] == "UP");
+        assert!(super::eventually(super::talk::PATIENCE, is_up), "the uplink does not come up");
         Self { space }
     }
 }

@@ -67,7 +67,11 @@ pub(super) fn of_conflict(keys: &str) -> Option<String> {
         (Some(_), Some(_)) => {
             Some(format!("range set {} overlaps with {}", first.min(second), first.max(second)))
         }
-        _ => Some(format!("invalid range set {first}: mixed address families")),
+        _ if [one_range, other_range].iter().all(|subnet| subnet.parse::<IpNetwork>().is_ok()) => {
+            Some(format!("invalid range set {first}: mixed address families"))
+        }
+        // No ranges: two host ports, say.
+        _ => None,
     }
 }
 

@@ -51,6 +51,13 @@ fn what_theirs_has_no_words_for_is_said_in_ours() {
     let config = r#"{"cniVersion": "1.0.0", "name": "n", "vlanTrunk": [{"minID": 7}]}"#;
     let (code, msg, _) = refusal(Face::Bridge, &[], config);
     assert_eq!((code, msg.as_str()), (PLAIN, "invalid configuration: vlanTrunk[0].maxID is missing"));
+    let one_port_twice = r#"{"cniVersion": "1.0.0", "name": "n", "prevResult": {"cniVersion": "1.0.0"},
+        "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+            {"hostPort": 8080, "containerPort": 81, "protocol": "tcp"}]}}"#;
+    let (code, msg, _) = refusal(Face::Portmap, &[], one_port_twice);
+    assert_eq!(code, PLAIN);
+    assert!(msg.contains("port 8080 to 80) and runtimeConfig.portMappings[1]"), "{msg}");
 }
 
 #[test]
