@@ -204,6 +204,13 @@ fn a_namespace_is_the_same_by_any_path() {
     other.ip("link add eth0 type veth peer name other0");
     plugin.env("CNI_NETNS", &other.path).add().refused(101);
     plugin.prev(&result).check().ok();
+    // Nor is a namespace without one: the container lives where it is.
+    other.ip("link del eth0");
+    plugin.env("CNI_NETNS", &other.path).add().refused(103);
+    plugin.prev(&result).check().ok();
+    // Once it is gone, the attachment is to be had.
+    lab.ip(&format!("link del {}", host_end(&result)));
+    plugin.env("CNI_NETNS", &other.path).add().ok();
 }
 
 /// The kernel gives a namespace's inode number to the next one: its own number for it tells them apart.

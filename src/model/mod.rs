@@ -3,6 +3,7 @@
 mod attachment;
 pub mod attributes;
 pub mod chains;
+pub mod errno;
 mod ingress;
 mod isolation;
 mod mac;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::ipam::IpamError;
+use crate::model::errno::is_passing;
 use crate::model::{AttachmentKey, Publication};
 
 /// Errors of the store. [`StoreError::advice`] says what to do next.
@@ -96,6 +97,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says nothing of the file that could not be read: it may be as it should.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_passing(*source))
+    }
+
     /// The error's number, where a system call failed. For tests.
     #[cfg(test)]
     pub(crate) fn errno(&self) -> Option<Errno> {

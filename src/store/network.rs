@@ -28,6 +28,14 @@ impl State {
         self.dir.replace(&file, &content, |_| Ok(()))
     }
 
+    /// Whether a network has a record, without reading any.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where the directory cannot be read.
+    pub fn has_networks(&self) -> Result<bool> {
+        Ok(!self.dir.names("networks")?.is_empty())
+    }
+
     /// All networks that have a record, and the records that cannot be read.
     ///
     /// # Errors

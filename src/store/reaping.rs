@@ -192,6 +192,7 @@ impl State {
                     let found = if is_first { &mut all.listed.found } else { &mut all.again };
                     found.push(Found { stage, record });
                 }
+                Err(error) if error.is_passing() => return Err(error),
                 Err(error) => all.listed.broken.push(Broken {
                     key: AttachmentKey::parse(&name),
                     stage,

@@ -183,6 +183,8 @@ impl State {
             match self.load_by(stage, name, &mut content) {
                 Ok(Some(found)) => listed.found.push(found),
                 Ok(None) => {}
+                // Who cannot be read now is not nobody: its rules and its address are its own.
+                Err(error) if error.is_passing() => return Err(error),
                 Err(error) => {
                     let path = self.path(stage, name);
                     let alive = matches!(stage, Stage::Pending { .. }) && self.is_alive(name)?;

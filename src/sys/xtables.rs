@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::SysError;
+use crate::model::errno::is_passing;
 
 pub use counts::{LegacyTable, legacy_tables};
 
@@ -74,7 +75,7 @@ pub fn filter_table(ipv6: bool) -> Result<Option<FilterTable>, SysError> {
 /// # Errors
 /// As [`filter_table`].
 pub fn table(ipv6: bool, name: &str) -> Result<Option<Table>, SysError> {
-    if !in_use(ipv6).lists(name) {
+    if !in_use(ipv6)?.lists(name) {
         return Ok(None);
     }
     let failed = |errno| SysError::refused("read", format!("the table {name} of legacy iptables"), errno);
@@ -140,10 +141,20 @@ impl InUse {
     }
 }
 
-/// Asks for the tables in use in the calling thread's namespace; none where the kernel has no legacy iptables. Three
-/// system calls.
-pub fn in_use(ipv6: bool) -> InUse {
-    look_in_use(ipv6).unwrap_or(InUse { text: [0; 128], length: 0 })
+/// Asks for the tables in use in the calling thread's namespace; none where the kernel has no legacy iptables, or does
+/// not let this process see them. Three system calls.
+///
+/// # Errors
+/// Where that fails for now ([`is_passing`]).
+pub fn in_use(ipv6: bool) -> Result<InUse, SysError> {
+    match look_in_use(ipv6) {
+        Err(errno) if is_passing(errno) => Err(SysError::refused("read", path(ipv6), errno)),
+        looked => Ok(looked.unwrap_or(InUse { text: [0; 128], length: 0 })),
+    }
+}
+
+fn path(ipv6: bool) -> &'static str {
+    if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" }
 }
 
 /// The same, for who must not take what cannot be seen for nothing.
@@ -151,10 +162,9 @@ pub fn in_use(ipv6: bool) -> InUse {
 /// # Errors
 /// Where the list is there and cannot be read.
 pub fn look_in_use(ipv6: bool) -> nix::Result<InUse> {
-    let path = if ipv6 { "/proc/net/ip6_tables_names" } else { "/proc/net/ip_tables_names" };
     let mut text = [0; 128];
     // Not open(2): musl's sets the flag once more.
-    let length = match openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+    let length = match openat(AT_FDCWD, path(ipv6), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(file) => nix::unistd::read(file, &mut text)?,
         Err(Errno::ENOENT) => 0,
         Err(errno) => return Err(errno),

@@ -203,13 +203,12 @@ pub(super) fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error
     let errors: Vec<ApplyError> =
         cx.kernel.absent(&[&plan.steps], Attempt::Again).into_iter().flatten().collect();
     let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };
-    for error in errors {
-        cx.journal.note(LogLevel::Warning, || format!("not undone: {error}"));
+    let mut left: Vec<String> = errors.iter().map(ApplyError::to_string).collect();
+    left.extend(kept.err().map(|error| error.to_string()));
+    for words in &left {
+        cx.journal.note(LogLevel::Warning, || format!("not undone: {words}"));
     }
-    if let Err(error) = kept {
-        cx.journal.note(LogLevel::Warning, || format!("not undone: {error}"));
-    }
-    error
+    if left.is_empty() { error } else { VerbError::NotUndone { error: Box::new(error), left } }
 }
 
 /// Ends the record of an ADD that failed: gone where all was undone, doomed where not.
@@ -218,8 +217,9 @@ fn close(pending: Pending<'_>, error: &ApplyError) -> Result<(), VerbError> {
     Ok(closed?)
 }
 
-/// Refuses an attachment that is there already, and an interface that somebody else made. A record whose container
-/// has died without DEL gives way: its namespace is another by now, or has lost the interface.
+/// Refuses an attachment that is there already, in this namespace or in another that lives, and an interface that
+/// somebody else made. A record whose container has died without DEL gives way: its namespace is gone, or has lost the
+/// interface.
 fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> Result<(), VerbError> {
     let is_there = |cx: &mut Context| {
         let there = cx.kernel.has_interface(sandbox, &key.interface);
@@ -238,6 +238,9 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
                     // Not the one of the record, which is in another namespace.
                     false => VerbError::InterfaceExists(key.interface.clone()),
                 });
+            }
+            if !same && !reap::is_lost(cx, &record)? {
+                return Err(VerbError::Duplicate(key.clone()));
             }
             cx.journal.note(LogLevel::Warning, || {
                 format!("{key} has a record of a container that is gone; taking that attachment away first")

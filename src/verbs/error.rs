@@ -74,6 +74,14 @@ pub enum VerbError {
         /// Why.
         reason: String,
     },
+    /// An ADD that failed, and what of it could not be taken back.
+    #[error("{error}")]
+    NotUndone {
+        /// Why it failed.
+        error: Box<VerbError>,
+        /// What is left, in words.
+        left: Vec<String>,
+    },
     /// Several attachments could not be taken away.
     #[error("{}", .0.join("; "))]
     Several(Vec<String>),
@@ -176,6 +184,11 @@ impl From<VerbError> for CniError {
             VerbError::NotReady { code, .. } => {
                 Self::new(code, "linkspan cannot serve this network".to_owned(), msg)
             }
+            VerbError::NotUndone { error, left } => {
+                let error = Self::from(*error);
+                let details = format!("{msg}; not undone, DEL tries again: {}", left.join("; "));
+                Self { details, ..error }
+            }
             VerbError::Several(_) => Self::new(
                 Code::Netlink,
                 "some attachments could not be taken away".to_owned(),
@@ -206,7 +219,9 @@ fn of_store(error: &StoreError) -> CniError {
         StoreError::Io { .. } | StoreError::Broken { .. } | StoreError::Encode { .. } => Code::Io,
         StoreError::BadName { .. } => Code::InvalidEnvironment,
     };
-    CniError::new(code, error.to_string(), error.advice().unwrap_or("nothing was changed"))
+    let advice =
+        error.advice().unwrap_or("try again; what had been begun is ended by the next ADD, DEL or GC");
+    CniError::new(code, error.to_string(), advice)
 }
 
 /// What to do where a namespace is there and this process could not open or enter it.

@@ -106,7 +106,7 @@ pub(super) fn provide_to_part(
     let mut network = match recorded.clone() {
         Some(network) => network,
         None => {
-            let has_nftables = cx.kernel.has_nftables();
+            let has_nftables = cx.kernel.has_nftables().map_err(|cause| of_network(config, cause))?;
             let bridge = bridge.to_owned();
             let facts = NetworkFacts { bridge, mac: None, uplink_mtu: None, has_nftables, automatic: None };
             plan::network(config, facts)
@@ -136,7 +136,8 @@ fn facts(cx: &mut Context, config: &NetworkConfig) -> Result<NetworkFacts, VerbE
     let automatic = if needs_subnet(config) { Some(automatic(cx, config, &bridge)?) } else { None };
     let uplink_mtu = cx.kernel.uplink_mtu().map_err(|cause| of_network(config, cause))?;
     let mac = Some(bridge_mac(&bridge));
-    Ok(NetworkFacts { bridge, mac, uplink_mtu, has_nftables: cx.kernel.has_nftables(), automatic })
+    let has_nftables = cx.kernel.has_nftables().map_err(|cause| of_network(config, cause))?;
+    Ok(NetworkFacts { bridge, mac, uplink_mtu, has_nftables, automatic })
 }
 
 /// An address that no other bridge has, on this host or on another that it may come to be joined with.

@@ -28,7 +28,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         pool_has_room(cx, call, recorded.as_ref())?;
         return addressing::forward(call, None, "STATUS").map_err(of_delegate);
     }
-    let has_nftables = cx.kernel.has_nftables();
+    let has_nftables = cx.kernel.has_nftables().map_err(|cause| not_ready(cause.to_string()))?;
     // A reference `bridge` without masquerade needs no firewall, and leaves the FORWARD chain to others.
     let needs_firewall = call.config.defaults.is_own() || call.config.bridge.ip_masq;
     let backend = if needs_firewall {
@@ -67,7 +67,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
 pub(super) fn status_of_part(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     cx.state.probe_writable()?;
-    let has_nftables = cx.kernel.has_nftables();
+    let has_nftables = cx.kernel.has_nftables().map_err(|cause| not_ready(cause.to_string()))?;
     firewall_is_there(cx, call, recorded.as_ref(), has_nftables).map(drop)
 }
 

@@ -93,7 +93,7 @@ impl Kernel {
         }
         for family in Family::BOTH {
             if has_family(step, family)
-                && self.uses_legacy(family == Family::V6, "filter")
+                && self.uses_legacy(family == Family::V6, "filter")?
                 && legacy_drops(family, &network.bridge)?
             {
                 Self::admit_by_iptables(family, Variant::Legacy, network)?;
@@ -242,9 +242,11 @@ impl Kernel {
                 places.push((family, Variant::Nft));
             }
         }
-        let legacy =
-            Family::BOTH.into_iter().filter(|family| self.uses_legacy(*family == Family::V6, "filter"));
-        places.extend(legacy.map(|family| (family, Variant::Legacy)));
+        for family in Family::BOTH {
+            if self.uses_legacy(family == Family::V6, "filter")? {
+                places.push((family, Variant::Legacy));
+            }
+        }
         // Who is not installed has made no exception either.
         for (family, variant) in
             places.into_iter().filter(|(family, variant)| is_installed(*family, *variant))

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use nix::errno::Errno;
 
 use crate::firewall::nft;
 use crate::model::names;
@@ -11,12 +12,44 @@ use crate::sys::SysError;
 use crate::sys::netlink::Socket;
 use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
-use super::{Cause, Kernel};
+use super::{Cause, Kernel, lacks_nftables};
 
 /// `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
 
 impl Kernel {
+    /// Whether the kernel has nf_tables, and lets this process use it.
+    ///
+    /// # Errors
+    /// Where it cannot say, which is no answer: the choice of a backend lasts.
+    pub fn has_nftables(&mut self) -> Result<bool, Cause> {
+        match self.nft().and_then(|nft| Ok(nft.get(&nft::probe_table())?)) {
+            Ok(_) => Ok(true),
+            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(false),
+            Err(Cause::Sys(error)) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
+                Ok(false)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Why our table could not be written to, or would not work; `None` where it is well, or not there yet.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be asked.
+    pub fn trouble_with_table(&mut self) -> Result<Option<&'static str>, Cause> {
+        let found = self.nft()?.get(&nft::probe_table())?;
+        Ok(found.and_then(|reply| match () {
+            () if nft::is_owned(&reply) => Some(
+                "another process has the table inet linkspan for itself: end it, or 'nft delete table inet linkspan'",
+            ),
+            () if nft::is_dormant(&reply) => Some(
+                "the table inet linkspan is switched off (dormant): 'nft delete table inet linkspan', and 'linkspan reconcile' makes it anew",
+            ),
+            () => None,
+        }))
+    }
+
     /// A bridge name for a network that names none: the first that no foreign interface has.
     ///
     /// # Errors

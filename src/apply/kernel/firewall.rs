@@ -20,28 +20,6 @@ pub(super) const INET: u8 = 1;
 const BRIDGE: u8 = 7;
 
 impl Kernel {
-    /// Whether the kernel has nf_tables, and lets this process use it.
-    pub fn has_nftables(&mut self) -> bool {
-        self.nft().is_ok_and(|nft| nft.get(&nft::probe_table()).is_ok())
-    }
-
-    /// Why our table could not be written to, or would not work; `None` where it is well, or not there yet.
-    ///
-    /// # Errors
-    /// Where the kernel cannot be asked.
-    pub fn trouble_with_table(&mut self) -> Result<Option<&'static str>, Cause> {
-        let found = self.nft()?.get(&nft::probe_table())?;
-        Ok(found.and_then(|reply| match () {
-            () if nft::is_owned(&reply) => Some(
-                "another process has the table inet linkspan for itself: end it, or 'nft delete table inet linkspan'",
-            ),
-            () if nft::is_dormant(&reply) => Some(
-                "the table inet linkspan is switched off (dormant): 'nft delete table inet linkspan', and 'linkspan reconcile' makes it anew",
-            ),
-            () => None,
-        }))
-    }
-
     pub(super) fn ensure_firewall(&mut self, step: &Firewall) -> Result<(), Cause> {
         match step.backend {
             FirewallBackend::Iptables => self.attach_by_iptables(step)?,
@@ -133,6 +111,10 @@ impl Kernel {
 
     /// The table and the administrator's chain; made where they are not there, mended where they are not whole.
     pub(super) fn make_nftables_base(&mut self, rules: &NetworkRules) -> Result<(), Cause> {
+        // Where others should have something in it, all of that comes back with it.
+        if self.state.has_networks()? && self.nft()?.get(&nft::probe_table())?.is_none() {
+            self.rebuild_nftables()?;
+        }
         match self.nft()?.commit(&nft::base(&rules.admin_chain)) {
             Ok(()) => return Ok(()),
             Err(error) if error.errno == Errno::EEXIST => {}

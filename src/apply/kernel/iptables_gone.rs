@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use nix::errno::Errno;
-
 use crate::firewall::iptables::{self, Family, Saved};
 use crate::firewall::nft;
 use crate::model::{AttachmentKey, FirewallBackend, Network};
@@ -13,7 +11,7 @@ use crate::sys::xtables;
 
 use super::iptables::{Variant, guards, has_v6, is_installed, restore, save};
 use super::reference::FAMILIES;
-use super::{Cause, Kernel};
+use super::{Cause, Kernel, lacks_nftables};
 
 /// What iptables has of attachments without a record.
 #[derive(Debug, Default)]
@@ -127,7 +125,7 @@ impl Kernel {
         }
         match self.has_any_chain(family, &iptables::ENTRY_CHAINS) {
             Ok(found) => found,
-            Err(Cause::Sys(error)) => !is_lacking(error.errno()),
+            Err(Cause::Sys(error)) => !lacks_nftables(error.errno()),
             Err(_) => true,
         }
     }
@@ -139,11 +137,6 @@ impl Kernel {
             chains.iter().map(|(table, chain)| nft::chain_policy(number, table, chain)).collect();
         Ok(self.nft()?.get_each(&asked)?.iter().any(Option::is_some))
     }
-}
-
-/// Whether the kernel says so where it has no nf_tables.
-fn is_lacking(errno: Option<Errno>) -> bool {
-    matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EINVAL))
 }
 
 /// Whether a table of legacy iptables has a chain of one of these names: the kernel tells names among the entries.

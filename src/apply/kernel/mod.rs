@@ -46,6 +46,9 @@ mod zones;
 
 use std::rc::Rc;
 
+use nix::errno::Errno;
+
+use crate::firewall::nft;
 use crate::model::MacAddress;
 use crate::plan::{Port, Step};
 use crate::store::State;
@@ -126,9 +129,31 @@ impl Kernel {
         Rc::clone(self.sysctls.get_or_insert_with(|| Rc::new(sysctl::Root::new(state.is_crowded()))))
     }
 
+    /// The same, where the kernel has nf_tables.
+    fn nft_where_there(&mut self) -> Result<Option<&mut NftSocket>, Cause> {
+        match self.nft() {
+            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Whether nf_tables has a chain in the table of a family.
+    fn has_chain(&mut self, family: u8, table: &str, chain: &str) -> Result<bool, Cause> {
+        let Some(nft) = self.nft_where_there()? else { return Ok(false) };
+        match nft.get(&nft::chain_policy(family, table, chain)) {
+            Err(error) if lacks_nftables(error.errno()) => Ok(false),
+            outcome => Ok(outcome?.is_some()),
+        }
+    }
+
     /// Whether legacy iptables uses a table, as of the first time that this call asked.
-    fn uses_legacy(&mut self, ipv6: bool, table: &str) -> bool {
-        self.legacy[usize::from(ipv6)].get_or_insert_with(|| xtables::in_use(ipv6)).lists(table)
+    fn uses_legacy(&mut self, ipv6: bool, table: &str) -> Result<bool, Cause> {
+        let slot = &mut self.legacy[usize::from(ipv6)];
+        let in_use = match slot {
+            Some(known) => known,
+            None => slot.insert(xtables::in_use(ipv6)?),
+        };
+        Ok(in_use.lists(table))
     }
 
     fn ensure_step(&mut self, step: &Step, port: Option<&Port>) -> Result<(), Cause> {
@@ -186,4 +211,9 @@ fn opened<T, E: Into<Cause>>(
         Some(value) => Ok(value),
         None => Ok(slot.insert(open().map_err(Into::into)?)),
     }
+}
+
+/// Whether the kernel says so where it has no nf_tables.
+fn lacks_nftables(errno: Option<Errno>) -> bool {
+    matches!(errno, Some(Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EINVAL))
 }

@@ -16,7 +16,7 @@ use crate::sys::rtnl;
 
 use super::firewall::refused;
 use super::iptables::{Variant, is_installed, restore, save};
-use super::{ApplyError, Cause, Drift, Kernel};
+use super::{ApplyError, Cause, Drift, Kernel, lacks_nftables};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 pub(super) const FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
@@ -64,14 +64,11 @@ impl Kernel {
     }
 
     fn remove_guard(&mut self, key: &AttachmentKey) -> Result<(), Cause> {
-        if self.nft().is_err() {
-            return Ok(());
-        }
         let theirs::Table { family, name, .. } = theirs::GUARD;
         let chains = theirs::guard_chains(key);
         let mut there = Vec::new();
         for chain in &chains {
-            if self.nft()?.get(&nft::chain_policy(family, name, chain)).is_ok_and(|reply| reply.is_some()) {
+            if self.has_chain(family, name, chain)? {
                 there.push(chain.as_str());
             }
         }
@@ -196,45 +193,39 @@ impl Kernel {
 
     fn where_theirs_are(&mut self, table: &str, chains: &[&str]) -> Result<Vec<(Variant, Family)>, Cause> {
         let mut places = Vec::new();
-        // A kernel without nf_tables has none of it there.
-        if self.nft().is_ok() {
-            for (family, number) in FAMILIES {
-                let built_in = if table == "nat" { "POSTROUTING" } else { "FORWARD" };
-                let asked = if chains.is_empty() { &[built_in] } else { chains };
-                for chain in asked {
-                    if self
-                        .nft()?
-                        .get(&nft::chain_policy(number, table, chain))
-                        .is_ok_and(|reply| reply.is_some())
-                    {
-                        places.push((Variant::Nft, family));
-                        break;
-                    }
+        for (family, number) in FAMILIES {
+            let built_in = if table == "nat" { "POSTROUTING" } else { "FORWARD" };
+            let asked = if chains.is_empty() { &[built_in] } else { chains };
+            for chain in asked {
+                if self.has_chain(number, table, chain)? {
+                    places.push((Variant::Nft, family));
+                    break;
                 }
             }
         }
         for family in Family::BOTH {
             // Theirs would have needed the program too.
-            if self.uses_legacy(family == Family::V6, table) && is_installed(family, Variant::Legacy) {
+            if self.uses_legacy(family == Family::V6, table)? && is_installed(family, Variant::Legacy) {
                 places.push((Variant::Legacy, family));
             }
         }
         Ok(places)
     }
 
-    /// The rules of one of their chains of nf_tables.
+    /// The rules of one of their chains of nf_tables; none where that is not there.
     pub(super) fn their_rules_in(&mut self, table: Table, chain: &str) -> Result<Vec<theirs::Rule>, Cause> {
-        let replies = self.nft()?.dump(&nft::dump_rules(table.family, table.name, chain))?;
+        let Some(nft) = self.nft_where_there()? else { return Ok(Vec::new()) };
+        let replies = match nft.dump(&nft::dump_rules(table.family, table.name, chain)) {
+            Err(error) if lacks_nftables(error.errno()) => Vec::new(),
+            outcome => outcome?,
+        };
         Ok(replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)).collect())
     }
 
     fn remove_their_rules(&mut self, publishes: bool, is_stale: impl Fn(&str) -> bool) -> Result<(), Cause> {
-        if self.nft().is_err() {
-            return Ok(());
-        }
         let mut messages = Vec::new();
         for (table, chain) in theirs::chains_of(publishes) {
-            let Ok(rules) = self.their_rules_in(table, chain) else { continue };
+            let rules = self.their_rules_in(table, chain)?;
             let stale: Vec<theirs::Rule> = rules.into_iter().filter(|rule| is_stale(&rule.comment)).collect();
             messages.extend(theirs::remove_rules(table, chain, &stale));
         }

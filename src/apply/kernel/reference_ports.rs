@@ -85,13 +85,11 @@ impl Kernel {
             );
             None
         })?;
-        if self.nft().is_ok() {
-            for (table, chain) in theirs::chains_of(false) {
-                let of_attachment = |rule: &theirs::Rule| rule.comment.starts_with(&names.masquerade_comment);
-                // A rule for each address, which the comment does not tell.
-                let rules = self.their_rules_in(table, chain)?.into_iter();
-                led.extend(rules.filter(of_attachment).zip(addresses).map(|(_, address)| *address));
-            }
+        for (table, chain) in theirs::chains_of(false) {
+            let of_attachment = |rule: &theirs::Rule| rule.comment.starts_with(&names.masquerade_comment);
+            // A rule for each address, which the comment does not tell.
+            let rules = self.their_rules_in(table, chain)?.into_iter();
+            led.extend(rules.filter(of_attachment).zip(addresses).map(|(_, address)| *address));
         }
         Ok(led)
     }
@@ -170,7 +168,7 @@ impl Kernel {
             if legacy.is_some_and(|table| table.entries.windows(name.len()).any(|bytes| bytes == name)) {
                 return Ok(true);
             }
-            let Ok(nft) = self.nft() else { continue };
+            let Some(nft) = self.nft_where_there()? else { continue };
             for rule in nft.dump(&nft::dump_rules(number, "nat", theirs::PUBLISHED))? {
                 // A rule of another form may be about any port.
                 if nft::parse_multiport(&rule).is_none_or(|ports| ports.into_iter().any(is_wanted)) {
@@ -188,10 +186,10 @@ impl Kernel {
         for ((_, number), _) in FAMILIES.into_iter().zip(families).filter(|(_, asked)| *asked) {
             questions.push(nft::chain_policy(number, "nat", theirs::PUBLISHED));
             questions.push(nft::chain_policy(number, theirs::PORTS_TABLE, theirs::PORTS_CHAIN));
-            legacy |= self.uses_legacy(number == FAMILIES[1].1, "nat");
+            legacy |= self.uses_legacy(number == FAMILIES[1].1, "nat")?;
         }
         // A kernel without nf_tables has none of it there.
-        let Ok(nft) = self.nft() else { return Ok((legacy, false)) };
+        let Some(nft) = self.nft_where_there()? else { return Ok((legacy, false)) };
         let answers = nft.get_each(&questions)?;
         let said = |at: usize| answers.iter().skip(at).step_by(2).any(Option::is_some);
         Ok((legacy || said(0), said(1)))
@@ -199,9 +197,6 @@ impl Kernel {
 
     fn their_rules(&mut self) -> Result<Vec<theirs::Rule>, Cause> {
         let mut rules = Vec::new();
-        if self.nft().is_err() {
-            return Ok(rules);
-        }
         for (table, chain) in theirs::chains_of(true) {
             rules.extend(self.their_rules_in(table, chain)?);
         }

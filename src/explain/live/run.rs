@@ -244,7 +244,7 @@ fn unseen(places: &[Place], lost: bool) -> Vec<String> {
     if lost {
         unseen.push("some of the trace, which came faster than it was read".to_owned());
     }
-    if xtables::in_use(false).any() || xtables::in_use(true).any() {
+    if [false, true].into_iter().any(|ipv6| xtables::look_in_use(ipv6).is_ok_and(|names| names.any())) {
         unseen.push("rules of iptables-legacy, which the kernel does not tell of".to_owned());
     }
     unseen

@@ -110,8 +110,8 @@ impl NftSocket {
             match self.socket.receive(libc::MSG_DONTWAIT) {
                 Ok(()) => {}
                 Err(Errno::EAGAIN) => break,
-                // Too many refusals for the buffer: the first of them are there to be read.
-                Err(Errno::ENOBUFS) => lost = Some(Errno::ENOBUFS),
+                // Too many refusals for the buffer, said once: the first of them are there to be read.
+                Err(Errno::ENOBUFS) if lost.is_none() => lost = Some(Errno::ENOBUFS),
                 Err(errno) => return Err(refused.unwrap_or_else(|| NftError::whole(errno))),
             }
             for (kind, sequence, refusal, _) in self.socket.received() {

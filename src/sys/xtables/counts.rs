@@ -41,7 +41,7 @@ pub fn legacy_tables() -> Result<Vec<LegacyTable>, SysError> {
     let mut tables = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         // Asking for a table that is not in use would load it.
-        let names = in_use(family == libc::AF_INET6);
+        let names = in_use(family == libc::AF_INET6)?;
         if !names.any() {
             continue;
         }
