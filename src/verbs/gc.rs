@@ -38,6 +38,9 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         if let Err(error) = left::settle(cx, &call.config.name) {
             failures.push(error.to_string());
         }
+        if let Err(error) = left::retire_idle(cx, None) {
+            failures.push(error.to_string());
+        }
         // Before the leases that tell whose they are, and so before anybody else is given the address.
         if let Err(error) = reference::gc_by_lease(cx, call, &valid, &known) {
             failures.push(error.to_string());
