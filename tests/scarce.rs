@@ -254,3 +254,19 @@ fn status_says_what_keeps_an_add_from_working() {
     lab.freeze("/proc/sys");
     assert!(network.status().refused(50).contains("net.ipv4.ip_forward=1"));
 }
+
+/// Every interface is told something under net.ipv6.conf.
+#[test]
+fn status_tells_of_settings_that_cannot_be_made() {
+    let Some(mut lab) = Lab::new() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference has no such STATUS");
+    }
+    let container = lab.container("c1");
+    let network = lab.plugin(json!({"backend": "nftables", "ipam": v4(1)}));
+    lab.host.set_sysctl("net/ipv4/ip_forward", "1");
+    network.status().ok();
+    lab.freeze("/proc/sys");
+    assert!(network.status().refused(50).contains("/proc/sys"));
+    network.on(&container).add().refused(110);
+}
