@@ -87,6 +87,11 @@ pub(super) fn require_table(cx: &mut Context, backend: FirewallBackend) -> Resul
     }
 }
 
+/// Whether containers of the network may have IPv6 addresses.
+pub(super) fn may_have_ipv6(config: &NetworkConfig, recorded: Option<&Network>) -> bool {
+    !matches!(config.ipam, Ipam::HostLocal(_)) || has_family(config, recorded, true)
+}
+
 /// Whether the network hands out addresses of a family; automatic ones are IPv4.
 fn has_family(config: &NetworkConfig, recorded: Option<&Network>, ipv6: bool) -> bool {
     let Ipam::HostLocal(host_local) = &config.ipam else { return false };
