@@ -306,3 +306,25 @@ fn a_route_that_is_anothers_is_not_said_to_be_put_back() {
         plugin.prev(&result).check().ok();
     }
 }
+
+/// Turned off on the bridge, IPv6 takes gateways and routes with it; the record wants them.
+#[test]
+fn ipv6_that_was_turned_off_on_a_bridge_comes_back() {
+    if lab::is_reference() {
+        lab::skip!("the reference does not");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("a");
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)})).on(&container);
+    let result = plugin.add().ok();
+    lab.host.set_sysctl("net/ipv6/conf/lks-web/disable_ipv6", "1");
+    plugin.prev(&result).check().refused(120);
+    let said = linkspan(&lab, &["reconcile"]);
+    assert!(
+        said.ok && said.stdout.contains("gateway address fd00:88:1::1/64"),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+    plugin.prev(&result).check().ok();
+}

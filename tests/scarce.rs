@@ -98,6 +98,27 @@ fn an_attachment_that_cannot_go_keeps_no_other() {
     assert!(!is_recorded(&d.id));
 }
 
+/// What publishes nothing has rules too, and they go though the host calls another variant iptables by now.
+#[test]
+fn rules_of_another_variant_go_without_ports() {
+    let Some(mut lab) = Lab::new() else { return };
+    for (before, after) in [("nft", "legacy"), ("legacy", "nft")] {
+        if !lab.iptables(before) {
+            lab::skip!("both variants of iptables are not here");
+        }
+        let container = lab.container(before);
+        let plugin = lab.plugin(json!({"name": before, "backend": "iptables", "ipam": v4(1)})).on(&container);
+        plugin.add().ok();
+        let save = format!("iptables-{before}-save");
+        let owner = format!("{}:eth0", container.id);
+        let rules = |lab: &Lab| lab.host.must(&[save.as_str()]).matches(&owner).count();
+        assert!(rules(&lab) > 0);
+        assert!(lab.iptables(after));
+        plugin.del().ok();
+        assert_eq!(rules(&lab), 0, "{before} to {after}");
+    }
+}
+
 /// A program that says that it is done, and has done nothing, leaves no port to the next container with the address.
 #[test]
 fn a_program_that_does_nothing_is_not_believed() {

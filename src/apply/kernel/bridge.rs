@@ -112,6 +112,7 @@ impl Kernel {
 
     /// As [`Kernel::ensure_bridge`], of a bridge that somebody may have changed since it was made.
     pub(super) fn restore_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
+        self.let_have_ipv6(step)?;
         let index = self.settle_bridge(step, false)?;
         self.forget_bridges();
         self.restore_subnets(step, index)

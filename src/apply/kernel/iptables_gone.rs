@@ -119,8 +119,8 @@ impl Kernel {
         };
         let outcome = match iptables::detach_from(&saved, owner) {
             Some(text) => restore(family, Variant::Default, &text),
-            // The host may call another variant iptables by now.
-            None => self.unpublish_by_iptables(family, owner),
+            // The host may call another variant iptables by now, and who publishes nothing has rules as well.
+            None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
         };
         // What is refused at once is about this attachment's rules; what takes its time would with each.
         if let Err(cause) = &outcome
@@ -163,8 +163,19 @@ impl Kernel {
     /// so, and no program is run where that is not there. No more than three system calls for a variant.
     pub(super) fn unpublish_by_iptables(&mut self, family: Family, key: &AttachmentKey) -> Result<(), Cause> {
         let chain = iptables::chain(key);
-        let over_nft = self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false);
-        let legacy = may_have_legacy(family, "nat", &[&chain]) && is_installed(family, Variant::Legacy);
+        self.detach_where(family, key, &[("nat", &chain)])
+    }
+
+    /// The same where a variant has any of these chains.
+    fn detach_where(
+        &mut self,
+        family: Family,
+        key: &AttachmentKey,
+        chains: &[(&str, &str)],
+    ) -> Result<(), Cause> {
+        let over_nft = self.has_any_chain(family, chains).unwrap_or(false);
+        let legacy = chains.iter().any(|(table, chain)| may_have_legacy(family, table, &[chain]))
+            && is_installed(family, Variant::Legacy);
         for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
             if is_there && let Some(text) = iptables::detach_from(&save(family, variant)?, key) {
                 restore(family, variant, &text)?;

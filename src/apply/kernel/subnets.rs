@@ -4,9 +4,10 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::Route;
+use crate::model::{Route, names};
 use crate::plan::Bridge;
 use crate::sys::rtnl::{self, Address, FoundRoute, RouteFilter, RouteMode, RouteSpec};
+use crate::sys::sysctl;
 
 use super::{Cause, Drift, Kernel};
 
@@ -29,6 +30,20 @@ impl Kernel {
         let lost = self.lost_subnets(step, index, found)?;
         let object = |gateway: &IpNetwork| format!("route to {} by {}", subnet_of(*gateway), step.name);
         drifts.extend(lost.iter().map(|gateway| Drift::missing(object(gateway))));
+        Ok(())
+    }
+
+    /// Turns IPv6 on again for a bridge of ours that has gateways of it, where somebody has turned it off.
+    pub(super) fn let_have_ipv6(&mut self, step: &Bridge) -> Result<(), Cause> {
+        let wants = step.gateways.iter().any(IpNetwork::is_ipv6);
+        if !wants || !self.bridge(&step.name)?.is_some_and(|bridge| bridge.is_own) {
+            return Ok(());
+        }
+        let link = step.gateway_vlan.map(|vlan| names::gateway_link(&step.name, vlan));
+        let key = format!("net/ipv6/conf/{}/disable_ipv6", link.as_deref().unwrap_or(&step.name));
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            sysctl::write(&key, "0")?;
+        }
         Ok(())
     }
 
