@@ -352,6 +352,10 @@ fn names_that_are_taken() {
         "FORWARD",
         "OUTPUT",
         "DROP",
+        "REJECT",
+        "DNAT",
+        "LOG",
+        "TRACE",
         "LINKSPAN-FORWARD",
         "LKS-net-web",
     ];

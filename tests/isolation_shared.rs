@@ -63,6 +63,48 @@ fn a_shared_seal_stays_for_who_wants_it(backend: &'static str) {
     checks(&a);
 }
 
+/// A network that nobody is attached to has its seal around nobody: neither where another comes to its bridge, nor where
+/// that is there already and its last container goes.
+fn an_idle_networks_seal_is_no_others(backend: &'static str) {
+    let Some(town) = town(backend) else { return };
+    let [sealed, two] = sharing(&town, 1, json!({"internal": true}));
+    let two = two.with(json!({"internal": false}));
+    let come_and_go = |name: &str| {
+        let house = town.attach(&sealed, name, &[]);
+        house.plugin.prev(&house.result).del().ok();
+    };
+    come_and_go("a");
+    let b = town.attach(&two, "b", &["8080:80"]);
+    let is_open = |what: &str| {
+        goes_out(&b, true);
+        published(&town.outside, 8080, true);
+        checks(&b);
+        assert_eq!(linkspan("reconcile --dry-run").ok().trim(), "nothing differs", "{what}");
+    };
+    is_open("another came");
+    let c = town.attach(&sealed, "c", &[]);
+    goes_out(&b, false);
+    published(&town.outside, 8080, false);
+    checks(&c);
+    let why = linkspan(&format!("explain outside {}:80", b.container.id));
+    assert!(why.stdout.contains("linkspan's wall of network net1"), "{}{}", why.stdout, why.stderr);
+    linkspan("gc net1").ok();
+    published(&town.outside, 8080, false);
+    c.plugin.prev(&c.result).del().ok();
+    let differs = linkspan("reconcile --dry-run");
+    assert!(differs.stdout.contains("rules of network net1 on bridge shared1"), "{}", differs.stdout);
+    linkspan("reconcile").ok();
+    is_open("reconciled");
+    come_and_go("d");
+    two.gc(&[(&b.container.id, "eth0")]).ok();
+    is_open("GC of the other");
+    come_and_go("e");
+    assert!(linkspan("gc net1 --dry-run").ok().contains("would delete its firewall rules"));
+    assert!(linkspan("gc net1").ok().contains("deleted its firewall rules"));
+    is_open("GC from the record");
+    linkspan("gc net0").failed(1, "net0");
+}
+
 /// Whoever came first: what another needs is not taken along to another bridge.
 fn a_network_that_moves_leaves_the_others_wall(backend: &'static str) {
     let Some(town) = town(backend) else { return };
@@ -216,6 +258,7 @@ macro_rules! on {
 on!(nftables at 0:
     a_shared_wall_stands_for_who_wants_it,
     a_shared_seal_stays_for_who_wants_it,
+    an_idle_networks_seal_is_no_others,
     a_network_that_moves_leaves_the_others_wall,
     a_key_of_one_network_is_not_anothers_to_drop,
     a_bridge_that_a_network_left_is_guarded,
@@ -224,6 +267,7 @@ on!(nftables at 0:
 );
 
 on!(iptables_nft at 1:
+    an_idle_networks_seal_is_no_others,
     a_bridge_that_a_network_left_is_guarded,
     check_goes_by_what_was_written_last,
     a_backend_that_a_network_left_lets_go,

@@ -221,3 +221,23 @@ fn a_child_that_the_runtime_has_just_forked_is_no_stranger() {
     service.wait().unwrap();
     assert!(refused.refused(102).contains("8080"), "{}", refused.words());
 }
+
+/// A server that somebody has logged in by, as sshd, is an ancestor of what they start; but a login begins a session.
+#[test]
+fn what_the_login_server_listens_on_is_reserved_by_no_runtime() {
+    let Some((lab, network, a, _outside)) = host() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference takes every port");
+    }
+    // The test is the server.
+    let _server = lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    let plugin = network.on(&a).publish(&["8080:80"]);
+    let by_shell = |argv: &[&str]| plugin.wrapped(&[argv, &["sh", "-c", r#""$@"; true"#, "sh"]].concat());
+    let refused = by_shell(&["setsid", "--wait"]).add();
+    assert!(refused.stdout.contains("\"code\": 102"), "{}", refused.words());
+    // A runtime whose helpers are of its session, and one that gives the plugin a session of its own.
+    for plugin in [by_shell(&[]), plugin.wrapped(&["setsid"])] {
+        plugin.add().ok();
+        plugin.del().ok();
+    }
+}

@@ -279,3 +279,52 @@ fn exceptions_in_a_dropping_forward_chain_come_back() {
         }
     }
 }
+
+/// A route of somebody's own in the place of a bridge's is told of, as often as it is there.
+#[test]
+fn a_route_that_is_anothers_is_not_said_to_be_put_back() {
+    if lab::is_reference() {
+        lab::skip!("the reference does not");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("a");
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)})).on(&container);
+    let result = plugin.add().ok();
+    for (family, subnet, metric) in [("-4", "10.88.1.0/24", ""), ("-6", "fd00:88:1::/64", " metric 256")] {
+        let own = format!("{subnet} dev lks-web");
+        lab.ip(&format!("{family} route del {own}"));
+        lab.ip(&format!("{family} route add blackhole {subnet}{metric}"));
+        for _ in 0..2 {
+            let said = linkspan(&lab, &["reconcile"]);
+            let words = format!("{}{}", said.stdout, said.stderr);
+            assert!(!said.ok && !words.contains("put back"), "{words}");
+            assert!(words.contains(&format!("blackhole {subnet}")), "{words}");
+        }
+        lab.ip(&format!("{family} route del blackhole {subnet}"));
+        let said = linkspan(&lab, &["reconcile"]);
+        assert!(said.stdout.contains(&format!("route to {subnet}")), "{}", said.stdout);
+        plugin.prev(&result).check().ok();
+    }
+}
+
+/// Turned off on the bridge, IPv6 takes gateways and routes with it; the record wants them.
+#[test]
+fn ipv6_that_was_turned_off_on_a_bridge_comes_back() {
+    if lab::is_reference() {
+        lab::skip!("the reference does not");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("a");
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)})).on(&container);
+    let result = plugin.add().ok();
+    lab.host.set_sysctl("net/ipv6/conf/lks-web/disable_ipv6", "1");
+    plugin.prev(&result).check().refused(120);
+    let said = linkspan(&lab, &["reconcile"]);
+    assert!(
+        said.ok && said.stdout.contains("gateway address fd00:88:1::1/64"),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+    plugin.prev(&result).check().ok();
+}

@@ -22,14 +22,19 @@ fn is_recorded(id: &str) -> bool {
 
 /// The plugin, with programs of iptables that fail.
 fn with_failing_iptables(lab: &Lab, plugin: &Plugin) -> Plugin {
-    let directory = lab.work.path().join("failing");
+    let suffixes = ["", "-save", "-restore"];
+    let of = |family: &str| suffixes.map(|suffix| format!("{family}{suffix}"));
+    with_programs(lab, plugin, &[of("iptables"), of("ip6tables")].concat(), 4)
+}
+
+/// The plugin, with programs of these names that end so and do nothing.
+fn with_programs(lab: &Lab, plugin: &Plugin, names: &[String], code: i32) -> Plugin {
+    let directory = lab.work.path().join(format!("programs-{code}-{}", names.len()));
     fs::create_dir_all(&directory).unwrap();
-    for family in ["iptables", "ip6tables"] {
-        for suffix in ["", "-save", "-restore"] {
-            let path = directory.join(format!("{family}{suffix}"));
-            fs::write(&path, "#!/bin/sh\nexit 4\n").unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
+    for name in names {
+        let path = directory.join(name);
+        fs::write(&path, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     plugin.env("PATH", &format!("{}:{}", directory.display(), std::env::var("PATH").unwrap()))
 }
@@ -63,6 +68,77 @@ fn a_del_without_its_programs_says_so(backend: &str) {
     }
     failing.del().ok();
     assert!(!is_recorded(&container.id));
+}
+
+/// What fails of one attachment, and of one family, is that attachment's, and that family's.
+#[test]
+fn an_attachment_that_cannot_go_keeps_no_other() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let (a, b, d) = (lab.container("a"), lab.container("b"), lab.container("d"));
+    let plain = lab.plugin(json!({"backend": kind, "ipam": v4(1)}));
+    let dual = plain.with(json!({"name": "dual", "ipam": dual_stack(2)}));
+    let all = [
+        plain.on(&a).publish(&["8080:80"]),
+        plain.on(&b).publish(&["8081:80"]),
+        dual.on(&d).publish(&["8082:80"]),
+    ];
+    for plugin in &all {
+        plugin.add().ok();
+        let said = with_failing_iptables(&lab, plugin).del().refused(110);
+        assert!(said.contains("exit status: 4"), "{said}");
+    }
+    let broken = ["ip6tables", "ip6tables-save", "ip6tables-restore"].map(str::to_owned);
+    with_programs(&lab, &plain, &broken, 4).gc(&[]).ok();
+    assert_eq!([&a, &b, &d].map(|of| is_recorded(&of.id)), [false, false, true]);
+    let left = lab.host.must(&["iptables-save"]);
+    assert!(!left.contains("a:eth0") && !left.contains("b:eth0"), "{left}");
+    with_programs(&lab, &dual, &broken, 4).gc(&[]).refused(110);
+    dual.gc(&[]).ok();
+    assert!(!is_recorded(&d.id));
+}
+
+/// What publishes nothing has rules too, and they go though the host calls another variant iptables by now.
+#[test]
+fn rules_of_another_variant_go_without_ports() {
+    let Some(mut lab) = Lab::new() else { return };
+    for (before, after) in [("nft", "legacy"), ("legacy", "nft")] {
+        if !lab.iptables(before) {
+            lab::skip!("both variants of iptables are not here");
+        }
+        let container = lab.container(before);
+        let plugin = lab.plugin(json!({"name": before, "backend": "iptables", "ipam": v4(1)})).on(&container);
+        plugin.add().ok();
+        let save = format!("iptables-{before}-save");
+        let owner = format!("{}:eth0", container.id);
+        let rules = |lab: &Lab| lab.host.must(&[save.as_str()]).matches(&owner).count();
+        assert!(rules(&lab) > 0);
+        assert!(lab.iptables(after));
+        plugin.del().ok();
+        assert_eq!(rules(&lab), 0, "{before} to {after}");
+    }
+}
+
+/// A program that says that it is done, and has done nothing, leaves no port to the next container with the address.
+#[test]
+fn a_program_that_does_nothing_is_not_believed() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"backend": kind, "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
+    let rules = || lab.host.must(&["iptables-save"]).matches("c1:eth0").count();
+    let lying = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        with_programs(&lab, &plugin, &names, 0)
+    };
+    plugin.add().ok();
+    let said = lying(&["iptables-restore", "iptables-nft-restore"]).del().refused(110);
+    assert!(said.contains("is there still"), "{said}");
+    assert!(is_recorded(&container.id) && rules() > 0);
+    // Another program of the same host may do it.
+    lying(&["iptables-restore"]).del().ok();
+    assert!(!is_recorded(&container.id));
+    assert_eq!(rules(), 0);
 }
 
 fn without(capability: &str, plugin: &Plugin) -> Plugin {
@@ -253,4 +329,20 @@ fn status_says_what_keeps_an_add_from_working() {
     network.status().ok();
     lab.freeze("/proc/sys");
     assert!(network.status().refused(50).contains("net.ipv4.ip_forward=1"));
+}
+
+/// Every interface is told something under net.ipv6.conf.
+#[test]
+fn status_tells_of_settings_that_cannot_be_made() {
+    let Some(mut lab) = Lab::new() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference has no such STATUS");
+    }
+    let container = lab.container("c1");
+    let network = lab.plugin(json!({"backend": "nftables", "ipam": v4(1)}));
+    lab.host.set_sysctl("net/ipv4/ip_forward", "1");
+    network.status().ok();
+    lab.freeze("/proc/sys");
+    assert!(network.status().refused(50).contains("/proc/sys"));
+    network.on(&container).add().refused(110);
 }

@@ -79,6 +79,19 @@ pub enum Cause {
         /// The address that should be.
         wanted: String,
     },
+    /// The route to a bridge's subnet cannot be made: another is in its place.
+    #[error(
+        "the route to {subnet} by {bridge} is gone, and somebody's own is in its place: {found} ('ip {} route show {subnet}' shows it); delete that one and run 'linkspan reconcile'",
+        if subnet.is_ipv4() { "-4" } else { "-6" }
+    )]
+    BlockedRoute {
+        /// The subnet.
+        subnet: ipnetwork::IpNetwork,
+        /// The bridge.
+        bridge: String,
+        /// What stands there.
+        found: String,
+    },
     /// What is to be taken away has no record in this state directory, and neither has its network.
     #[error(
         "there are attachments of linkspan on this host of which {directory} has no record, and it knows {what}: they are left alone, since another state directory may have their records; set LINKSPAN_STATE_DIR to that one, or, where the records are lost, run 'linkspan doctor --fix --lost' with LINKSPAN_STATE_DIR={directory}, which takes them all away"

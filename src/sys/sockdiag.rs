@@ -178,20 +178,27 @@ pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Process>> {
 /// Whether a process is this one or the one that started it.
 pub fn is_parent(pid: u32) -> bool {
     let own = std::process::id();
-    pid == own || parent_of(own) == Some(pid)
+    pid == own || kin_of(own).is_some_and(|kin| kin.parent == pid)
 }
 
-/// Whether a process is this one or one that it descends from.
-pub fn is_ancestor(pid: u32) -> bool {
-    let mut current = std::process::id();
+/// Whether a process is this one, the one that started it, or one that either descends from within its session
+/// (setsid(2)). A login begins a session: the server that somebody has logged in by has started nothing of theirs.
+pub fn has_started(pid: u32) -> bool {
+    let own = std::process::id();
+    let Some(Kin { parent, session }) = kin_of(own) else { return pid == own };
+    let sessions = [Some(session), kin_of(parent).map(|kin| kin.session)];
+    let mut current = own;
     // A chain of parents ends; the bound is for a /proc that lies.
     for _ in 0..1024 {
         if current == pid {
             return true;
         }
-        match parent_of(current) {
-            Some(parent) if parent != 0 => current = parent,
+        current = match kin_of(current) {
+            Some(kin) if kin.parent != 0 => kin.parent,
             _ => return false,
+        };
+        if !kin_of(current).is_some_and(|kin| sessions.contains(&Some(kin.session))) {
+            return false;
         }
     }
     false
@@ -203,10 +210,18 @@ fn inode_of(descriptor: &Path) -> Option<u32> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+/// Whom a process descends from, and the session that it is of.
+#[derive(Debug, Clone, Copy)]
+struct Kin {
+    parent: u32,
+    session: i32,
+}
+
+fn kin_of(pid: u32) -> Option<Kin> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the parent is the second word behind it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    // The name, in brackets, may hold anything; behind it are the state, the parent, its group and its session.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
+    Some(Kin { parent: words.next()?.parse().ok()?, session: words.nth(1)?.parse().ok()? })
 }
 
 fn describe(pid: u32) -> Process {

@@ -13,6 +13,11 @@ use super::SysError;
 
 mod private;
 
+/// Whether the host forwards IPv4.
+pub const FORWARDING4: &str = "net/ipv4/ip_forward";
+/// Whether it forwards IPv6.
+pub const FORWARDING6: &str = "net/ipv6/conf/all/forwarding";
+
 /// Where proc is mounted.
 const PROC: &str = "/proc";
 
@@ -51,6 +56,12 @@ pub fn write(key: &str, value: &str) -> Result<(), SysError> {
 /// Whether this process could set a parameter: it is opened for it, and nothing is written. No where there is none.
 pub fn is_writable(key: &str) -> bool {
     path_of(key).is_some_and(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY).is_ok())
+}
+
+/// Whether this process is kept from setting a parameter that there is, as by a read-only /proc/sys.
+pub fn is_locked(key: &str) -> bool {
+    let opened = path_of(key).map(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY));
+    opened.is_some_and(|opened| opened.is_err_and(|errno| errno != Errno::ENOENT))
 }
 
 /// By which way directories of parameters are looked up.

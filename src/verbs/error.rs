@@ -250,7 +250,7 @@ fn of_apply(error: &ApplyError) -> CniError {
         Cause::Sys(source) if matches!(source.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
             (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
         }
-        Cause::Sys(_) => (Code::Netlink, "what had been made was taken back"),
+        Cause::Sys(_) | Cause::BlockedRoute { .. } => (Code::Netlink, "what had been made was taken back"),
         Cause::Batch(_) => (Code::Netlink, "what had been made was taken back"),
         Cause::Firewall(_) => (Code::Firewall, "what had been made was taken back"),
         Cause::InterfaceExists(_) => {

@@ -9,7 +9,7 @@ use crate::model::AttachmentKey;
 use crate::plan::Plan;
 use crate::store::{Doom, Listed};
 
-use super::{Call, Context, VerbError, addressing, deadline, left, reap, reference};
+use super::{Call, Context, VerbError, addressing, deadline, host, left, reap, reference};
 
 /// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
 /// links, shaping devices, addresses, host ports, firewall elements.
@@ -31,11 +31,17 @@ pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
         // Under the main lock nothing is half-made, so what has no record now is an orphan.
         let _lock = cx.state.lock(deadline())?;
         let known = cx.state.keys()?;
-        match cx.kernel.remove_orphans(&known, Reach::Recorded) {
+        // Where its record cannot be read, its configuration says.
+        let recorded = cx.state.network(&call.config.name).unwrap_or_default();
+        let with_v6 = host::may_have_ipv6(call.config, recorded.as_ref());
+        match cx.kernel.remove_orphans(&known, Reach::Recorded, with_v6) {
             Ok(texts) => failures.extend(texts),
             Err(error) => refusal = Some(error),
         }
         if let Err(error) = left::settle(cx, &call.config.name) {
+            failures.push(error.to_string());
+        }
+        if let Err(error) = left::retire_idle(cx, None) {
             failures.push(error.to_string());
         }
         // Before the leases that tell whose they are, and so before anybody else is given the address.

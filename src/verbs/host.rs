@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use crate::cni::{Code, Ipam, NetworkConfig};
 use crate::model::{FirewallBackend, Network, Range, names};
-use crate::sys::{process, sysctl};
+use crate::sys::process;
+use crate::sys::sysctl::{self, FORWARDING4};
 
 use super::{Context, VerbError};
 
-const FORWARDING: &str = "net/ipv4/ip_forward";
+/// What each new bridge and pair is told to leave alone: who cannot set it can make neither.
+const ADVERTISEMENTS: &str = "net/ipv6/conf/default/accept_ra";
 
 /// Refuses where an ADD of any network would fail on the way into the container.
 ///
@@ -24,18 +26,30 @@ pub(super) fn require_rights() -> Result<(), VerbError> {
     ))
 }
 
-/// Refuses where the host could not be made a router for the network, or its bridge could have no IPv6 address.
+/// Refuses where kernel parameters cannot be set, the host could not be made a router for the network, or its bridge could
+/// have no IPv6 address.
 ///
 /// # Errors
 /// [`VerbError::NotReady`] with code 50.
 pub(super) fn require_routing(config: &NetworkConfig, recorded: Option<&Network>) -> Result<(), VerbError> {
-    if !config.bridge.is_gateway {
-        return Ok(());
+    if config.bridge.is_gateway {
+        require_gateway(config, recorded)?;
     }
-    let closed = |value: String| value != "1" && !sysctl::is_writable(FORWARDING);
+    if sysctl::is_locked(ADVERTISEMENTS) {
+        return Err(not_ready(
+            "kernel parameters cannot be set, and every new interface needs some of net.ipv6.conf: /proc/sys is to be \
+             writable for this process"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn require_gateway(config: &NetworkConfig, recorded: Option<&Network>) -> Result<(), VerbError> {
+    let closed = |value: String| value != "1" && !sysctl::is_writable(FORWARDING4);
     if !config.isolation.internal
         && has_family(config, recorded, false)
-        && sysctl::read(FORWARDING).is_ok_and(closed)
+        && sysctl::read(FORWARDING4).is_ok_and(closed)
     {
         return Err(not_ready(
             "the host does not forward IPv4, and this process cannot make it: sysctl -w net.ipv4.ip_forward=1".to_owned(),
@@ -71,6 +85,11 @@ pub(super) fn require_table(cx: &mut Context, backend: FirewallBackend) -> Resul
         Some(trouble) => Err(not_ready(trouble.to_owned())),
         None => Ok(()),
     }
+}
+
+/// Whether containers of the network may have IPv6 addresses.
+pub(super) fn may_have_ipv6(config: &NetworkConfig, recorded: Option<&Network>) -> bool {
+    !matches!(config.ipam, Ipam::HostLocal(_)) || has_family(config, recorded, true)
 }
 
 /// Whether the network hands out addresses of a family; automatic ones are IPv4.

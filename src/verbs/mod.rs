@@ -35,7 +35,7 @@ pub use gc::gc;
 pub use journal::Journal;
 pub use preview::{Preview, preview};
 pub use reconcile::{Collect, Dead, Reconciled, reconcile};
-pub use recorded::{detach, drifts, steps_of_del};
+pub use recorded::{detach, drifts, retire, steps_of_del};
 pub use status::{status, stopped_questions};
 pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, PortSurvey, Survey, survey};
 pub use sweep::sweep;

@@ -230,6 +230,8 @@ pub(super) fn prepare(
         return Ok(());
     }
     cx.kernel.expect_no_settled_bridge();
+    // A wall of a network that nobody uses is none of this one's.
+    left::retire_idle(cx, Some(&wanted))?;
     let stays = recorded.as_ref().is_some_and(|old| old.backend == wanted.backend && old.left == wanted.left);
     if is_needed && !(stays && old.as_ref() == Some(&rules)) {
         cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;

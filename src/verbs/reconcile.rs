@@ -1,11 +1,14 @@
 //! Reconciliation: what the records say is there, whoever took it away.
 
+use std::collections::HashSet;
+
 use crate::apply::{Drift, Mending};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Network};
 use crate::plan::Plan;
 use crate::store::{Doom, Listed, Stage};
 
+use super::left::{self, Idle};
 use super::{Context, VerbError, deadline, reap};
 
 /// Which attachments of containers that died without DEL are taken away.
@@ -64,7 +67,7 @@ impl Reconciled {
 pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result<Reconciled, VerbError> {
     let records = Records::read(cx)?;
     let look = cx.kernel.mend(&records.networks, &records.attached, false);
-    let is_well = look.is_empty() && records.unfinished.is_empty();
+    let is_well = look.is_empty() && records.unfinished.is_empty() && records.idle.is_empty();
     if is_well || !repair {
         return Ok(records.report(look));
     }
@@ -72,9 +75,14 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
     let mut outcome = {
         let _lock = cx.state.lock(deadline())?;
         reap::dead_attachments(cx)?;
+        let retired = left::retire_idle(cx, None);
         let records = Records::read(cx)?;
         let mending = cx.kernel.mend(&records.networks, &records.attached, true);
         let mut outcome = records.report(mending);
+        match retired {
+            Ok(idle) => outcome.drifts.extend(idle.iter().map(Idle::drift)),
+            Err(error) => outcome.failures.push(error.to_string()),
+        }
         outcome.dead.retain(|dead| {
             let wanted = match collect {
                 Collect::None => false,
@@ -114,6 +122,8 @@ struct Records {
     of: Vec<String>,
     /// Attachments whose ADD was killed half-way.
     unfinished: Vec<AttachmentKey>,
+    /// Networks without attachments whose walls stand around others'.
+    idle: Vec<Idle>,
     broken: Vec<String>,
 }
 
@@ -124,6 +134,9 @@ impl Records {
         let mut broken: Vec<String> =
             broken.into_iter().map(|b| format!("{}: {}", b.path.display(), b.error)).collect();
         broken.extend(unreadable.iter().map(ToString::to_string));
+        let used: HashSet<&str> = found.iter().map(|found| &*found.record.network).collect();
+        // Whose a record is that cannot be read, nobody can tell.
+        let idle = if broken.is_empty() { left::idle(&networks, &used) } else { Vec::new() };
         let (mut attached, mut of, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
         for found in found {
             match found.stage {
@@ -136,11 +149,12 @@ impl Records {
                 Stage::Pending { alive: true } | Stage::Doomed => {}
             }
         }
-        Ok(Self { networks, attached, of, unfinished, broken })
+        Ok(Self { networks, attached, of, unfinished, idle, broken })
     }
 
     fn report(&self, mending: Mending) -> Reconciled {
-        let Mending { drifts, left, failures, dead } = mending;
+        let Mending { mut drifts, left, failures, dead } = mending;
+        drifts.extend(self.idle.iter().map(Idle::drift));
         let network = |key: &AttachmentKey| {
             let at = self.attached.iter().position(|(known, _)| known == key);
             at.and_then(|at| self.of.get(at)).cloned().unwrap_or_default()

@@ -4,9 +4,9 @@ use crate::apply::{Drift, Host};
 use crate::cni::CniResult;
 use crate::model::AttachmentKey;
 use crate::plan::{Plan, Step};
-use crate::store::{Doom, Found, Stage};
+use crate::store::{Doom, Found, Listed, Stage};
 
-use super::{Context, VerbError, check, deadline, reap};
+use super::{Context, VerbError, check, deadline, left, reap};
 
 /// Compares the host with the record of an attachment: CHECK without a configuration. `last` is the result of its
 /// whole chain of plugins, where that is known: what a later plugin may have changed is then tolerated.
@@ -57,4 +57,25 @@ pub fn steps_of_del(cx: &Context, key: &AttachmentKey) -> Result<Option<Vec<Step
         let own = found.record.plan.steps.into_iter().filter(|step| !step.is_shared());
         own.rev().collect()
     }))
+}
+
+/// What GC can do for a network whose configuration is gone: its firewall rules are taken away, unless somebody is
+/// attached to it. Who is, is given: nobody says which of them are valid. `None` where the network has no record.
+///
+/// # Errors
+/// Where a record cannot be read, or the firewall refuses.
+pub fn retire(cx: &mut Context, name: &str, is_dry: bool) -> Result<Option<Vec<AttachmentKey>>, VerbError> {
+    let _lock = cx.state.lock(deadline())?;
+    let Some(network) = cx.state.network(name)? else { return Ok(None) };
+    let Listed { found, broken }: Listed<Plan> = cx.state.all()?;
+    if let Some(broken) = broken.into_iter().next() {
+        // It may be this network's.
+        return Err(broken.error.into());
+    }
+    let of_network = found.into_iter().filter(|found| found.record.network == name);
+    let attached: Vec<AttachmentKey> = of_network.map(|found| found.record.key).collect();
+    if attached.is_empty() && !is_dry {
+        left::retire(cx, &network)?;
+    }
+    Ok(Some(attached))
 }

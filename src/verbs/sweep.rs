@@ -19,7 +19,7 @@ pub fn sweep(cx: &mut Context, reach: Reach) -> Result<(), VerbError> {
     // Under the main lock nothing is half-made, so what has no record now is an orphan.
     let _lock = cx.state.lock(deadline())?;
     let known = cx.state.keys()?;
-    let mut failures = cx.kernel.remove_orphans(&known, reach)?;
+    let mut failures = cx.kernel.remove_orphans(&known, reach, true)?;
     let directories: BTreeSet<PathBuf> = cx.state.own_lease_directories()?.into_iter().collect();
     for path in directories {
         let Some(directory) = cx.state.existing_lease_directory(&path)? else { continue };

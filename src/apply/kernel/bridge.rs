@@ -112,6 +112,7 @@ impl Kernel {
 
     /// As [`Kernel::ensure_bridge`], of a bridge that somebody may have changed since it was made.
     pub(super) fn restore_bridge(&mut self, step: &Bridge) -> Result<(), Cause> {
+        self.let_have_ipv6(step)?;
         let index = self.settle_bridge(step, false)?;
         self.forget_bridges();
         self.restore_subnets(step, index)
@@ -372,10 +373,11 @@ fn overlap(a: &IpNetwork, b: IpNetwork) -> bool {
     a.contains(b.ip()) || b.contains(a.ip())
 }
 
-/// Writes a sysctl of IPv6, which a kernel without IPv6 does not have.
+/// Writes a sysctl of IPv6, which a kernel without IPv6 does not have. Where that is refused, it may be set already.
 pub(super) fn write_if_there(key: &str, value: &str) -> Result<(), Cause> {
     match sysctl::write(key, value) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+        Err(_) if sysctl::read(key).is_ok_and(|found| found == value) => Ok(()),
         other => Ok(other?),
     }
 }

@@ -48,8 +48,7 @@ impl Kernel {
 
     /// The network of a chain of ours that none of these networks has.
     fn strange_chain(&mut self, names: &HashSet<&str>, rules: &OrphanRules) -> Result<Option<String>, Cause> {
-        // A host without nf_tables has none of its chains.
-        let replies = self.nft()?.dump(&nft::dump_chains(INET)).unwrap_or_default();
+        let replies = self.dump_nftables(&nft::dump_chains(INET))?;
         let ours = replies
             .iter()
             .filter_map(|reply| nft::parse_chain(INET, reply))

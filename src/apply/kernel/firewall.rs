@@ -241,16 +241,16 @@ impl Kernel {
             Attempt::First => self.remove_from_seen(&elements),
             Attempt::Again => self.remove_own_elements(&elements),
         };
-        let nftables = nftables.map_err(|cause| cause.to_string());
+        if let Err(cause) = nftables {
+            for (plan, step, _) in on(FirewallBackend::Nftables) {
+                errors[*plan].push(ApplyError::new(step, Cause::Firewall(cause.to_string())));
+            }
+        }
         let by_iptables: Vec<&Firewall> = on(FirewallBackend::Iptables).map(|(_, _, f)| *f).collect();
-        let iptables = self.detach_by_iptables(&by_iptables).map_err(|cause| cause.to_string());
-        for (plan, step, firewall) in &steps {
-            let outcome = match firewall.backend {
-                FirewallBackend::Nftables => &nftables,
-                FirewallBackend::Iptables => &iptables,
-            };
-            if let Err(text) = outcome {
-                errors[*plan].push(ApplyError::new(step, Cause::Firewall(text.clone())));
+        let outcomes = self.detach_by_iptables(&by_iptables);
+        for ((plan, step, _), outcome) in on(FirewallBackend::Iptables).zip(outcomes) {
+            if let Err(cause) = outcome {
+                errors[*plan].push(ApplyError::new(step, cause));
             }
         }
         for (plan, step, firewall) in &steps {

@@ -3,21 +3,19 @@
 use nix::errno::Errno;
 
 use crate::plan::Forwarding;
-use crate::sys::{rtnl, sysctl};
+use crate::sys::rtnl;
+use crate::sys::sysctl::{self, FORWARDING4, FORWARDING6};
 
 use super::{Cause, Drift, Kernel};
-
-const IPV4: &str = "net/ipv4/ip_forward";
-const IPV6: &str = "net/ipv6/conf/all/forwarding";
 
 impl Kernel {
     pub(super) fn ensure_forwarding(&mut self, step: Forwarding) -> Result<(), Cause> {
         if step.ipv4 && !self.forwards(false)? {
-            sysctl::write(IPV4, "1")?;
+            sysctl::write(FORWARDING4, "1")?;
         }
         if step.ipv6 && !self.forwards(true)? {
             self.keep_advertised_routes()?;
-            sysctl::write(IPV6, "1")?;
+            sysctl::write(FORWARDING6, "1")?;
         }
         Ok(())
     }
@@ -26,7 +24,7 @@ impl Kernel {
     fn forwards(&mut self, is_ipv6: bool) -> Result<bool, Cause> {
         match rtnl::forwards(self.host()?, is_ipv6)? {
             Some(forwards) => Ok(forwards),
-            None => Ok(sysctl::read(if is_ipv6 { IPV6 } else { IPV4 })? == "1"),
+            None => Ok(sysctl::read(if is_ipv6 { FORWARDING6 } else { FORWARDING4 })? == "1"),
         }
     }
 
@@ -45,7 +43,7 @@ impl Kernel {
     }
 
     pub(super) fn probe_forwarding(step: Forwarding, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
-        for (wanted, key) in [(step.ipv4, IPV4), (step.ipv6, IPV6)] {
+        for (wanted, key) in [(step.ipv4, FORWARDING4), (step.ipv6, FORWARDING6)] {
             if wanted && sysctl::read(key)? != "1" {
                 drifts.push(Drift::new(key, "1", "0"));
             }

@@ -85,7 +85,10 @@ fn call(
     if outcome.status.success() {
         return Ok(String::from_utf8_lossy(&outcome.output).into_owned());
     }
-    let complaint = String::from_utf8_lossy(&outcome.complaints).trim().replace('\n', " ");
+    let mut complaint = String::from_utf8_lossy(&outcome.complaints).trim().replace('\n', " ");
+    if complaint.is_empty() {
+        complaint = format!("it ended without a word ({})", outcome.status);
+    }
     Err(Cause::Firewall(format!("{name} failed: {complaint}")))
 }
 

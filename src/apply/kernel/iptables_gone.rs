@@ -1,6 +1,7 @@
 //! The iptables backend's rules on their way out, and what is left of them where the programs do not work.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use crate::firewall::iptables::{self, Family, Saved};
 use crate::firewall::nft;
@@ -20,49 +21,159 @@ pub(super) struct OrphanRules {
     pub(super) owners: Vec<(Family, AttachmentKey)>,
     /// The chains of networks, recorded or not, named as nf_tables has them: `net-web`.
     pub(super) networks: Vec<String>,
+    /// Families that could not be asked, and why.
+    pub(super) unseen: Vec<(Family, Cause)>,
+}
+
+/// A program that takes longer than this to fail is not run once more in a batch.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The families whose programs have failed in a batch, and are not tried again in it: each may take a minute to fail.
+#[derive(Debug, Default)]
+struct Broken {
+    why: Vec<(Family, Cause)>,
+}
+
+impl Broken {
+    fn of(&self, family: Family) -> Option<&Cause> {
+        self.why.iter().find(|(of, _)| *of == family).map(|(_, cause)| cause)
+    }
+
+    fn note(&mut self, family: Family, cause: Cause) {
+        self.why.push((family, cause));
+    }
+}
+
+/// The same failure, of another attachment.
+fn again(cause: &Cause) -> Cause {
+    Cause::Firewall(cause.to_string())
+}
+
+fn alike(count: usize, cause: &Cause) -> Vec<Result<(), Cause>> {
+    (0..count).map(|_| Err(again(cause))).collect()
 }
 
 impl Kernel {
-    pub(super) fn detach_by_iptables(&mut self, steps: &[&Firewall]) -> Result<(), Cause> {
+    /// Takes the rules of attachments away, each for itself: what came of each, in their order.
+    pub(super) fn detach_by_iptables(&mut self, steps: &[&Firewall]) -> Vec<Result<(), Cause>> {
         if steps.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
-        let _lock = self.state.iptables_lock(Deadline::default())?;
-        // After a refusal none is tried: each program may take a minute to fail.
-        let detached = steps.iter().try_for_each(|step| self.detach_one(step));
+        let mut outcomes = match self.state.iptables_lock(Deadline::default()) {
+            Ok(_lock) => self.detach_each(steps),
+            Err(error) => return alike(steps.len(), &Cause::from(error)),
+        };
         let elements: Vec<_> = steps.iter().flat_map(|step| guards(step)).collect();
-        self.remove_elements(&elements)?;
-        detached
+        if let Err(cause) = self.remove_elements(&elements) {
+            for (step, outcome) in steps.iter().zip(&mut outcomes) {
+                if outcome.is_ok() && !guards(step).is_empty() {
+                    *outcome = Err(again(&cause));
+                }
+            }
+        }
+        outcomes
     }
 
-    fn detach_one(&mut self, step: &Firewall) -> Result<(), Cause> {
+    fn detach_each(&mut self, steps: &[&Firewall]) -> Vec<Result<(), Cause>> {
+        let mut broken = Broken::default();
+        steps.iter().map(|step| self.detach_one(step, &mut broken)).collect()
+    }
+
+    /// Of both families, whatever comes of the first.
+    fn detach_one(&mut self, step: &Firewall, broken: &mut Broken) -> Result<(), Cause> {
         let texts = iptables::detach(&step.network, &step.attachment);
-        for (family, text) in [(Family::V4, texts.v4), (Family::V6, texts.v6)] {
-            let Some(text) = text else { continue };
-            if restore(family, Variant::Default, &text).is_ok() {
-                continue;
-            }
-            let saved = match self.saved(family) {
-                Ok(saved) => saved,
-                // A host without IPv6 may lack ip6tables: the ADD has written nothing there either.
-                Err(_) if family == Family::V6 && !has_v6(&step.attachment) => continue,
-                Err(cause) => return Err(cause),
-            };
-            match iptables::detach_from(&saved, &step.attachment.owner) {
-                Some(text) => restore(family, Variant::Default, &text)?,
-                // The host may call another variant iptables by now.
-                None => self.unpublish_by_iptables(family, &step.attachment.owner)?,
-            }
+        let of_v4 = self.detach_family(Family::V4, texts.v4, step, broken);
+        let of_v6 = self.detach_family(Family::V6, texts.v6, step, broken);
+        of_v4.and(of_v6)
+    }
+
+    fn detach_family(
+        &mut self,
+        family: Family,
+        text: Option<String>,
+        step: &Firewall,
+        broken: &mut Broken,
+    ) -> Result<(), Cause> {
+        let Some(text) = text else { return Ok(()) };
+        // A host without IPv6 may lack ip6tables: the ADD has written nothing there either.
+        let may_lack = family == Family::V6 && !has_v6(&step.attachment);
+        if let Some(cause) = broken.of(family) {
+            return if may_lack { Ok(()) } else { Err(again(cause)) };
         }
-        Ok(())
+        let begun = Instant::now();
+        let owner = &step.attachment.owner;
+        if restore(family, Variant::Default, &text).is_ok() {
+            // One that has published nothing leaves nothing that leads to the next with its address.
+            let published = !step.attachment.publications.is_empty();
+            return if published { self.require_unpublished(family, owner) } else { Ok(()) };
+        }
+        let saved = match self.saved(family) {
+            Ok(saved) => saved,
+            Err(cause) => {
+                let failed = if may_lack { Ok(()) } else { Err(again(&cause)) };
+                broken.note(family, cause);
+                return failed;
+            }
+        };
+        let outcome = match iptables::detach_from(&saved, owner) {
+            Some(text) => restore(family, Variant::Default, &text),
+            // The host may call another variant iptables by now, and who publishes nothing has rules as well.
+            None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
+        };
+        // What is refused at once is about this attachment's rules; what takes its time would with each.
+        if let Err(cause) = &outcome
+            && begun.elapsed() > PATIENCE
+        {
+            broken.note(family, again(cause));
+        }
+        outcome
+    }
+
+    /// Refuses to believe a program that says that it has closed an attachment's ports where they are still there: its
+    /// addresses are about to be somebody else's. The kernel is asked, by no process.
+    fn require_unpublished(&mut self, family: Family, owner: &AttachmentKey) -> Result<(), Cause> {
+        if !self.is_published(family, owner) {
+            return Ok(());
+        }
+        // Another variant's program may be the one that works.
+        self.unpublish_by_iptables(family, owner)?;
+        if !self.is_published(family, owner) {
+            return Ok(());
+        }
+        let chain = iptables::chain(owner);
+        Err(Cause::Firewall(format!(
+            "{family}-restore said that it was done, and the chain {chain} is there still: see whether \
+             '{family}-restore' is the program that it should be"
+        )))
+    }
+
+    /// Whether the chain of an attachment's ports is seen, in either variant.
+    fn is_published(&mut self, family: Family, owner: &AttachmentKey) -> bool {
+        let chain = iptables::chain(owner);
+        let ipv6 = family == Family::V6;
+        self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false)
+            || xtables::look_in_use(ipv6).is_ok_and(|names| names.lists("nat"))
+                && xtables::table(ipv6, "nat")
+                    .is_ok_and(|found| found.is_some_and(|found| names_any(&found.entries, &[&chain])))
     }
 
     /// Takes away what an attachment has in iptables of either variant, where it publishes ports there: its own chain says
     /// so, and no program is run where that is not there. No more than three system calls for a variant.
     pub(super) fn unpublish_by_iptables(&mut self, family: Family, key: &AttachmentKey) -> Result<(), Cause> {
         let chain = iptables::chain(key);
-        let over_nft = self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false);
-        let legacy = may_have_legacy(family, "nat", &[&chain]) && is_installed(family, Variant::Legacy);
+        self.detach_where(family, key, &[("nat", &chain)])
+    }
+
+    /// The same where a variant has any of these chains.
+    fn detach_where(
+        &mut self,
+        family: Family,
+        key: &AttachmentKey,
+        chains: &[(&str, &str)],
+    ) -> Result<(), Cause> {
+        let over_nft = self.has_any_chain(family, chains).unwrap_or(false);
+        let legacy = chains.iter().any(|(table, chain)| may_have_legacy(family, table, &[chain]))
+            && is_installed(family, Variant::Legacy);
         for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
             if is_there && let Some(text) = iptables::detach_from(&save(family, variant)?, key) {
                 restore(family, variant, &text)?;
@@ -76,7 +187,8 @@ impl Kernel {
         Family::BOTH.into_iter().try_for_each(|family| self.unpublish_by_iptables(family, key))
     }
 
-    /// Rules of ours whose owner has no record. A host without iptables has none.
+    /// Rules of ours whose owner has no record. A host without iptables has none. A family that cannot be asked is told of
+    /// with what the other has.
     pub(super) fn orphan_iptables(&mut self, known: &HashSet<AttachmentKey>) -> Result<OrphanRules, Cause> {
         let mut orphans = OrphanRules::default();
         let (networks, _) = self.state.networks()?;
@@ -85,7 +197,13 @@ impl Kernel {
             return Ok(orphans);
         }
         for family in Family::BOTH {
-            let saved = self.saved(family)?;
+            let saved = match self.saved(family) {
+                Ok(saved) => saved,
+                Err(cause) => {
+                    orphans.unseen.push((family, cause));
+                    continue;
+                }
+            };
             let owners = saved.owners().into_iter().filter_map(|owner| AttachmentKey::parse(&owner));
             orphans.owners.extend(owners.filter(|owner| !known.contains(owner)).map(|owner| (family, owner)));
             orphans.networks.extend(saved.network_chains().map(str::to_owned));
@@ -98,13 +216,13 @@ impl Kernel {
             return Ok(());
         }
         let _lock = self.state.iptables_lock(Deadline::default())?;
+        let mut outcome = Ok(());
         for (family, owner) in &orphans.owners {
             // Each removal changes what is there for the next.
-            if let Some(text) = iptables::detach_from(&self.saved(*family)?, owner) {
-                restore(*family, Variant::Default, &text)?;
-            }
+            let Some(text) = iptables::detach_from(&self.saved(*family)?, owner) else { continue };
+            outcome = outcome.and(restore(*family, Variant::Default, &text));
         }
-        Ok(())
+        outcome
     }
 
     /// What a family has. A program that does not work is no refusal where the kernel has no chain of ours: then nothing

@@ -50,6 +50,7 @@ use nix::errno::Errno;
 
 use crate::firewall::nft;
 use crate::model::MacAddress;
+use crate::model::nft::NftMessage;
 use crate::plan::{Port, Step};
 use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
@@ -134,6 +135,14 @@ impl Kernel {
         match self.nft() {
             Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(None),
             outcome => outcome.map(Some),
+        }
+    }
+
+    /// What nf_tables has of what a message selects: nothing where the kernel has none, or not what it would be in.
+    fn dump_nftables(&mut self, message: &NftMessage) -> Result<Vec<Vec<u8>>, Cause> {
+        match self.nft().and_then(|nft| Ok(nft.dump(message)?)) {
+            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(Vec::new()),
+            replies => replies,
         }
     }
 

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use nix::errno::Errno;
+
+use crate::firewall::iptables::Family;
 use crate::firewall::nft::{self, Element, Set};
 use crate::model::{AttachmentKey, names};
 use crate::plan::Plan;
@@ -10,7 +13,7 @@ use crate::sys::rtnl::{self, Link, LinkTarget};
 use super::departure::delete_together;
 use super::elsewhere::Reach;
 use super::iptables_gone::OrphanRules;
-use super::{ApplyError, Cause, Kernel};
+use super::{ApplyError, Cause, Kernel, lacks_nftables};
 
 /// The interface group of orphans that are about to go.
 const ORPHANS_GROUP: u32 = names::LINK_GROUP + 2;
@@ -53,17 +56,23 @@ impl Kernel {
     /// The elements of one attachment; of the sets of a table that is not there none is looked at.
     fn stray_elements(&mut self, key: &AttachmentKey) -> Result<Vec<Element>, Cause> {
         let mut found = Vec::new();
-        // Without nf_tables, or the right to ask, there is nothing that this process could take away.
-        let Ok(nft) = self.nft() else { return Ok(found) };
         let tables = [nft::probe_table(), nft::probe_guard_table()];
-        let Ok(tables) = nft.get_each(&tables) else { return Ok(found) };
+        let tables = match self.nft().and_then(|nft| Ok(nft.get_each(&tables)?)) {
+            // Without nf_tables, or the right to ask, there is nothing that this process could take away.
+            Err(Cause::Sys(error))
+                if lacks_nftables(error.errno()) || error.errno() == Some(Errno::EPERM) =>
+            {
+                return Ok(found);
+            }
+            tables => tables?,
+        };
         let owner = nft::owner_comment(key);
         for set in Set::OF_ATTACHMENTS {
             let is_there = tables.get(usize::from(Set::BRIDGE.contains(&set))).is_some_and(Option::is_some);
             if !is_there {
                 continue;
             }
-            let Ok(replies) = nft.dump(&nft::dump(set)) else { continue };
+            let replies = self.dump_nftables(&nft::dump(set))?;
             let marked = |reply: &&Vec<u8>| reply.windows(owner.len()).any(|part| part == owner.as_bytes());
             let elements = replies.iter().filter(marked).flat_map(|reply| nft::parse_elements(set, reply));
             found.extend(elements.filter(|element| element.owner == owner));
@@ -88,10 +97,12 @@ impl Kernel {
     /// # Errors
     /// [`Cause::Elsewhere`], before anything is taken away, where some of them are of a network that this state
     /// directory knows nothing of, and `reach` does not say that its records are lost; where that cannot be found out.
+    /// That ip6tables cannot be asked is said where it is of interest (`with_v6`).
     pub fn remove_orphans(
         &mut self,
         known: &HashSet<AttachmentKey>,
         reach: Reach,
+        with_v6: bool,
     ) -> Result<Vec<String>, ApplyError> {
         let mut failures = Vec::new();
         let mut noted = |cause: Cause| failures.push(cause.to_string());
@@ -103,10 +114,12 @@ impl Kernel {
             noted(cause);
             Vec::new()
         });
-        let rules = self.orphan_iptables(known).unwrap_or_else(|cause| {
+        let mut rules = self.orphan_iptables(known).unwrap_or_else(|cause| {
             noted(cause);
             OrphanRules::default()
         });
+        let unseen = std::mem::take(&mut rules.unseen).into_iter();
+        unseen.filter(|(family, _)| with_v6 || *family == Family::V4).for_each(|(_, cause)| noted(cause));
         let is_any = !links.is_empty() || !elements.is_empty() || !rules.owners.is_empty();
         if is_any && reach == Reach::Recorded {
             self.refuse_elsewhere(&links, &rules)
@@ -170,8 +183,7 @@ impl Kernel {
         let owners = Self::comments_of(known);
         let mut orphans = Vec::new();
         for set in Set::OF_ATTACHMENTS {
-            // A host without our tables has no elements.
-            let Ok(replies) = self.nft()?.dump(&nft::dump(set)) else { continue };
+            let replies = self.dump_nftables(&nft::dump(set))?;
             let elements = replies.iter().flat_map(|reply| nft::parse_elements(set, reply));
             let of_nobody = |element: &Element| !element.is_of_network() && !owners.contains(&element.owner);
             orphans.extend(elements.filter(of_nobody));

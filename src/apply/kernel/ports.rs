@@ -145,14 +145,16 @@ fn takes(listener: &Listener, publication: &Publication) -> bool {
 }
 
 /// Runtimes reserve published ports by binding them themselves. Such a listener is told apart by its processes: one has
-/// the container's ID among its arguments, as podman's conmon does, or each is an ancestor of this plugin. Everybody
-/// descends from PID 1, which listens for services that it is to start: it is no runtime unless it started this plugin.
+/// the container's ID among its arguments, as podman's conmon does, or each is an ancestor of this plugin in the session
+/// that the plugin was started in. An ancestor of another session is a server that somebody has logged in by: sshd is no
+/// runtime. Everybody descends from PID 1, which listens for services that it is to start: it is no runtime unless it
+/// started this plugin.
 ///
 /// A child that a runtime has just forked has the runtime's sockets, and its command line, until it becomes its program.
 fn reserve_for(owners: &[Process], key: &AttachmentKey) -> bool {
     let has_id = |owner: &Process| owner.command_line.split(' ').any(|argument| argument == key.container_id);
     let is_runtime = |owner: &Process| {
-        if owner.pid == 1 { sockdiag::is_parent(1) } else { sockdiag::is_ancestor(owner.pid) }
+        if owner.pid == 1 { sockdiag::is_parent(1) } else { sockdiag::has_started(owner.pid) }
     };
     let (runtimes, others): (Vec<_>, Vec<_>) = owners.iter().partition(|owner| is_runtime(owner));
     let is_fork = |owner: &Process| runtimes.iter().any(|r| r.command_line == owner.command_line);

@@ -16,7 +16,7 @@ use crate::sys::rtnl;
 
 use super::firewall::refused;
 use super::iptables::{Variant, is_installed, restore, save};
-use super::{ApplyError, Cause, Drift, Kernel, lacks_nftables};
+use super::{ApplyError, Cause, Drift, Kernel};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 pub(super) const FAMILIES: [(Family, u8); 2] = [(Family::V4, 2), (Family::V6, 10)];
@@ -214,11 +214,7 @@ impl Kernel {
 
     /// The rules of one of their chains of nf_tables; none where that is not there.
     pub(super) fn their_rules_in(&mut self, table: Table, chain: &str) -> Result<Vec<theirs::Rule>, Cause> {
-        let Some(nft) = self.nft_where_there()? else { return Ok(Vec::new()) };
-        let replies = match nft.dump(&nft::dump_rules(table.family, table.name, chain)) {
-            Err(error) if lacks_nftables(error.errno()) => Vec::new(),
-            outcome => outcome?,
-        };
+        let replies = self.dump_nftables(&nft::dump_rules(table.family, table.name, chain))?;
         Ok(replies.iter().filter_map(|reply| theirs::parse_rule(table, reply)).collect())
     }
 

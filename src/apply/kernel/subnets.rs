@@ -4,14 +4,17 @@
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::model::Route;
+use crate::model::{Route, names};
 use crate::plan::Bridge;
-use crate::sys::rtnl::{self, Address, RouteFilter, RouteMode, RouteSpec};
+use crate::sys::rtnl::{self, Address, FoundRoute, RouteFilter, RouteMode, RouteSpec};
+use crate::sys::sysctl;
 
 use super::{Cause, Drift, Kernel};
 
 /// `RTN_UNICAST`.
 const UNICAST: u8 = 1;
+/// `RT_TABLE_MAIN`.
+const MAIN: u32 = 254;
 /// The metric of the kernel's own routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
 const V6_METRIC: u32 = 256;
 
@@ -30,28 +33,77 @@ impl Kernel {
         Ok(())
     }
 
-    /// Puts them back, by the link of that index.
-    pub(super) fn restore_subnets(&mut self, step: &Bridge, index: u32) -> Result<(), Cause> {
-        let found = rtnl::addresses(self.host()?, Some(index))?;
-        let messages: Vec<_> = self
-            .lost_subnets(step, index, &found)?
-            .into_iter()
-            .map(|gateway| {
-                let mut route = Route::via(subnet_of(gateway), None);
-                if gateway.is_ipv4() {
-                    route.scope = Some(Route::SCOPE_LINK);
-                } else {
-                    route.priority = Some(V6_METRIC);
-                }
-                let source = Some(gateway.ip()).filter(|_| gateway.is_ipv4());
-                let spec = RouteSpec { source, as_kernels: true, ..RouteSpec::new(route, index) };
-                rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST)
-            })
-            .collect();
-        if messages.is_empty() {
+    /// Turns IPv6 on again for a bridge of ours that has gateways of it, where somebody has turned it off.
+    pub(super) fn let_have_ipv6(&mut self, step: &Bridge) -> Result<(), Cause> {
+        let wants = step.gateways.iter().any(IpNetwork::is_ipv6);
+        if !wants || !self.bridge(&step.name)?.is_some_and(|bridge| bridge.is_own) {
             return Ok(());
         }
-        Ok(self.host()?.transact(&messages)?)
+        let link = step.gateway_vlan.map(|vlan| names::gateway_link(&step.name, vlan));
+        let key = format!("net/ipv6/conf/{}/disable_ipv6", link.as_deref().unwrap_or(&step.name));
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            sysctl::write(&key, "0")?;
+        }
+        Ok(())
+    }
+
+    /// Puts them back, by the link of that index.
+    ///
+    /// # Errors
+    /// Where another route to the same subnet stands there: it is somebody's, and is told of.
+    pub(super) fn restore_subnets(&mut self, step: &Bridge, index: u32) -> Result<(), Cause> {
+        let found = rtnl::addresses(self.host()?, Some(index))?;
+        for gateway in self.lost_subnets(step, index, &found)? {
+            let mut route = Route::via(subnet_of(gateway), None);
+            if gateway.is_ipv4() {
+                route.scope = Some(Route::SCOPE_LINK);
+            } else {
+                route.priority = Some(V6_METRIC);
+            }
+            let source = Some(gateway.ip()).filter(|_| gateway.is_ipv4());
+            let spec = RouteSpec { source, as_kernels: true, ..RouteSpec::new(route, index) };
+            match self.host()?.transact(&[rtnl::add_route(&spec, RouteMode::Exclusive)]) {
+                // Somebody else may have put it back meanwhile.
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                    if self.lost_subnets(step, index, &found)?.contains(&gateway) {
+                        return Err(self.blocked(step, subnet_of(gateway))?);
+                    }
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands where the route to a bridge's subnet should.
+    fn blocked(&mut self, step: &Bridge, subnet: IpNetwork) -> Result<Cause, Cause> {
+        let v4 = subnet.is_ipv4();
+        let filter = RouteFilter { ipv4: Some(v4), table: Some(MAIN), ..RouteFilter::default() };
+        let routes = rtnl::routes(self.host()?, &filter)?;
+        let words = match routes.into_iter().find(|route| route.dst == subnet) {
+            Some(route) => self.words(&route)?,
+            None => "another route".to_owned(),
+        };
+        Ok(Cause::BlockedRoute { subnet, bridge: step.name.clone(), found: words })
+    }
+
+    /// A route as ip(8) would have it.
+    fn words(&mut self, route: &FoundRoute) -> Result<String, Cause> {
+        let kind = match route.kind {
+            UNICAST => "",
+            6 => "blackhole ",
+            7 => "unreachable ",
+            8 => "prohibit ",
+            _ => "another kind of route ",
+        };
+        let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let dev = match route.first_link() {
+            Some(index) => {
+                rtnl::link_by_index(self.host()?, index)?.map(|link| format!(" dev {}", link.name))
+            }
+            None => None,
+        };
+        Ok(format!("{kind}{}{via}{}", route.dst, dev.unwrap_or_default()))
     }
 
     /// The gateways that are on the link while no route leads to their subnet by it.

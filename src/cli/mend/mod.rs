@@ -250,7 +250,10 @@ fn del_container(session: &mut Session<'_>, name: &str, is_dry: bool) -> Result<
 pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let is_dry = matches.get_flag("dry-run");
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
-    let network = session.place.network(name)?;
+    let network = match session.place.network(name) {
+        Err(error @ Error::UnknownNetwork { .. }) => return retire(session, name, is_dry, error),
+        known => known?,
+    };
     let _ticker = Ticker::new("collecting", session.terminal.stderr);
     let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
     for left in live::leftovers(!is_dry)? {
@@ -263,6 +266,21 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
     }
     Ok(())
+}
+
+/// GC of a network whose configuration is gone, from its record; `unknown` where it has none.
+fn retire(session: &mut Session<'_>, name: &str, is_dry: bool, unknown: Error) -> Result<(), Error> {
+    let Some(mut cx) = recorded::context()? else { return Err(unknown) };
+    let Some(attached) = verbs::retire(&mut cx, name, is_dry)? else { return Err(unknown) };
+    for key in &attached {
+        writeln!(session.stdout, "{name}: kept {key}: 'linkspan del {}' detaches it", key.container_id)?;
+    }
+    let did = match (attached.is_empty(), is_dry) {
+        (false, _) => "kept its firewall rules, which they need",
+        (true, false) => "deleted its firewall rules",
+        (true, true) => "would delete its firewall rules",
+    };
+    Ok(writeln!(session.stdout, "{name}: it has no configuration any more, only a record: {did}")?)
 }
 
 /// What linkspan's own GC would take away: attachments that are not among the living, and what nobody owns.

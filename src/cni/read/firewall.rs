@@ -60,7 +60,7 @@ pub(super) fn chain_name(text: &str) -> Result<String, String> {
 fn admin_chain(text: &str) -> Result<String, String> {
     if chains::is_taken(text) {
         let reason = "must be a chain of the administrator's own, not one that linkspan fills (forward, admin, \
-                      net-NAME, LINKSPAN-NAME, ...) or that iptables has (FORWARD, ACCEPT, ...)";
+                      net-NAME, LINKSPAN-NAME, ...) or that iptables has (FORWARD, ACCEPT, REJECT, ...)";
         return Err(reason.to_owned());
     }
     chain_name(text)

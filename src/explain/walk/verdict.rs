@@ -10,9 +10,6 @@ use super::super::site::{Gate, IPV4};
 use super::super::{Certainty, Fault, Finding, blame, ends};
 use super::Walk;
 
-/// How the chains begin that say what a network's wall lets in: of nf_tables, of iptables.
-const WALLS: [&str; 2] = ["wall-", "LKS-in-"];
-
 impl Walk<'_> {
     pub(super) fn drop_finding(&self, gate: &Gate, at: &Place, certain: bool, bridged: bool) -> Finding {
         let rule = blame::words(gate, at);
@@ -100,26 +97,31 @@ impl Walk<'_> {
     /// Whose wall it is: that of the network where the packet goes, unless the one that it comes from is sealed and lets
     /// nobody out.
     fn walled(&self, at: &Place) -> Option<&Network> {
-        let (to, from) = (self.network_at(&self.packet.output), self.network_at(&self.packet.input));
-        let lets_in = WALLS.iter().any(|stem| at.chain.starts_with(stem));
-        let is_sealed = |network: &&Network| {
+        let lets_in = chains::WALLS.iter().any(|stem| at.chain.starts_with(stem));
+        let is_sealed = |network: &Network| {
             plan::written(network).is_some_and(|rules| rules.internal || rules.isolation == Isolation::Strict)
         };
-        match (to, from) {
-            (Some(to), Some(from)) if !lets_in && is_sealed(&from) && !is_sealed(&to) => Some(from),
+        let is_walled =
+            |network: &Network| plan::written(network).is_some_and(|rules| rules.isolation.is_walled());
+        let wants = |network: &Network| if lets_in { is_walled(network) } else { is_sealed(network) };
+        let at = |interface| self.network_at(interface, wants);
+        match (at(&self.packet.output), at(&self.packet.input)) {
+            (Some(to), Some(from)) if !lets_in && is_sealed(from) && !is_sealed(to) => Some(from),
             (to, from) => to.or(from),
         }
     }
 
-    /// The network of a bridge, or of the host's end of a pair.
-    fn network_at(&self, interface: &Option<String>) -> Option<&Network> {
+    /// The network of a bridge, or of the host's end of a pair. Networks share a bridge, and each other's walls with it:
+    /// one that `wants` what the packet met is who it is of.
+    fn network_at(&self, interface: &Option<String>, wants: impl Fn(&Network) -> bool) -> Option<&Network> {
         let name = interface.as_deref().filter(|name| !name.is_empty())?;
         let records = &self.reading.records;
         let of_pair = || {
             let own = self.attachments.iter().find(|own| own.veth.as_deref() == Some(name))?;
             records.network(&own.network)
         };
-        records.networks.iter().find(|network| network.bridge == name).or_else(of_pair)
+        let of_bridge = || records.networks.iter().filter(|network| network.bridge == name);
+        of_bridge().find(|network| wants(network)).or_else(|| of_bridge().next()).or_else(of_pair)
     }
 
     /// A wall of linkspan's own.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::firewall::NetworkRules;
-use crate::model::{IngressPolicy, Isolation, names};
+use crate::model::{IngressPolicy, Isolation, chains, names};
 
 use super::rule::{Family, Rule};
 
@@ -28,7 +28,8 @@ pub(crate) const INTO: &str = "LINKSPAN-INTO";
 pub(crate) const LOCALNET: &str = "LINKSPAN-LOCALNET";
 pub(crate) const ADMIT: &str = "LINKSPAN-ADMIT";
 
-/// The chains that built-in ones jump to, with their tables: where none of them is, no packet comes to ours.
+/// The chains that built-in ones of both families jump to, with their tables: where none of them is, no packet comes to
+/// ours, but to `LINKSPAN-LOCALNET` of IPv4's table raw, which is made with them and is no attachment's.
 pub const ENTRY_CHAINS: [(&str, &str); 3] = [("nat", PUBLISH), ("nat", POST), ("filter", FORWARD)];
 
 /// The chains that all networks share, with their tables.
@@ -95,7 +96,8 @@ pub(crate) fn network_chain(network: &str) -> String {
 
 /// The chain that says what a network's wall lets in; 27 bytes at most.
 pub(crate) fn wall_chain(network: &str) -> String {
-    format!("LKS-in{}", names::chain(network).trim_start_matches("net"))
+    let chain = names::chain(network);
+    format!("{}{}", chains::WALLS[1], chain.strip_prefix("net-").unwrap_or(&chain))
 }
 
 /// The chain of what a routed network's attachments publish at their own addresses; 27 bytes at most.

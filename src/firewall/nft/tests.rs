@@ -339,8 +339,12 @@ fn no_chain_that_is_written_here_is_an_administrators() {
     let beside = Beside { guards: false, shifts: true };
     let made = static_chains(&[walled(), NetworkRules { hairpin: true, ..web() }], beside);
     let ours = made.into_iter().filter(|chain| !chain.of_administrator).map(|chain| chain.name);
-    for chain in ours.chain(base::chain_names().map(str::to_owned)) {
-        assert!(chains::is_own_of_nftables(&chain), "{chain}");
+    let ours: Vec<String> = ours.chain(base::chain_names().map(str::to_owned)).collect();
+    for chain in &ours {
+        assert!(chains::is_own_of_nftables(chain), "{chain}");
+    }
+    for name in chains::NFTABLES {
+        assert!(ours.iter().any(|chain| chain == name), "nobody writes {name}");
     }
     assert!(!chains::is_taken("CNI-ADMIN") && !chains::is_taken("SITE"));
 }

@@ -1,6 +1,7 @@
 //! The chain that says what a wall lets in: new connections from outside to what is not published.
 
 use crate::firewall::NetworkRules;
+use crate::model::chains;
 
 use super::expression::Verdict;
 use super::set::Set;
@@ -8,7 +9,7 @@ use super::statement::Statements;
 
 /// The wall's chain, named after the bridge: networks that share a bridge share its wall. 20 bytes at most.
 pub(super) fn chain(bridge: &str) -> String {
-    format!("wall-{bridge}")
+    format!("{}{bridge}", chains::WALLS[0])
 }
 
 /// Its rules: interfaces that are trusted by name, never other networks by a wildcard; where the network is routed,

@@ -100,11 +100,11 @@ fn the_owner_of_a_socket_is_found() {
 }
 
 #[test]
-fn parents_are_ancestors_and_children_are_not() {
-    assert!(is_ancestor(std::process::id()));
-    assert!(is_ancestor(parent_of(std::process::id()).unwrap()));
+fn parents_have_started_this_and_children_have_not() {
+    assert!(has_started(std::process::id()));
+    assert!(has_started(kin_of(std::process::id()).unwrap().parent));
     let mut child = std::process::Command::new("sleep").arg("20").spawn().unwrap();
-    assert!(!is_ancestor(child.id()));
+    assert!(!has_started(child.id()));
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -97,24 +97,28 @@ pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match doom {
         Doom::Doomed => reap::reap(cx, &[key]),
         Doom::Alive => Err(VerbError::Busy(key)),
-        Doom::Unknown if matches!(part, Part::Portmap | Part::Firewall) => {
-            cx.kernel.remove_stray_rules(&key)?;
-            reference::del_part(cx, call, &key)
+        Doom::Unknown => del_of_reference(cx, call, &key),
+    }
+}
+
+fn del_of_reference(cx: &mut Context, call: &Call, key: &AttachmentKey) -> Result<(), VerbError> {
+    match key.part {
+        Part::Portmap | Part::Firewall => {
+            cx.kernel.remove_stray_rules(key)?;
+            reference::del_part(cx, call, key)
         }
-        Doom::Unknown => match part {
-            Part::Tuning | Part::Bandwidth | Part::Sbr | Part::Dnsname => {
-                let plan = left_by_reference(cx, call, &key)?;
-                let errors: Vec<String> = cx
-                    .kernel
-                    .absent(&[&plan.steps], Attempt::Again)
-                    .into_iter()
-                    .flatten()
-                    .map(|e| e.to_string())
-                    .collect();
-                if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
-            }
-            Part::Portmap | Part::Firewall | Part::Interface => reference::del_part(cx, call, &key),
-        },
+        Part::Tuning | Part::Bandwidth | Part::Sbr | Part::Dnsname => {
+            let plan = left_by_reference(cx, call, key)?;
+            let errors: Vec<String> = cx
+                .kernel
+                .absent(&[&plan.steps], Attempt::Again)
+                .into_iter()
+                .flatten()
+                .map(|e| e.to_string())
+                .collect();
+            if errors.is_empty() { Ok(()) } else { Err(VerbError::Several(errors)) }
+        }
+        Part::Interface => reference::del_part(cx, call, key),
     }
 }
 
