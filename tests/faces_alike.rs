@@ -60,6 +60,10 @@ fn interfaces() {
         keys
     };
     let gateway = json!({"isDefaultGateway": true});
+    let small = |bridge: &str, address: &str| {
+        let keys = json!({"bridge": bridge, "isDefaultGateway": true});
+        with(fixed(json!({"addresses": [{"address": address}]})), keys)
+    };
     for keys in [
         fixed(json!({})),
         with(fixed(json!({})), gateway.clone()),
@@ -69,6 +73,8 @@ fn interfaces() {
         json!({"isGateway": false, "ipam": {"gateway": "10.9.0.9"}}),
         json!({"dns": {"domain": "d", "options": ["o"]}}),
         json!({"mtu": 1280, "macspoofchk": true}),
+        small("br31", "10.9.0.4/31"),
+        small("br127", "fd00:9::4/127"),
     ] {
         alike(&stage, "bridge", &keys, |plugin| plugin);
     }
