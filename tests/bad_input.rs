@@ -146,6 +146,14 @@ fn addresses_and_next_hops_that_cannot_be() {
     }
     let own = json!({"address": "10.89.0.9/24", "gateway": "10.89.0.9"});
     rows.push(row("its own gateway", fixed(own), "ADD", 7, "the gateway's own address"));
+    let chosen = json!({"type": "host-local", "subnet": null, "ranges": null, "routes": [{"dst": "1.2.3.0/24", "gw": "203.0.113.3"}]});
+    rows.push(row(
+        "a subnet of linkspan's choice",
+        of(chosen),
+        "ADD",
+        7,
+        "ipam.routes[0].gw = \"203.0.113.3\"",
+    ));
     for (named, entry) in [
         ("ipam.routes[1].gw = \"99.99.99.99\"", json!({"dst": "1.2.3.0/24", "gw": "99.99.99.99"})),
         ("ipam.routes[1].gw", json!({"dst": "fd01::/64", "gw": "fd00::1"})),

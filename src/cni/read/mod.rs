@@ -28,6 +28,7 @@ use crate::model::Naming;
 use runtime::Runtime;
 
 pub use ipam::is_no_ipam;
+pub use possible::require_next_hops;
 pub(super) use route::{Destination, read_routes};
 
 /// The longest input that is read, in bytes. Whoever reads standard input stops one byte past it.

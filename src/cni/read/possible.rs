@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::config::{Ipam, NetworkConfig, StaticAddress};
 use crate::cni::error::Error;
-use crate::model::Route;
+use crate::model::{RangeSet, Route};
 
 /// What no container can have: the block, and whose it is.
 const RESERVED: [(&str, &str); 5] = [
@@ -72,17 +72,24 @@ pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
             };
             links.require_next_hops(routes)
         }
-        Ipam::HostLocal(keys) => {
-            let ranges = || keys.range_sets.iter().flatten();
-            let links = Links {
-                subnets: ranges().map(|range| range.subnet).collect(),
-                gateways: ranges().filter_map(|range| range.gateway).collect(),
-                has_gateways: true,
-            };
-            links.require_next_hops(&keys.routes)
-        }
+        Ipam::HostLocal(keys) => require_next_hops(&keys.routes, &keys.range_sets),
         Ipam::None | Ipam::Delegated { .. } => Ok(()),
     }
+}
+
+/// Refuses next hops that are on none of the links of a container with addresses from ranges; any are taken where there
+/// is no range, since the subnet is yet to be chosen.
+///
+/// # Errors
+/// [`Error::Invalid`], code 7.
+pub fn require_next_hops(routes: &[Route], range_sets: &[RangeSet]) -> Result<(), Error> {
+    let ranges = || range_sets.iter().flatten();
+    let links = Links {
+        subnets: ranges().map(|range| range.subnet).collect(),
+        gateways: ranges().filter_map(|range| range.gateway).collect(),
+        has_gateways: true,
+    };
+    links.require_next_hops(routes)
 }
 
 /// The network's own address, its broadcast address, and the gateway's.
