@@ -82,6 +82,9 @@ fn interfaces() {
         json!({"mtu": 1280, "dns": {"search": ["s"]}}),
         json!({"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.8.0.0/16"}], "gateway": "10.9.0.9"}}),
         fixed(json!({"addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}]})),
+        // A next hop behind the gateway, which alone is on the link.
+        json!({"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.7.0.0/16", "gw": "10.9.0.9"}]}}),
+        json!({"ipam": {"subnet": "fd00:9::/64", "routes": [{"dst": "fd07::/64", "gw": "fd00:9::9"}, {"dst": "::/0"}]}}),
     ] {
         alike(&stage, "ptp", &keys, |plugin| plugin);
     }

@@ -58,4 +58,7 @@ pub struct SourceRoute {
     /// The source address that it prefers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<std::net::IpAddr>,
+    /// Whether its next hop is on the link though no route says so, as with `ptp` whatever is behind the gateway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
 }
