@@ -88,6 +88,16 @@ fn interfaces() {
     ] {
         alike(&stage, "ptp", &keys, |plugin| plugin);
     }
+    // An empty list is one, and `null` is none. Debian's `bridge` takes none for one too; later ones do not.
+    let told = json!({"addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}], "dns": {"nameservers": ["10.2.2.2"]}});
+    let dns = |dns: Value| with(fixed(told.clone()), json!({ "dns": dns }));
+    for empty in [json!({"nameservers": []}), json!({"options": []})] {
+        alike(&stage, "bridge", &dns(empty.clone()), |plugin| plugin);
+        alike(&stage, "ptp", &dns(empty), |plugin| plugin);
+    }
+    for none in [json!({"search": null}), json!({})] {
+        alike(&stage, "ptp", &dns(none), |plugin| plugin);
+    }
     for keys in [json!({"mtu": 0}), json!({"mtu": 1280, "mode": "bridge"}), json!({"dns": {"domain": "d"}})] {
         alike(&stage, "macvlan", &keys, |plugin| plugin);
     }

@@ -143,7 +143,7 @@ pub(super) fn chosen(
     let mut routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);
     // Whoever asks for them: an internal network has no way out to lead to.
     routes.retain(|route| !call.config.isolation.internal || route.dst.prefix() > 0);
-    let dns = if call.config.dns.is_empty() { dns } else { call.config.dns.clone() };
+    let dns = if call.config.dns_is_given { call.config.dns.clone() } else { dns };
     Chosen { addressing: Addressing { source, leases, routes }, dns }
 }
 
