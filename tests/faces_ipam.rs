@@ -41,7 +41,11 @@ fn plain(mut result: Value) -> Value {
 fn both_give_the_same_from_the_same_files() {
     let Some(lab) = Lab::new() else { return };
     let (ours, theirs) = (Bin::ours(&lab), Bin::theirs(&lab));
-    fs::write("/run/resolv", "nameserver 1.1.1.1\nsearch a.test b.test\noptions ndots:2\n").unwrap();
+    fs::write(
+        "/run/resolv",
+        "nameserver 1.1.1.1\nsearch a.test b.test\nsearch c.test\noptions ndots:2\ndomain\n",
+    )
+    .unwrap();
     let dual = json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]);
     let configurations = [
         json!({"subnet": "10.1.0.0/24"}),
