@@ -135,8 +135,25 @@ fn addresses_and_next_hops_that_cannot_be() {
         let requested = fixed(json!({"address": "10.89.0.5/24"})).cap(json!({"ips": [address]}));
         rows.push(row(address, requested, "ADD", 7, why));
     }
+    for address in ["10.89.0.5/32", "fd00:89::5/128"] {
+        rows.push(row(
+            address,
+            fixed(json!({"address": address})),
+            "ADD",
+            7,
+            "no room beside it for the gateway",
+        ));
+    }
     let own = json!({"address": "10.89.0.9/24", "gateway": "10.89.0.9"});
     rows.push(row("its own gateway", fixed(own), "ADD", 7, "the gateway's own address"));
+    let chosen = json!({"type": "host-local", "subnet": null, "ranges": null, "routes": [{"dst": "1.2.3.0/24", "gw": "203.0.113.3"}]});
+    rows.push(row(
+        "a subnet of linkspan's choice",
+        of(chosen),
+        "ADD",
+        7,
+        "ipam.routes[0].gw = \"203.0.113.3\"",
+    ));
     for (named, entry) in [
         ("ipam.routes[1].gw = \"99.99.99.99\"", json!({"dst": "1.2.3.0/24", "gw": "99.99.99.99"})),
         ("ipam.routes[1].gw", json!({"dst": "fd01::/64", "gw": "fd00::1"})),
@@ -161,6 +178,9 @@ fn unusual_addresses_and_next_hops_that_can_be() {
     for (n, ipam) in [
         json!({"type": "static", "addresses": [{"address": "10.89.0.0/31"}]}),
         json!({"type": "static", "addresses": [{"address": "10.89.0.1/24", "gateway": "10.89.0.254"}]}),
+        json!({"type": "static", "addresses": [{"address": "10.89.0.5/24"}, {"address": "10.89.0.99/32"}]}),
+        json!({"type": "static", "addresses": [{"address": "10.89.0.5/32", "gateway": "10.89.0.1"}],
+               "routes": [{"dst": "10.89.0.1/32", "scope": 253}]}),
         json!({"type": "static", "addresses": [{"address": "10.89.0.5/24"}], "routes": [
             {"dst": "99.99.99.99/32", "scope": 253}, {"dst": "1.2.3.0/24", "gw": "99.99.99.99"}]}),
         json!({"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/24"}], [{"subnet": "10.90.0.0/24"}]],

@@ -60,6 +60,10 @@ fn interfaces() {
         keys
     };
     let gateway = json!({"isDefaultGateway": true});
+    let small = |bridge: &str, address: &str| {
+        let keys = json!({"bridge": bridge, "isDefaultGateway": true});
+        with(fixed(json!({"addresses": [{"address": address}]})), keys)
+    };
     for keys in [
         fixed(json!({})),
         with(fixed(json!({})), gateway.clone()),
@@ -69,6 +73,8 @@ fn interfaces() {
         json!({"isGateway": false, "ipam": {"gateway": "10.9.0.9"}}),
         json!({"dns": {"domain": "d", "options": ["o"]}}),
         json!({"mtu": 1280, "macspoofchk": true}),
+        small("br31", "10.9.0.4/31"),
+        small("br127", "fd00:9::4/127"),
     ] {
         alike(&stage, "bridge", &keys, |plugin| plugin);
     }
@@ -76,8 +82,21 @@ fn interfaces() {
         json!({"mtu": 1280, "dns": {"search": ["s"]}}),
         json!({"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.8.0.0/16"}], "gateway": "10.9.0.9"}}),
         fixed(json!({"addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}]})),
+        // A next hop behind the gateway, which alone is on the link.
+        json!({"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.7.0.0/16", "gw": "10.9.0.9"}]}}),
+        json!({"ipam": {"subnet": "fd00:9::/64", "routes": [{"dst": "fd07::/64", "gw": "fd00:9::9"}, {"dst": "::/0"}]}}),
     ] {
         alike(&stage, "ptp", &keys, |plugin| plugin);
+    }
+    // An empty list is one, and `null` is none. Debian's `bridge` takes none for one too; later ones do not.
+    let told = json!({"addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}], "dns": {"nameservers": ["10.2.2.2"]}});
+    let dns = |dns: Value| with(fixed(told.clone()), json!({ "dns": dns }));
+    for empty in [json!({"nameservers": []}), json!({"options": []})] {
+        alike(&stage, "bridge", &dns(empty.clone()), |plugin| plugin);
+        alike(&stage, "ptp", &dns(empty), |plugin| plugin);
+    }
+    for none in [json!({"search": null}), json!({})] {
+        alike(&stage, "ptp", &dns(none), |plugin| plugin);
     }
     for keys in [json!({"mtu": 0}), json!({"mtu": 1280, "mode": "bridge"}), json!({"dns": {"domain": "d"}})] {
         alike(&stage, "macvlan", &keys, |plugin| plugin);

@@ -41,7 +41,11 @@ fn plain(mut result: Value) -> Value {
 fn both_give_the_same_from_the_same_files() {
     let Some(lab) = Lab::new() else { return };
     let (ours, theirs) = (Bin::ours(&lab), Bin::theirs(&lab));
-    fs::write("/run/resolv", "nameserver 1.1.1.1\nsearch a.test b.test\noptions ndots:2\n").unwrap();
+    fs::write(
+        "/run/resolv",
+        "nameserver 1.1.1.1\nsearch a.test b.test\nsearch c.test\noptions ndots:2\ndomain\n",
+    )
+    .unwrap();
     let dual = json!([[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]);
     let configurations = [
         json!({"subnet": "10.1.0.0/24"}),
@@ -156,7 +160,9 @@ fn addresses_can_be_asked_for() {
         let run = |bin: &Bin| {
             let _ = fs::remove_dir_all(DIRECTORY);
             let outcome = ask(host_local(bin, conf.clone()).id("c1")).add();
-            outcome.succeeded().then(|| addresses(outcome.json.as_ref().unwrap()))
+            // What is asked for is what was given last as well.
+            let last = [0, 1].map(|set| lease(&format!("last_reserved_ip.{set}")));
+            outcome.succeeded().then(|| (addresses(outcome.json.as_ref().unwrap()), last))
         };
         assert_eq!(run(&ours), run(&theirs), "{what}");
     }

@@ -197,6 +197,40 @@ fn a_name_that_the_host_has_too_is_no_obstacle_and_a_failed_add_leaves_nothing()
     Snapshot::take(&lab).assert_same(&before, "after DEL and a refusal");
 }
 
+/// MACs that follow from the address would be one, which the kernel does not give twice over one device.
+#[test]
+fn two_networks_over_one_device_may_give_the_same_address() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    let (a, b, c) = (lab.container("a"), lab.container("b"), lab.container("c"));
+    let of = |name: &str, container: &Container| {
+        let keys = json!({"name": name, "mode": "private"});
+        plugin(&lab, Whose::Ours, "macvlan", on_uplink()).with(keys).on(container)
+    };
+    let (ra, rb) = (of("blue", &a).add().ok(), of("green", &b).add().ok());
+    assert_eq!(address(&ra, 4), address(&rb, 4));
+    for (name, container, result) in [("blue", &a, &ra), ("green", &b, &rb)] {
+        let link = inspect::link(container, "eth0").unwrap();
+        assert_eq!(link["address"], result["interfaces"][0]["mac"], "{name}");
+        of(name, container).prev(result).check().ok();
+        let routes = inspect::routes_to(container, 4, "default");
+        assert_eq!(routes.len(), 1, "{name}: {routes:?}");
+    }
+    assert_ne!(ra["interfaces"][0]["mac"], rb["interfaces"][0]["mac"]);
+    // Who asks for one gets that or nothing.
+    let taken = ra["interfaces"][0]["mac"].as_str().unwrap();
+    of("red", &c).add().ok();
+    of("red", &c).del().ok();
+    let before = Snapshot::take(&lab);
+    let asked = of("red", &c).cap(json!({"mac": taken})).add();
+    assert!(asked.refused(999).contains(taken), "{}", asked.words());
+    Snapshot::take(&lab).assert_same(&before, "refused");
+    for (name, container, result) in [("blue", &a, &ra), ("green", &b, &rb)] {
+        of(name, container).prev(result).del().ok();
+        assert!(inspect::link(container, "eth0").is_none());
+    }
+}
+
 #[test]
 fn check_status_gc_and_a_lost_namespace() {
     let Some(lab) = Lab::new() else { return };

@@ -189,6 +189,29 @@ fn check_is_real_and_what_one_made_the_other_takes_away() {
     assert!(of(Whose::Ours).check().refused(999).contains("in table 100"));
 }
 
+/// The gateway of `ptp` alone is on its link: what is behind it was taken for a next hop once, by either.
+#[test]
+fn next_hops_that_no_route_leads_to_move_along() {
+    let Some(lab) = Lab::new() else { return };
+    let routes_asked = json!([{"dst": "0.0.0.0/0"}, {"dst": "198.51.100.0/24", "gw": "10.97.0.9"}]);
+    let conf = json!({"name": "p2p", "ipam": {"type": "host-local", "subnet": "10.97.0.0/24", "routes": routes_asked}});
+    for whose in Whose::BOTH {
+        let a = lab.container("a");
+        let ptp = plugin(&lab, whose, "ptp", conf.clone()).on(&a);
+        let result = ptp.add().ok();
+        let before = inspect::routes_to(&a, 4, "198.51.100.0/24");
+        assert_eq!(before.len(), 1, "{whose:?}");
+        let sbr = plugin(&lab, Whose::Ours, "sbr", json!({"name": "p2p"})).on(&a).prev(&result);
+        sbr.add().ok();
+        sbr.check().ok();
+        assert!(a.ip("route show table 100").contains("198.51.100.0/24 via 10.97.0.9"), "{whose:?}");
+        sbr.del().ok();
+        let after = inspect::routes_to(&a, 4, "198.51.100.0/24");
+        assert_eq!((after.len(), &after[0]["gateway"]), (1, &json!("10.97.0.9")), "{whose:?}");
+        ptp.del().ok();
+    }
+}
+
 #[test]
 fn del_and_gc_without_a_namespace_succeed_and_leave_no_file() {
     let Some(lab) = Lab::new() else { return };

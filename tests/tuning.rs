@@ -3,6 +3,7 @@
 
 mod lab;
 
+use lab::faces::{Whose, plugin};
 use lab::outcome::gateway;
 use lab::plugin::v4;
 use lab::snapshot::Snapshot;
@@ -30,6 +31,50 @@ fn sysctls_are_set_in_the_container_only() {
     plugin.prev(&result).check().ok();
     a.set_sysctl("net.ipv4.conf.eth0.arp_filter", "0");
     assert!(plugin.prev(&result).check().refused(120).contains("arp_filter"));
+}
+
+/// Each a value that the kernel tells of in other words, or not at all, and what it tells.
+const TOLD_OTHERWISE: [(&str, &str, Option<&str>); 5] = [
+    ("net.ipv4.ip_local_reserved_ports", "30002,30000,30001", Some("30000-30002")),
+    ("net.ipv4.tcp_fastopen_key", "0-0-0-1", Some("00000000-00000000-00000000-00000001")),
+    ("net.core.somaxconn", "0777", Some("511")),
+    ("net.ipv4.route.flush", "1", None),
+    ("net.ipv4.ip_local_reserved_ports", "", Some("")),
+];
+
+#[test]
+fn check_knows_what_the_kernel_makes_of_a_sysctl() {
+    if lab::is_reference() {
+        lab::skip!("the reference compares the text");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let own = lab.plugin(json!({"ipam": v4(1)})).on(&a);
+    for (key, value, told) in TOLD_OTHERWISE {
+        let plugin = own.with(json!({"sysctl": {key: value, "net.ipv4.conf.IFNAME.arp_filter": "1"}}));
+        let result = plugin.add().ok();
+        if let Some(told) = told {
+            assert_eq!(a.sysctl(key), told, "{key} {value}");
+        }
+        plugin.prev(&result).check().ok();
+        if told == Some("511") {
+            a.set_sysctl(key, "512");
+            assert!(plugin.prev(&result).check().refused(120).contains("expected 511, found 512"));
+        }
+        plugin.prev(&result).del().ok();
+    }
+    let result = own.add().ok();
+    for (key, value, _) in TOLD_OTHERWISE {
+        let keys = json!({"name": "web", "sysctl": {key: value}});
+        let tuning = plugin(&lab, Whose::Ours, "tuning", keys).on(&a).prev(&result);
+        tuning.add().ok();
+        tuning.check().ok();
+        if value == "0777" {
+            a.set_sysctl(key, "512");
+            assert!(tuning.check().refused(999).contains("somaxconn"));
+        }
+        tuning.del().ok();
+    }
 }
 
 #[test]

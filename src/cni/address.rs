@@ -40,10 +40,8 @@ pub(super) fn parse_cidr(text: &str) -> Result<IpNetwork, String> {
     let address = parse_ip(address)?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let fault = || format!("has a prefix length that is not a number from 0 to {longest}");
-    let plain = prefix.len() <= 3
-        && prefix.bytes().all(|b| b.is_ascii_digit())
-        && (prefix.len() == 1 || !prefix.starts_with('0'));
-    if !plain {
+    // No sign. Zeros before it are none of octal, as in Go.
+    if !prefix.bytes().all(|b| b.is_ascii_digit()) {
         return Err(fault());
     }
     let prefix: u8 = prefix.parse().map_err(|_| fault())?;
@@ -71,6 +69,7 @@ mod tests {
         for good in ["10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "fd00::/64", "::/0", "fd00::1/128"] {
             assert_eq!(parse_cidr(good).unwrap().to_string(), good);
         }
+        assert_eq!(parse_cidr("10.0.0.0/024").unwrap().to_string(), "10.0.0.0/24");
         let bad = [
             "",
             "/",
@@ -79,7 +78,6 @@ mod tests {
             "10.0.0.0/33",
             "10.0.0.0/-1",
             "10.0.0.0/+8",
-            "10.0.0.0/08",
             "10.0.0/8",
             "010.0.0.0/8",
             "10.0.0.0/8/8",

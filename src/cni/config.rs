@@ -38,6 +38,8 @@ pub struct NetworkConfig {
     pub mac: Option<MacAddress>,
     /// DNS of key `dns` or, where given, of the capability `dns`.
     pub dns: Dns,
+    /// Whether that DNS takes the place of what IPAM says: a list is written, be it an empty one, or a domain.
+    pub dns_is_given: bool,
     /// What the container is called, where the network has a name service (key `dns.enabled`). The name servers of
     /// [`Self::dns`] have become its upstreams.
     pub naming: Option<Naming>,

@@ -26,6 +26,6 @@ pub use defaults::{Defaults, LinkKind, MacSource, Reads};
 pub use environment::{CONTAINER_ID_MAX, Command, Environment};
 pub use error::{CniError, Code, Error, VariableProblem};
 pub use fields::Fields;
-pub use read::{MAX_INPUT, Strictness, is_no_ipam};
+pub use read::{MAX_INPUT, Strictness, is_no_ipam, require_next_hops};
 pub use result::{CniResult, Interface, Ip};
 pub use version::Version;

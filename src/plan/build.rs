@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnetwork::IpNetwork;
 
 use super::endpoint::{Macvlan, Routed};
+use super::parts::Readings;
 use super::sandbox::Sandbox;
 use super::step::{
     Bridge, Claims, Firewall, Forwarding, Interface, Leases, Link, Plan, Port, Shape, Step, Vlans, Zone,
@@ -139,7 +140,12 @@ pub fn macvlan(
         mtu: config.bridge.mtu,
         broadcast_queue: keys.broadcast_queue,
     };
-    let interface = interface(config, sandbox, key, mac, config.bridge.mtu, addressing);
+    // Two networks on one device may give the same address, which their containers' own MACs then tell apart.
+    let is_free = config.mac.is_none() && inherited.is_none();
+    let interface = Interface {
+        spare_mac: is_free.then(|| mac_by_name(key)).filter(|spare| *spare != mac),
+        ..interface(config, sandbox, key, mac, config.bridge.mtu, addressing)
+    };
     let mut steps: Vec<Step> = leases(key, addressing).into_iter().collect();
     steps.extend([Step::Macvlan(device), Step::Interface(interface)]);
     Plan { steps }
@@ -238,8 +244,13 @@ fn link(
 fn container_mac(config: &NetworkConfig, key: &AttachmentKey, addresses: &[IpAddr]) -> MacAddress {
     config.mac.unwrap_or_else(|| match addresses.first() {
         Some(address) => MacAddress::from_ip(*address),
-        None => MacAddress::from_name(&key.to_string()),
+        None => mac_by_name(key),
     })
+}
+
+/// The hardware address that follows from container and interface.
+fn mac_by_name(key: &AttachmentKey) -> MacAddress {
+    MacAddress::from_name(&key.to_string())
 }
 
 fn interface(
@@ -271,6 +282,8 @@ fn interface(
         promisc: config.tuning.promisc,
         allmulti: config.tuning.allmulti,
         sysctl: config.tuning.sysctl.clone(),
+        readings: Readings::new(),
+        spare_mac: None,
     }
 }
 

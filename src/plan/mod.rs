@@ -20,7 +20,7 @@ pub use build::{Addressing, Lower, build, macvlan, translated, zone};
 pub use endpoint::{Macvlan, Routed};
 pub use network::{NetworkFacts, is_behind, left_on, network, rules, written, written_on};
 pub use outcome::{SeenBridge, hold, of_result, outcome, tolerating, tuned, tuned_by_reference};
-pub use parts::{Settings, SourceRoute, SourceTable, Sources};
+pub use parts::{Readings, Settings, SourceRoute, SourceTable, Sources};
 pub use routes::{effective_routes, first_address};
 pub use sandbox::Sandbox;
 pub use sources::{RoutingFacts, sources};

@@ -171,6 +171,8 @@ pub fn of_result(result: &CniResult, sandbox: &Sandbox, name: &str) -> Option<Pl
         promisc: false,
         allmulti: None,
         sysctl: std::collections::BTreeMap::new(),
+        readings: std::collections::BTreeMap::new(),
+        spare_mac: None,
     };
     Some(Plan { steps: vec![Step::Interface(interface)] })
 }

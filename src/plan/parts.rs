@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::sandbox::Sandbox;
 use crate::model::{LinkSettings, Route};
 
+/// The sysctls that the kernel does not tell of as they were written, as ADD has read them: a list of ports is sorted, a
+/// number loses its zeros. `None` for one that cannot be read.
+pub type Readings = BTreeMap<String, Option<String>>;
+
 /// See [`Step::Settings`](super::Step::Settings).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -18,6 +22,9 @@ pub struct Settings {
     /// Sysctls of the container, under `net`. They stay when the step is taken back, as with the reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// What the kernel made of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: Readings,
     /// What is asked of the interface.
     pub wanted: LinkSettings,
     /// What it was before.
@@ -58,4 +65,7 @@ pub struct SourceRoute {
     /// The source address that it prefers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<std::net::IpAddr>,
+    /// Whether its next hop is on the link though no route says so, as with `ptp` whatever is behind the gateway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
 }

@@ -49,15 +49,18 @@ fn default_of(family: IpAddr) -> IpNetwork {
     IpNetwork::new(unspecified, 0).unwrap_or_else(|_| IpNetwork::from(unspecified))
 }
 
-/// The first address of an address's subnet, which is the gateway where nobody names one; `None` where the subnet has
-/// no room for it.
+/// The gateway where nobody names one: the first address of an address's subnet, and in a subnet of two the other one;
+/// `None` where there is no other.
 pub fn first_address(address: IpNetwork) -> Option<IpAddr> {
-    let room = if address.is_ipv4() { 30 } else { 126 };
-    if address.prefix() > room {
-        return None;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    // With its last bit turned, which a subnet's own address has as 0.
+    let beside = |address: IpAddr| match address {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() ^ 1)),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() ^ 1)),
+    };
+    match longest - address.prefix() {
+        0 => None,
+        1 => Some(beside(address.ip())),
+        _ => Some(beside(address.network())),
     }
-    Some(match address.network() {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() + 1)),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() + 1)),
-    })
 }

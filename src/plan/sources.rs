@@ -65,7 +65,7 @@ pub fn sources(
 /// Whether a route is for packets from an address: of its subnet, by way of its subnet, or for everybody. What is
 /// link-local stays where it is: no address of the container's result is its source.
 fn serves(route: &SourceRoute, address: IpNetwork) -> bool {
-    let SourceRoute { route, source } = route;
+    let SourceRoute { route, source, .. } = route;
     if route.dst.is_ipv4() != address.is_ipv4() || is_link_local(route.dst.ip()) {
         return false;
     }
@@ -87,7 +87,7 @@ fn default_route(gateway: IpAddr) -> SourceRoute {
     };
     // A prefix length of 0 fits both families, so the fallback is never taken.
     let dst = IpNetwork::new(everything, 0).unwrap_or_else(|_| IpNetwork::from(everything));
-    SourceRoute { route: Route::via(dst, Some(gateway)), source: None }
+    SourceRoute { route: Route::via(dst, Some(gateway)), source: None, onlink: false }
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
 
     fn route(dst: &str, gw: Option<&str>, source: Option<&str>) -> SourceRoute {
         let route = Route::via(dst.parse().unwrap(), gw.map(|gw| gw.parse().unwrap()));
-        SourceRoute { route, source: source.map(|source| source.parse().unwrap()) }
+        SourceRoute { route, source: source.map(|source| source.parse().unwrap()), onlink: false }
     }
 
     fn lease(address: &str, gateway: Option<&str>) -> Lease {

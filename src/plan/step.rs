@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Macvlan, Routed};
-use super::parts::{Settings, Sources};
+use super::parts::{Readings, Settings, Sources};
 use super::sandbox::Sandbox;
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::{
@@ -213,6 +213,12 @@ pub struct Interface {
     pub allmulti: Option<bool>,
     /// Sysctls of the container, under `net`.
     pub sysctl: BTreeMap<String, String>,
+    /// What the kernel made of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: Readings,
+    /// The hardware address to take where a neighbour on the same device has the other one, which nobody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare_mac: Option<MacAddress>,
 }
 
 /// See [`Step::Port`].

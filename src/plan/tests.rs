@@ -135,7 +135,11 @@ fn the_first_address_is_the_gateway_nobody_named() {
     let first = |text: &str| first_address(text.parse().unwrap()).map(|address| address.to_string());
     assert_eq!(first("10.1.2.3/16").as_deref(), Some("10.1.0.1"));
     assert_eq!(first("fd00:1::5/64").as_deref(), Some("fd00:1::1"));
+    assert_eq!(first("10.1.2.4/31").as_deref(), Some("10.1.2.5"));
+    assert_eq!(first("10.1.2.5/31").as_deref(), Some("10.1.2.4"), "not the container's own");
+    assert_eq!(first("fd00:1::7/127").as_deref(), Some("fd00:1::6"));
     assert_eq!(first("10.1.2.3/32"), None);
+    assert_eq!(first("fd00:1::5/128"), None);
 }
 
 #[test]

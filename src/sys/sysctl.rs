@@ -42,14 +42,15 @@ pub fn read(key: &str) -> Result<String, SysError> {
     Ok(String::from_utf8_lossy(&value[..length]).trim_end_matches('\n').to_owned())
 }
 
-/// Sets a parameter.
+/// Sets a parameter. An empty value empties it, where it can be empty.
 ///
 /// # Errors
 /// As [`read`], and where the kernel does not take the value; names both.
 pub fn write(key: &str, value: &str) -> Result<(), SysError> {
     let object = |path: &str| format!("{path} to '{value}'");
     let path = path_of(key).ok_or_else(|| SysError::refused("set the sysctl", object(key), Errno::EINVAL))?;
-    put(AT_FDCWD, &path, value)
+    // The kernel takes a write of no bytes for none.
+    put(AT_FDCWD, &path, if value.is_empty() { "\n" } else { value })
         .map_err(|error| SysError::io("set the sysctl", object(&path.display().to_string()), &error))
 }
 

@@ -153,8 +153,8 @@ fn attach(
     cx: &mut Context,
     call: &Call,
     provided: &Provided,
-    pending: Pending<'_>,
-    record: Record<Plan>,
+    mut pending: Pending<'_>,
+    mut record: Record<Plan>,
 ) -> Result<Record<Plan>, VerbError> {
     let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
     if let Err(error) = network::prepare(cx, call.config, provided, needed) {
@@ -163,6 +163,11 @@ fn attach(
     if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         close(pending, &error)?;
         return Err(error.into());
+    }
+    if cx.kernel.amend(&mut record.plan)
+        && let Err(error) = pending.rewrite(&record)
+    {
+        return Err(abandon(cx, pending, &record.plan, error.into()));
     }
     match pending.ready() {
         Ok(()) => Ok(record),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::apply::{ApplyError, Cause, Delegation};
-use crate::cni::{CniResult, Dns, HostLocal, Ipam, StaticAddress};
+use crate::cni::{CniResult, Dns, HostLocal, Ipam, StaticAddress, require_next_hops};
 use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
 use crate::plan::{self, Addressing};
 use crate::store::HeldLease;
@@ -46,6 +46,22 @@ pub(super) fn range_sets<'a>(host_local: &'a HostLocal, network: &'a Network) ->
     if host_local.range_sets.is_empty() { &network.automatic } else { &host_local.range_sets }
 }
 
+/// The same for who is to get an address of them, and routes: of a subnet that was chosen for the network it is known
+/// only now whether the next hops are in it.
+///
+/// # Errors
+/// Names the next hop that is in none.
+pub(super) fn fitting_range_sets<'a>(
+    host_local: &'a HostLocal,
+    network: &'a Network,
+) -> Result<&'a [RangeSet], VerbError> {
+    let sets = range_sets(host_local, network);
+    if host_local.range_sets.is_empty() {
+        require_next_hops(&host_local.routes, sets)?;
+    }
+    Ok(sets)
+}
+
 /// Takes the addresses of an attachment. `announce` gets them, with what follows from them: those in lease files before
 /// they are taken, to be written down first; and once more where others had to be chosen.
 ///
@@ -65,13 +81,13 @@ pub(super) fn take(
             announce(cx, of_configuration(call, source, addresses, routes, dns))
         }
         (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
+            let sets = fitting_range_sets(host_local, network)?;
             // Before an address is taken that nobody would give back.
             let dns = host_local.resolv_conf.as_deref().map(resolver::read).transpose()?.unwrap_or_default();
             let directory = cx.state.lease_directory(Path::new(directory))?;
             if directory.is_shared() {
                 sweep_after_reboot(cx, &directory)?;
             }
-            let sets = range_sets(host_local, network);
             let written = |leases: &[Lease]| {
                 announce(cx, chosen(call, source.clone(), leases.to_vec(), &host_local.routes, dns.clone()))
             };
@@ -127,7 +143,7 @@ pub(super) fn chosen(
     let mut routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);
     // Whoever asks for them: an internal network has no way out to lead to.
     routes.retain(|route| !call.config.isolation.internal || route.dst.prefix() > 0);
-    let dns = if call.config.dns.is_empty() { dns } else { call.config.dns.clone() };
+    let dns = if call.config.dns_is_given { call.config.dns.clone() } else { dns };
     Chosen { addressing: Addressing { source, leases, routes }, dns }
 }
 

@@ -72,7 +72,7 @@ fn choose(cx: &Context, call: &Call, network: &Network, source: LeaseSource) -> 
     let key = call.key();
     Ok(match (&call.config.ipam, &source) {
         (Ipam::HostLocal(host_local), LeaseSource::Files { directory }) => {
-            let sets = addressing::range_sets(host_local, network);
+            let sets = addressing::fitting_range_sets(host_local, network)?;
             let requested = &call.config.requested;
             let leases = cx.state.preview_leases(Path::new(directory), sets, requested, &key)?;
             addressing::chosen(call, source, leases, &host_local.routes, call.config.dns.clone())

@@ -45,7 +45,8 @@ fn text(path: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The last `domain` and `search` count, `nameserver` and `options` add up, as in the reference.
+/// The last `domain` counts, `nameserver`, `search` and `options` add up, and a word alone says nothing, as in the
+/// reference. Other than there a comment may begin within a line.
 pub fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
@@ -53,8 +54,8 @@ pub fn parse(text: &str) -> Dns {
         let mut words = line.split_whitespace().map(str::to_owned);
         match words.next().as_deref() {
             Some("nameserver") => dns.nameservers.extend(words.next()),
-            Some("domain") => dns.domain = words.next().unwrap_or_default(),
-            Some("search") => dns.search = words.collect(),
+            Some("domain") => dns.domain = words.next().unwrap_or(dns.domain),
+            Some("search") => dns.search.extend(words),
             Some("options") => dns.options.extend(words),
             _ => {}
         }
@@ -74,5 +75,13 @@ mod tests {
         assert_eq!(dns.nameservers, ["1.1.1.1", "::1"]);
         assert_eq!((dns.domain.as_str(), dns.search), ("c", vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(dns.options, ["ndots:2", "rotate"]);
+    }
+
+    #[test]
+    fn lists_add_up_and_the_last_domain_counts() {
+        let dns =
+            parse("search a b\ndomain c\ndomain d\nsearch c # x\noptions e\ndomain\noptions f\nsearch\n");
+        assert_eq!(dns.search, ["a", "b", "c"]);
+        assert_eq!((dns.domain.as_str(), dns.options), ("d", vec!["e".to_owned(), "f".to_owned()]));
     }
 }

@@ -40,6 +40,8 @@ pub(super) fn attachment(network: &str, id: &str, subnet: u8, last: u8, names: &
         promisc: false,
         allmulti: None,
         sysctl: std::collections::BTreeMap::new(),
+        readings: std::collections::BTreeMap::new(),
+        spare_mac: None,
     };
     Record {
         version: RECORD_VERSION,

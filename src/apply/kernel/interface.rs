@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use crate::plan::{Interface, Sandbox};
+use crate::plan::{Interface, Readings, Sandbox};
 use crate::sys::rtnl::{self, AddressSpec, Devconf, LinkChange, LinkTarget};
 use crate::sys::{Netns, SysError, sysctl};
 
@@ -26,7 +26,10 @@ impl Kernel {
         let index = open.index_of(&step.name)?;
         prepare(&open.netns, step, &sysctls)?;
         if step.up {
-            open.socket.transact(&messages(step, index))?;
+            match open.socket.transact(&messages(step, index)) {
+                Err(error) if error.errno() == Some(Errno::EADDRINUSE) => self.take_spare_mac(step, index)?,
+                outcome => outcome?,
+            }
             self.add_further_routes(step, index)?;
         }
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
@@ -35,7 +38,21 @@ impl Kernel {
         self.write_sysctls(&step.sandbox, &step.sysctl)
     }
 
-    /// Sets sysctls of a container.
+    /// Another interface on the same device has the hardware address (`macvlan`).
+    fn take_spare_mac(&mut self, step: &Interface, index: u32) -> Result<(), Cause> {
+        let Some(spare) = step.spare_mac else {
+            let object = format!("{}: another interface on the same device has it", step.mac);
+            return Err(SysError::refused("use the hardware address", object, Errno::EADDRINUSE).into());
+        };
+        let change = LinkChange { mac: Some(spare), ..LinkChange::default() };
+        let socket = &mut self.needed_sandbox(&step.sandbox)?.socket;
+        socket.transact(&[rtnl::set_link(LinkTarget::Index(index), &change)])?;
+        socket.transact(&messages(step, index))?;
+        self.made.mac = Some(spare);
+        Ok(())
+    }
+
+    /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written.
     pub(super) fn write_sysctls(
         &mut self,
         sandbox: &Sandbox,
@@ -44,9 +61,14 @@ impl Kernel {
         if sysctls.is_empty() {
             return Ok(());
         }
-        self.needed_sandbox(sandbox)?
-            .netns
-            .enter(|| sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value)))??;
+        self.made.readings = self.needed_sandbox(sandbox)?.netns.enter(|| {
+            sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value))?;
+            // After all of them: one may change what another shows.
+            let readings = sysctls.iter().map(|(key, value)| (key, value, sysctl::read(key).ok()));
+            let told = readings
+                .filter(|(_, value, read)| !read.as_ref().is_some_and(|read| same_words(read, value)));
+            Ok::<_, SysError>(told.map(|(key, _, read)| (key.clone(), read)).collect())
+        })??;
         Ok(())
     }
 
@@ -105,13 +127,14 @@ impl Kernel {
         if step.up {
             self.probe_routes(step, link.index, drifts)?;
         }
-        self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
+        self.probe_sysctls(&step.sandbox, &step.sysctl, &step.readings, drifts)
     }
 
     pub(super) fn probe_sysctls(
         &mut self,
         sandbox: &Sandbox,
         sysctls: &BTreeMap<String, String>,
+        readings: &Readings,
         drifts: &mut Vec<Drift>,
     ) -> Result<(), Cause> {
         if sysctls.is_empty() {
@@ -121,7 +144,13 @@ impl Kernel {
             .needed_sandbox(sandbox)?
             .netns
             .enter(|| sysctls.keys().map(|key| sysctl::read(key)).collect::<Vec<_>>())?;
-        for ((key, expected), found) in sysctls.iter().zip(values) {
+        for ((key, written), found) in sysctls.iter().zip(values) {
+            let expected = match readings.get(key) {
+                None => written,
+                Some(Some(read)) => read,
+                // It could not be read when it was written.
+                Some(None) => continue,
+            };
             match found {
                 Ok(found) if same_words(&found, expected) => {}
                 Ok(found) => drifts.push(Drift::new(format!("sysctl {key}"), expected, found)),

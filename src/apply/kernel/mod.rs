@@ -5,6 +5,7 @@
 
 mod absent;
 mod admission;
+mod amend;
 mod asked;
 mod bridge;
 mod chains;
@@ -91,6 +92,8 @@ pub struct Kernel {
     port_set: Option<String>,
     /// The way to sysctls, where this call has set any that goes by it.
     sysctls: Option<Rc<sysctl::Root>>,
+    /// What the last walk made other than its steps say.
+    made: amend::Made,
     /// The tables of legacy iptables, IPv4's and IPv6's, where this call has asked for them.
     legacy: [Option<InUse>; 2],
 }
@@ -110,6 +113,7 @@ impl Kernel {
             is_new_to_bridge: false,
             port_set: None,
             sysctls: None,
+            made: amend::Made::default(),
             legacy: [None; 2],
         }
     }
@@ -191,6 +195,7 @@ impl Kernel {
 
 impl Host for Kernel {
     fn ensure(&mut self, steps: &[Step]) -> Result<(), (usize, ApplyError)> {
+        self.made = amend::Made::default();
         let port = steps.iter().find_map(Step::port);
         for (index, step) in steps.iter().enumerate() {
             self.ensure_step(step, port).map_err(|cause| (index, ApplyError::new(step, cause)))?;

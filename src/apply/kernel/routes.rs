@@ -18,9 +18,19 @@ pub(super) fn messages(step: &Interface, index: u32) -> impl Iterator<Item = Mes
     });
     let alone = (0..step.routes.len())
         .filter(|place| mode(step, *place) == RouteMode::Exclusive)
-        .map(move |place| RouteSpec::new(step.routes[place].clone(), index));
+        .map(move |place| spec(step, &step.routes[place], index));
     // A second interface finds the first one's default route: that one stays.
     ways.chain(alone).map(|spec| rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST))
+}
+
+/// A route of the list. Where the gateway alone is on the link, the kernel takes a next hop behind it for none: one that is
+/// in the subnet is on the link if the configuration says so.
+fn spec(step: &Interface, route: &Route, index: u32) -> RouteSpec {
+    let is_behind = |gw| {
+        step.by_gateway.iter().any(|lease| lease.address.contains(gw))
+            && !step.by_gateway.iter().any(|lease| lease.gateway == Some(gw))
+    };
+    RouteSpec { onlink: route.gw.is_some_and(is_behind), ..RouteSpec::new(route.clone(), index) }
 }
 
 /// How a route of the list has to be made: `Exclusive` unless it finds one of this very interface in its place.
@@ -67,9 +77,7 @@ impl Kernel {
             .into_iter()
             .filter(|(route, _)| is_free(route))
             // The same is there twice.
-            .map(|(route, mode)| {
-                rtnl::add_route(&RouteSpec::new(route.clone(), index), mode).tolerating(Errno::EEXIST)
-            })
+            .map(|(route, mode)| rtnl::add_route(&spec(step, route, index), mode).tolerating(Errno::EEXIST))
             .collect();
         Ok(socket.transact(&messages)?)
     }

@@ -62,7 +62,7 @@ impl Kernel {
                 drifts.push(Drift::new(format!("{name} of {object}"), wanted, found));
             }
         }
-        self.probe_sysctls(&step.sandbox, &step.sysctl, drifts)
+        self.probe_sysctls(&step.sandbox, &step.sysctl, &step.readings, drifts)
     }
 }
 

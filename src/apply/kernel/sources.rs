@@ -27,9 +27,10 @@ impl Kernel {
         let movable = |route: &&FoundRoute| {
             route.table == MAIN_TABLE && route.oif == Some(link.index) && route.kind == UNICAST
         };
+        let movable: Vec<&FoundRoute> = routes.iter().filter(movable).collect();
         Ok(Some(RoutingFacts {
             used: rules.iter().map(|rule| rule.table).chain(routes.iter().map(|route| route.table)).collect(),
-            routes: routes.iter().filter(movable).map(as_it_is).collect(),
+            routes: movable.iter().map(|route| as_it_is(route, &movable)).collect(),
             addresses: rtnl::addresses(socket, Some(link.index))?.iter().map(|a| a.address).collect(),
             rules: rules.iter().map(|rule| (rule.source, rule.table)).collect(),
         }))
@@ -116,10 +117,14 @@ fn spec(route: &SourceRoute, index: u32, table: u32) -> RouteSpec {
     let mut spec = RouteSpec::new(route.route.clone(), index);
     spec.route.table = Some(table);
     spec.source = route.source;
+    spec.onlink = route.onlink;
     spec
 }
 
-fn as_it_is(found: &FoundRoute) -> SourceRoute {
+/// A route of an interface. Where no other one leads to its next hop, the kernel has taken that on somebody's word, and
+/// does not take it again without.
+fn as_it_is(found: &FoundRoute, all: &[&FoundRoute]) -> SourceRoute {
+    let is_reached = |gw| all.iter().any(|other| other.gateway.is_none() && other.dst.contains(gw));
     SourceRoute {
         route: crate::model::Route {
             dst: found.dst,
@@ -131,5 +136,6 @@ fn as_it_is(found: &FoundRoute) -> SourceRoute {
             scope: Some(found.scope),
         },
         source: found.source,
+        onlink: found.gateway.is_some_and(|gw| !is_reached(gw)),
     }
 }

@@ -28,6 +28,7 @@ use crate::model::Naming;
 use runtime::Runtime;
 
 pub use ipam::is_no_ipam;
+pub use possible::require_next_hops;
 pub(super) use route::{Destination, read_routes};
 
 /// The longest input that is read, in bytes. Whoever reads standard input stops one byte past it.
@@ -126,13 +127,14 @@ impl NetworkConfig {
         }
         let table = || fields.number("table", 1..=u32::MAX.into());
         let table = if reads.sbr { judge.or_default(table())? } else { None };
-        let dns = if reads.bridge { judge.or_default(read_dns(&fields, "dns"))? } else { Dns::default() };
-        let mut dns = runtime.dns.clone().unwrap_or(dns);
+        let (mut dns, has_list) = read_dns_of_call(&fields, &runtime, reads, &mut judge)?;
         let mut naming = None;
         if reads.names {
             naming = naming::read(&fields, &runtime, &arguments, &mut dns, !reads.bridge, &mut judge)?
                 .map(|naming| Naming { internal: isolation.internal, ..naming });
         }
+        // With names served, the lists may have become upstreams, and none of them is the container's.
+        let dns_is_given = !dns.is_empty() || (has_list && naming.is_none());
         let valid_attachments = match garbage::read(&fields) {
             Err(error) if environment.command == Command::Gc => return Err(error),
             read => judge.or_default(read)?,
@@ -148,6 +150,7 @@ impl NetworkConfig {
             ipam,
             mac: runtime.mac,
             dns,
+            dns_is_given,
             naming,
             portmap,
             firewall,
@@ -303,6 +306,28 @@ pub(super) fn read_dns(fields: &Fields<'_>, key: &str) -> Result<Dns, Error> {
         search: dns.strings("search")?,
         options: dns.strings("options")?,
     })
+}
+
+/// The DNS of the capability, else of the key, and whether that key has a list, which may be empty: to the reference an
+/// empty list is one, and `null` is none.
+fn read_dns_of_call(
+    fields: &Fields<'_>,
+    runtime: &Runtime<'_>,
+    reads: Reads,
+    judge: &mut Judge,
+) -> Result<(Dns, bool), Error> {
+    let written = if reads.bridge { judge.or_default(read_dns(fields, "dns"))? } else { Dns::default() };
+    if let Some(dns) = &runtime.dns {
+        return Ok((dns.clone(), false));
+    }
+    let is_list = |dns: &Fields<'_>, key: &&str| dns.get(key).is_some_and(Value::is_array);
+    let has_list = match fields.object("dns") {
+        Ok(Some(dns)) if reads.bridge => {
+            ["nameservers", "search", "options"].iter().any(|key| is_list(&dns, key))
+        }
+        _ => false,
+    };
+    Ok((written, has_list))
 }
 
 fn read_log_level(fields: &Fields<'_>) -> Result<LogLevel, Error> {

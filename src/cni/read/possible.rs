@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use crate::cni::config::{Ipam, NetworkConfig, StaticAddress};
 use crate::cni::error::Error;
-use crate::model::Route;
+use crate::model::{RangeSet, Route};
 
 /// What no container can have: the block, and whose it is.
 const RESERVED: [(&str, &str); 5] = [
@@ -61,6 +61,9 @@ pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
             for entry in addresses {
                 refuse_taken_by_network(entry, config.bridge.is_gateway)?;
             }
+            if config.bridge.is_gateway {
+                require_room_for_gateway(addresses)?;
+            }
             let links = Links {
                 subnets: addresses.iter().map(|entry| entry.address).collect(),
                 gateways: addresses.iter().filter_map(|entry| entry.gateway).collect(),
@@ -69,17 +72,24 @@ pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
             };
             links.require_next_hops(routes)
         }
-        Ipam::HostLocal(keys) => {
-            let ranges = || keys.range_sets.iter().flatten();
-            let links = Links {
-                subnets: ranges().map(|range| range.subnet).collect(),
-                gateways: ranges().filter_map(|range| range.gateway).collect(),
-                has_gateways: true,
-            };
-            links.require_next_hops(&keys.routes)
-        }
+        Ipam::HostLocal(keys) => require_next_hops(&keys.routes, &keys.range_sets),
         Ipam::None | Ipam::Delegated { .. } => Ok(()),
     }
+}
+
+/// Refuses next hops that are on none of the links of a container with addresses from ranges; any are taken where there
+/// is no range, since the subnet is yet to be chosen.
+///
+/// # Errors
+/// [`Error::Invalid`], code 7.
+pub fn require_next_hops(routes: &[Route], range_sets: &[RangeSet]) -> Result<(), Error> {
+    let ranges = || range_sets.iter().flatten();
+    let links = Links {
+        subnets: ranges().map(|range| range.subnet).collect(),
+        gateways: ranges().filter_map(|range| range.gateway).collect(),
+        has_gateways: true,
+    };
+    links.require_next_hops(routes)
 }
 
 /// The network's own address, its broadcast address, and the gateway's.
@@ -102,6 +112,23 @@ fn refuse_taken_by_network(entry: &StaticAddress, is_gateway: bool) -> Result<()
         return refuse("is the gateway's own address");
     }
     Ok(())
+}
+
+/// A bridge that is to be the gateway needs an address beside the container's, in one subnet of each family.
+fn require_room_for_gateway(addresses: &[StaticAddress]) -> Result<(), Error> {
+    let is_alone = |address: IpNetwork| address.prefix() == if address.is_ipv4() { 32 } else { 128 };
+    let has_gateway = |entry: &StaticAddress| entry.gateway.is_some() || !is_alone(entry.address);
+    let served = |ipv4: bool| addresses.iter().any(|e| e.address.is_ipv4() == ipv4 && has_gateway(e));
+    match addresses.iter().find(|entry| !served(entry.address.is_ipv4())) {
+        None => Ok(()),
+        Some(StaticAddress { address, .. }) => Err(Error::Invalid {
+            key: "ipam.addresses".to_owned(),
+            value: format!("\"{address}\""),
+            reason: "has no room beside it for the gateway that isGateway asks for; name one with the key gateway, \
+                     write a shorter prefix, or set isGateway to false"
+                .to_owned(),
+        }),
+    }
 }
 
 fn number(address: IpAddr) -> u128 {

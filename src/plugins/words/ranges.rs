@@ -34,7 +34,11 @@ pub(super) fn of_value(key: &str, name: &str, value: &str, reason: &str) -> Opti
 
 /// As their `Canonicalize`: the size first, then the host bits.
 fn of_subnet(set: usize, value: &str) -> String {
-    let Ok(subnet) = value.parse::<IpNetwork>() else { return format!("invalid CIDR address: {value}") };
+    let is_number = |length: &str| length.bytes().all(|byte| byte.is_ascii_digit());
+    let is_cidr = value.rsplit_once('/').is_some_and(|(_, length)| is_number(length));
+    let Some(subnet) = value.parse::<IpNetwork>().ok().filter(|_| is_cidr) else {
+        return format!("invalid CIDR address: {value}");
+    };
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {
         return format!("invalid range set {set}: Network {value} too small to allocate from");

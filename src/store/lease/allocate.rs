@@ -36,10 +36,19 @@ pub(in crate::store) struct Taking<'a> {
 /// An address that was chosen, and what to do to have it.
 struct Chosen {
     address: IpAddr,
-    /// Where the next search is to begin, and how long the text is that says so now.
-    marker: Option<(File, usize)>,
+    /// Where it is written down where the next search is to begin.
+    marker: Option<Marker>,
     /// Its lease file is there: an ADD of the same attachment that was killed has left it.
     held: bool,
+}
+
+/// The file that says which address a range set gave last.
+struct Marker {
+    file: File,
+    /// How long its text is now.
+    length: usize,
+    /// What it says.
+    last: Option<IpAddr>,
 }
 
 /// What there is by a lease's name.
@@ -84,7 +93,7 @@ impl LeaseDirectory {
         let mut taking = Taking::new(self, key);
         for _ in 0..TRIES {
             let chosen: Result<Vec<Chosen>> =
-                leases.iter().map(|lease| taking.choose_requested(lease.address.ip())).collect();
+                leases.iter().map(|lease| taking.choose_requested(None, lease.address.ip())).collect();
             if taking.take(chosen?)? {
                 return Ok(());
             }
@@ -133,7 +142,7 @@ impl<'a> Taking<'a> {
             let mut chosen: Vec<Chosen> = Vec::with_capacity(range_sets.len());
             for (index, (set, wanted)) in range_sets.iter().zip(&wanted).enumerate() {
                 let next = match wanted {
-                    Some(address) => self.choose_requested(*address)?,
+                    Some(address) => self.choose_requested(Some(index), *address)?,
                     None => self.choose_next(index, set, &chosen)?,
                 };
                 leases.extend(lease(set, next.address));
@@ -149,17 +158,14 @@ impl<'a> Taking<'a> {
 
     fn choose_next(&mut self, index: usize, set: &RangeSet, before: &[Chosen]) -> Result<Chosen> {
         let directory = self.directory;
-        let marker = format!("last_reserved_ip.{index}");
-        let file = directory.dir.open_file(&marker, OFlag::O_RDWR | OFlag::O_CREAT)?;
-        let mut text = [0; 64];
-        let length = file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
-        let last = std::str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok());
+        let marker = directory.marker(index)?;
+        let last = marker.as_ref().and_then(|marker| marker.last);
         let mut address = self.choose(set, last, before)?;
         if address.is_none() && directory.reclaim_empty()? > 0 {
             address = self.choose(set, last, before)?;
         }
         let Some(address) = address else { return Err(directory.exhaustion(index, set)) };
-        Ok(Chosen { address, marker: file.map(|file| (file, length)), held: false })
+        Ok(Chosen { address, marker, held: false })
     }
 
     fn choose(&mut self, set: &RangeSet, last: Option<IpAddr>, before: &[Chosen]) -> Result<Option<IpAddr>> {
@@ -182,10 +188,13 @@ impl<'a> Taking<'a> {
         chosen
     }
 
-    fn choose_requested(&mut self, address: IpAddr) -> Result<Chosen> {
+    /// An address that is asked for: of a range set, which then has given it last, as with the reference; or of none,
+    /// where it was given long ago.
+    fn choose_requested(&mut self, set: Option<usize>, address: IpAddr) -> Result<Chosen> {
         self.probes += 1;
         if self.directory.is_free(&address.to_string())? {
-            return Ok(Chosen { address, marker: None, held: false });
+            let marker = set.map(|index| self.directory.marker(index)).transpose()?.flatten();
+            return Ok(Chosen { address, marker, held: false });
         }
         match self.directory.owner(address)? {
             // Left by an ADD of the same attachment that was killed.
@@ -245,7 +254,7 @@ impl<'a> Taking<'a> {
 impl Chosen {
     /// Writes down where the next search begins: a hint, not worth a failed ADD.
     fn remember(self) {
-        let Some((file, length)) = self.marker else { return };
+        let Some(Marker { file, length, .. }) = self.marker else { return };
         // Longer than before or shorter: never empty.
         let now = self.address.to_string();
         let _ = file.write_all_at(now.as_bytes(), 0);
@@ -256,6 +265,16 @@ impl Chosen {
 }
 
 impl LeaseDirectory {
+    fn marker(&self, set: usize) -> Result<Option<Marker>> {
+        let file = self.dir.open_file(&marker_name(set), OFlag::O_RDWR | OFlag::O_CREAT)?;
+        Ok(file.map(|file| {
+            let mut text = [0; 64];
+            let length = file.read_at(&mut text, 0).unwrap_or(0);
+            let last = std::str::from_utf8(&text[..length]).ok().and_then(|text| text.trim().parse().ok());
+            Marker { file, length, last }
+        }))
+    }
+
     /// Whether a name is free. What is torn is removed.
     fn is_free(&self, name: &str) -> Result<bool> {
         match self.found(name)? {
@@ -332,7 +351,7 @@ impl LeaseDirectory {
 
     /// The address that a range set gave last, where that was written down.
     pub(super) fn last_given(&self, set: usize) -> Option<IpAddr> {
-        let text = self.dir.read(&format!("last_reserved_ip.{set}")).ok().flatten()?;
+        let text = self.dir.read(&marker_name(set)).ok().flatten()?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
@@ -343,6 +362,10 @@ impl LeaseDirectory {
     pub fn held(&self) -> Result<HashSet<IpAddr>> {
         Ok(self.dir.names(".")?.iter().filter_map(|name| name.parse().ok()).collect())
     }
+}
+
+fn marker_name(set: usize) -> String {
+    format!("last_reserved_ip.{set}")
 }
 
 /// A range set has no free address.

@@ -49,12 +49,17 @@ pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbEr
         return Ok(Attached { result, name_servers: Vec::new() });
     }
     let naming = dnsname::naming(call, &key, &result);
-    let record = Record { naming, ..record(&key, call, plan) };
-    let pending = state.write_pending(&record)?;
+    let mut record = Record { naming, ..record(&key, call, plan) };
+    let mut pending = state.write_pending(&record)?;
     if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
         let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
         closed?;
         return Err(error.into());
+    }
+    if cx.kernel.amend(&mut record.plan)
+        && let Err(error) = pending.rewrite(&record)
+    {
+        return Err(abandon(cx, pending, &record.plan, error.into()));
     }
     if let Err((pending, error)) = pending.ready() {
         return Err(abandon(cx, pending, &record.plan, error.into()));

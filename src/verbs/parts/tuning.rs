@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::apply::ApplyError;
 use crate::cni::CniResult;
 use crate::model::{AttachmentKey, LinkSettings};
-use crate::plan::{Plan, Sandbox, Settings, Step};
+use crate::plan::{Plan, Readings, Sandbox, Settings, Step};
 use crate::store;
 
 use crate::verbs::{Call, Context, VerbError, allowlist};
@@ -73,6 +73,7 @@ fn plan(call: &Call, key: &AttachmentKey, sandbox: &Sandbox, before: LinkSetting
         sandbox: sandbox.clone(),
         name: key.interface.clone(),
         sysctl: call.config.tuning.sysctl.clone(),
+        readings: Readings::new(),
         wanted: wanted(call),
         before,
         saved_in: saved_in(call, key).display().to_string(),
