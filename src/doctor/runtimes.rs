@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::files;
 use super::finding::{Findings, Severity, Word};
+use super::programs;
 use super::sight::{OWN, Sight};
 
 /// A runtime's directories, where its configuration says them.
@@ -29,7 +30,66 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
     }
     for told in [containerd(), crio(), podman()].into_iter().flatten() {
         directories(sight, &told, findings);
+        if told.runtime == PODMAN {
+            incomplete(sight, &told, findings);
+        }
     }
+}
+
+/// podman's networks name plugins that are there, and not where podman was told to look: what it is told replaces its own
+/// list of directories.
+fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
+    let is_list = |file: &str| Path::new(file).extension().is_some_and(|ending| ending == "conflist");
+    let there = |directory: &PathBuf, kind: &str| directory.join(kind).is_file();
+    let mut missing: Vec<(String, String, PathBuf)> = Vec::new();
+    for (kind, file) in
+        programs::wanted(sight).into_iter().filter(|(kind, file)| kind != OWN && is_list(file))
+    {
+        if !told.plugins.is_empty()
+            && !told.plugins.iter().any(|directory| there(directory, &kind))
+            && let Some(found) = sight.program(&kind)
+        {
+            missing.push((kind, file, found));
+        }
+    }
+    let Some((_, list, found)) = missing.first() else { return };
+    let kinds: Vec<&str> = missing.iter().map(|(kind, _, _)| kind.as_str()).collect();
+    let all: Vec<String> = told.plugins.iter().map(|path| path.display().to_string()).collect();
+    let more = found.parent().unwrap_or(Path::new("/")).display();
+    findings.add(
+        Severity::Warning,
+        Word::RuntimeDirectory,
+        format!(
+            "podman looks for plugins in {}, and these are not there: {}",
+            all.join(", "),
+            kinds.join(", ")
+        ),
+        format!("{list} names them: cni_plugin_dirs in {} replaces podman's own list", told.file.display()),
+        format!("write {more} there as well"),
+    );
+}
+
+/// Where the runtimes of this host look for plugins: what their files say, and podman's own list where they do not.
+pub(super) fn plugin_directories() -> Vec<PathBuf> {
+    let told = [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins);
+    let of_podman = match podman_says("cni_plugin_dirs") {
+        _ if !podman_may_use_cni() => Vec::new(),
+        Some(said) => paths(Some(&said)),
+        None if programs::find(PODMAN).is_some() => PODMAN_DIRECTORIES.map(PathBuf::from).to_vec(),
+        None => Vec::new(),
+    };
+    told.chain(of_podman).collect()
+}
+
+/// Whether nothing says that podman has another way to networks.
+pub(super) fn podman_may_use_cni() -> bool {
+    let said = podman_says("network_backend").and_then(|value| value.as_str().map(str::to_owned));
+    let said = said.filter(|said| !said.is_empty()).or_else(|| files::text(PODMAN_CHOICE));
+    said.is_none_or(|said| said.trim() == "cni")
+}
+
+fn podman_says(key: &str) -> Option<Value> {
+    PODMAN_FILES.iter().find_map(|file| parsed(Path::new(file))?.get("network")?.get(key).cloned())
 }
 
 fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
@@ -69,7 +129,14 @@ fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 const CONTAINERD: &str = "/etc/containerd/config.toml";
 const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: [&str; 1] = ["/etc/crio/crio.conf.d"];
-const PODMAN: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
+/// The program, and the runtime.
+pub(super) const PODMAN: &str = "podman";
+/// Where podman writes what it chose when it was first run.
+const PODMAN_CHOICE: &str = "/var/lib/containers/storage/defaultNetworkBackend";
+/// Where podman looks for plugins when nobody says (containers.conf(5)).
+const PODMAN_DIRECTORIES: [&str; 5] =
+    ["/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"];
+const PODMAN_FILES: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
 
 fn parsed(path: &Path) -> Option<Table> {
     files::text(path)?.parse().ok()
@@ -79,7 +146,7 @@ fn parsed(path: &Path) -> Option<Table> {
 fn unreadable() -> Vec<String> {
     let all = [CONTAINERD, CRIO]
         .into_iter()
-        .chain(PODMAN)
+        .chain(PODMAN_FILES)
         .map(PathBuf::from)
         .chain(files::drop_ins(&CRIO_DROP_INS, "conf"));
     all.filter_map(|path| {
@@ -137,7 +204,7 @@ pub(super) fn default_of_crio() -> Option<String> {
 
 /// podman, where it was told to use CNI.
 fn podman() -> Option<Told> {
-    PODMAN.iter().find_map(|file| {
+    PODMAN_FILES.iter().find_map(|file| {
         let table = parsed(Path::new(file))?;
         let network = table.get("network")?;
         if network.get("network_backend").and_then(Value::as_str) != Some("cni") {
@@ -145,7 +212,7 @@ fn podman() -> Option<Told> {
         }
         let configurations = paths(network.get("network_config_dir"));
         Some(Told {
-            runtime: "podman",
+            runtime: PODMAN,
             file: file.into(),
             configurations,
             plugins: paths(network.get("cni_plugin_dirs")),
