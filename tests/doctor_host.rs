@@ -308,14 +308,26 @@ fn podman_as_it_is_packaged() {
     finds(&[]);
     // Whoever writes one directory has taken the others away.
     write(conf, format!("{cni}cni_plugin_dirs = [\"/opt/cni/bin\"]\n"));
-    finds(&[nobody, nobody, nobody]);
+    let elsewhere = ("runtime-directory", "warning");
+    let text = finds(&[nobody, nobody, nobody, elsewhere]);
+    let fix = format!("write {} there as well", lab::plugin::REFERENCE);
+    assert!(
+        text.contains("these are not there: bridge, host-local, portmap") && text.contains(&fix),
+        "{text}"
+    );
     let cri =
         format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\n", lab::plugin::REFERENCE);
     write("/etc/containerd/config.toml", cri);
-    let text = finds(&[("runtime-directory", "warning")]);
-    assert!(text.contains("these are not there: bridge, host-local, portmap"), "{text}");
-    assert!(text.contains("/etc/cni/net.d/87-podman-bridge.conflist"), "{text}");
+    assert!(finds(&[elsewhere]).contains("/etc/cni/net.d/87-podman-bridge.conflist"));
     fs::remove_file("/etc/containerd/config.toml").unwrap();
+    // Its default network needs no file.
+    fs::rename("/etc/cni/net.d/87-podman-bridge.conflist", "/etc/cni/net.d/87-podman-bridge.off").unwrap();
+    configured();
+    let told = "these are not there: bridge, firewall, host-local, portmap, tuning";
+    let text = includes("runtime-directory", "warning");
+    assert!(text.contains(told) && text.contains("its default network"), "{text}");
+    fs::remove_file("/etc/cni/net.d/10-web.conflist").unwrap();
+    fs::rename("/etc/cni/net.d/87-podman-bridge.off", "/etc/cni/net.d/87-podman-bridge.conflist").unwrap();
     write(conf, "[network]\nnetwork_backend = \"netavark\"\n");
     finds(&[nobody, nobody, nobody]);
 }

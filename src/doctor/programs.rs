@@ -74,10 +74,10 @@ pub(super) fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
 }
 
 fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
-    let all = || sight.directories.iter().enumerate();
-    // Those that a runtime looks through by itself are there or not, as it comes.
-    let searched = all().filter(|(at, path)| *at < sight.given.directories.len() || path.is_dir());
-    let directories: Vec<String> = searched.map(|(_, path)| path.display().to_string()).collect();
+    // Those that a runtime looks through by itself are there or not, as it comes; linkspan belongs into the given ones.
+    let is_given = |path: &&PathBuf| sight.given.directories.contains(path);
+    let searched = sight.directories.iter().filter(|path| is_given(path) || (kind != OWN && path.is_dir()));
+    let directories: Vec<String> = searched.map(|path| path.display().to_string()).collect();
     let first = directories.first().cloned().unwrap_or_default();
     let Some(path) = sight.program(kind) else {
         let fix = if kind == OWN {

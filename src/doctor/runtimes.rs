@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::sys::process;
+
 use super::files;
 use super::finding::{Findings, Severity, Word};
 use super::programs;
@@ -36,26 +38,31 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
     }
 }
 
-/// podman's networks name plugins that are there, and not where podman was told to look: what it is told replaces its own
-/// list of directories.
+/// podman's networks name plugins that are not where podman was told to look: what it is told replaces its own list of
+/// directories.
 fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
-    let is_list = |file: &str| Path::new(file).extension().is_some_and(|ending| ending == "conflist");
-    let there = |directory: &PathBuf, kind: &str| directory.join(kind).is_file();
-    let mut missing: Vec<(String, String, PathBuf)> = Vec::new();
-    for (kind, file) in
-        programs::wanted(sight).into_iter().filter(|(kind, file)| kind != OWN && is_list(file))
-    {
-        if !told.plugins.is_empty()
-            && !told.plugins.iter().any(|directory| there(directory, &kind))
-            && let Some(found) = sight.program(&kind)
-        {
-            missing.push((kind, file, found));
-        }
-    }
-    let Some((_, list, found)) = missing.first() else { return };
-    let kinds: Vec<&str> = missing.iter().map(|(kind, _, _)| kind.as_str()).collect();
+    let is_missing = |kind: &str| !told.plugins.iter().any(|directory| directory.join(kind).is_file());
+    let of_lists = programs::wanted(sight).into_iter().filter(|(kind, file)| {
+        kind != OWN && Path::new(file).extension().is_some_and(|end| end == "conflist")
+    });
+    let has_own = sight.given.lists.iter().any(|list| list.name == PODMAN);
+    let is_there = !has_own && programs::find(PODMAN).is_some();
+    let by_default = PODMAN_PLUGINS
+        .iter()
+        .filter(|_| is_there)
+        .map(|kind| ((*kind).to_owned(), "its default network".to_owned()));
+    let mut missing: Vec<(String, String)> =
+        of_lists.chain(by_default).filter(|(kind, _)| is_missing(kind)).collect();
+    missing.sort();
+    missing.dedup_by(|a, b| a.0 == b.0);
+    let Some((first, list)) = missing.first().filter(|_| !told.plugins.is_empty()) else { return };
+    let kinds: Vec<&str> = missing.iter().map(|(kind, _)| kind.as_str()).collect();
     let all: Vec<String> = told.plugins.iter().map(|path| path.display().to_string()).collect();
-    let more = found.parent().unwrap_or(Path::new("/")).display();
+    let found = sight.program(first).or_else(|| process::find(first, &PODMAN_DIRECTORIES.map(PathBuf::from)));
+    let fix = match found.as_deref().and_then(Path::parent) {
+        Some(directory) => format!("write {} there as well, or take the key out", directory.display()),
+        None => format!("linkspan install --dir {} --all", all[0]),
+    };
     findings.add(
         Severity::Warning,
         Word::RuntimeDirectory,
@@ -64,8 +71,8 @@ fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
             all.join(", "),
             kinds.join(", ")
         ),
-        format!("{list} names them: cni_plugin_dirs in {} replaces podman's own list", told.file.display()),
-        format!("write {more} there as well"),
+        format!("{list} needs them: cni_plugin_dirs in {} replaces podman's own list", told.file.display()),
+        fix,
     );
 }
 
@@ -136,6 +143,8 @@ const PODMAN_CHOICE: &str = "/var/lib/containers/storage/defaultNetworkBackend";
 /// Where podman looks for plugins when nobody says (containers.conf(5)).
 const PODMAN_DIRECTORIES: [&str; 5] =
     ["/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"];
+/// What its default network calls, of which there need not be a file.
+const PODMAN_PLUGINS: [&str; 5] = ["bridge", "firewall", "host-local", "portmap", "tuning"];
 const PODMAN_FILES: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
 
 fn parsed(path: &Path) -> Option<Table> {
