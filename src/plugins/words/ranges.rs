@@ -35,6 +35,9 @@ pub(super) fn of_value(key: &str, name: &str, value: &str, reason: &str) -> Opti
 /// As their `Canonicalize`: the size first, then the host bits.
 fn of_subnet(set: usize, value: &str) -> String {
     let Ok(subnet) = value.parse::<IpNetwork>() else { return format!("invalid CIDR address: {value}") };
+    if matches!(subnet.ip(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return format!("invalid range set {set}: IPNet IP and Mask version mismatch");
+    }
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {
         return format!("invalid range set {set}: Network {value} too small to allocate from");
