@@ -104,7 +104,7 @@ impl<'a> Sight<'a> {
     /// Where the state directory belongs to somebody else, or links cannot be listed.
     pub fn take(root: &Path, given: &'a Given) -> Result<Self, ViewError> {
         let reading =
-            Reading::take(root, Wants { leases: true, claims: true, firewall: true, flows: false })?;
+            Reading::take(root, Wants { leases: true, claims: true, firewall: true, ..Wants::LEAST })?;
         let attachments = view::attachments(&reading);
         let leases = view::leases(&reading, &attachments);
         let state = State::open_existing(root)?;
