@@ -227,11 +227,17 @@ fn a_map_of_another_type_keeps_no_record() {
         lab.plugin(json!({"backend": "nftables", "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
     lab.host.must(&["nft", "add table inet linkspan"]);
     lab.host.must(&["nft", "add map inet linkspan ports4_any { type inet_service : ipv4_addr ; }"]);
+    let said = plugin.status().refused(50);
+    assert!(said.contains("somebody else has made ports4_any"), "{said}");
     let said = plugin.add().refused(111);
     assert!(!said.contains("not undone"), "{said}");
     assert!(!is_recorded(&container.id));
     plugin.del().ok();
     plugin.gc(&[]).ok();
+    lab.host.must(&["nft", "delete table inet linkspan"]);
+    plugin.status().ok();
+    plugin.add().ok();
+    plugin.status().ok();
 }
 
 #[test]

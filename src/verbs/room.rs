@@ -1,9 +1,10 @@
-//! What an ADD needs of the bridge and of the state directory that another may have taken: for STATUS.
+//! What an ADD needs of the bridge, the state directory and the firewall that another may have taken: for STATUS.
 
 use ipnetwork::IpNetwork;
 
+use crate::apply::Cause;
 use crate::cni::{Code, Ipam, LinkKeys, NetworkConfig};
-use crate::model::{Network, RangeSet};
+use crate::model::{FirewallBackend, Network, RangeSet};
 use crate::plan::Bridge;
 
 use super::{Context, VerbError, addressing};
@@ -63,6 +64,27 @@ pub(super) fn require_files(
             cx.state.root().display()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a table of ours in which somebody else has made sets of our names, so that no element fits.
+///
+/// # Errors
+/// [`VerbError::NotReady`] with code 50.
+pub(super) fn require_sets(cx: &mut Context, backend: FirewallBackend) -> Result<(), VerbError> {
+    if backend != FirewallBackend::Nftables {
+        return Ok(());
+    }
+    match cx.kernel.strange_sets() {
+        Ok(strange) if strange.is_empty() => Ok(()),
+        Ok(strange) => Err(not_ready(format!(
+            "in the table inet linkspan somebody else has made {}: 'nft delete table inet linkspan', and 'linkspan \
+             reconcile' makes it anew",
+            strange.join(", ")
+        ))),
+        // No ADD fails for what others change at the same time.
+        Err(Cause::Sys(error)) if error.is_transient() => Ok(()),
+        Err(cause) => Err(not_ready(cause.to_string())),
     }
 }
 

@@ -46,6 +46,7 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     host::require_routing(call.config, recorded.as_ref())?;
     if let Some(backend) = backend {
         host::require_table(cx, backend)?;
+        room::require_sets(cx, backend)?;
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     network::warn_of_absent_sources(cx, call.config)?;
