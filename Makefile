@@ -24,11 +24,15 @@ check: ## format, lints, licences, documentation, shell scripts
 bench: ## side by side with the reference plugins and with the kernel's floor
 	@scripts/bench $(BENCH)
 
-install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten; man pages, completions
+install: build ## into $(DESTDIR)$(CNI_BIN), by rename, so that a running plugin is never overwritten; a link for shells, man pages, completions
 	@install -d "$(DESTDIR)$(CNI_BIN)"
 	@install -m 0755 target/linkspan "$(DESTDIR)$(CNI_BIN)/.linkspan.new"
 	@mv -f "$(DESTDIR)$(CNI_BIN)/.linkspan.new" "$(DESTDIR)$(CNI_BIN)/linkspan"
 	@echo "installed $(DESTDIR)$(CNI_BIN)/linkspan"
+	@install -d "$(DESTDIR)$(PREFIX)/bin"
+	@if [ ! "$(DESTDIR)$(PREFIX)/bin" -ef "$(DESTDIR)$(CNI_BIN)" ]; then \
+		ln -sfn "$(CNI_BIN)/linkspan" "$(DESTDIR)$(PREFIX)/bin/linkspan" && \
+		echo "installed $(DESTDIR)$(PREFIX)/bin/linkspan, a link to it"; fi
 	@target/linkspan man "$(SHARE)/man/man1" >/dev/null
 	@install -d "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
 	@target/linkspan completions bash >"$(SHARE)/bash-completion/completions/linkspan"

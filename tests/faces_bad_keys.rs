@@ -90,6 +90,7 @@ fn keys_of_the_plugins_that_give_addresses() {
             (json!({"ipam": {"subnet": "10.9.0.0/+24"}}), Is::Same),
             (json!({"ipam": {"subnet": "10.9.0.1/024"}}), Is::Same),
             (json!({"ipam": {"subnet": "10.9.0.1/24"}}), Is::Same),
+            (json!({"ipam": {"subnet": "::ffff:10.9.0.0/120"}}), Is::Same),
             (json!({"ipam": {"rangeStart": "x"}}), Is::Same),
             (json!({"ipam": {"rangeStart": "10.8.0.1"}}), Is::Same),
             (json!({"ipam": {"rangeEnd": "10.8.0.1"}}), Is::Same),

@@ -239,6 +239,28 @@ fn dns_of_the_network_wins_where_it_says_anything() {
     }
 }
 
+/// The kernel clears host bits of a route of IPv6, and refuses them in one of IPv4; so does the reference.
+#[test]
+fn host_bits_of_a_route_of_ipv6_are_cleared() {
+    for is_ours in [true, false] {
+        let Some(lab) = Lab::new() else { return };
+        let a = lab.container("a");
+        let with = |dst: &str| {
+            let mut section = dual();
+            section["routes"] = json!([{"dst": dst}]);
+            let bin = if is_ours { Bin::ours(&lab) } else { Bin::theirs(&lab) };
+            bin.plugin("bridge", json!({"name": "web", "isGateway": true, "ipam": section})).on(&a)
+        };
+        let result = with("2001:db8::7/32").add().ok();
+        assert_eq!(inspect::routes_to(&a, 6, "2001:db8::/32").len(), 1, "{result}");
+        if is_ours {
+            with("2001:db8::7/32").prev(&result).check().ok();
+        }
+        with("2001:db8::7/32").prev(&result).del().ok();
+        assert!(!with("10.9.2.3/16").add().succeeded());
+    }
+}
+
 #[test]
 fn networks_share_a_bridge() {
     let Some(lab) = Lab::new() else { return };

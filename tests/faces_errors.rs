@@ -102,6 +102,7 @@ fn environments_that_are_not_whole() {
         ("static", "none", Is::Same),
         ("static", "A=b", Is::Same),
         ("static", "GATEWAY=x", Is::Same),
+        ("static", "GATEWAY=10.9.0.1/24", Is::Same),
     ] {
         let run = |whose| stage.good(whose, face).args(args).add();
         stage.compare(&format!("{face} CNI_ARGS={args}"), is, run);

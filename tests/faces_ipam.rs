@@ -148,6 +148,11 @@ fn addresses_can_be_asked_for() {
         ("args", |p| p.with(json!({"args": {"cni": {"ips": ["10.1.0.50", "fd00:1::50"]}}}))),
         ("capability", |p| p.cap(json!({"ips": ["fd00:1::50/64"]}))),
         ("both", |p| p.args("IP=10.1.0.50").cap(json!({"ips": ["fd00:1::50"]}))),
+        ("mapped", |p| p.args("IP=::ffff:10.1.0.50")),
+        ("mapped bounds", |p| {
+            let range = json!({"subnet": "10.1.0.0/24", "gateway": "::ffff:10.1.0.9", "rangeStart": "::ffff:10.1.0.50"});
+            p.with(json!({"ipam": {"ranges": [[range]]}}))
+        }),
         ("ranges", |p| p.cap(json!({"ipRanges": [[{"subnet": "10.9.0.0/24"}]]}))),
         ("not ours", |p| p.args("IP=10.7.0.1")),
         ("the gateway", |p| p.args("IP=10.1.0.1")),
@@ -253,6 +258,37 @@ fn many_at_once_get_an_address_each() {
     assert_eq!(given.len(), 40);
 }
 
+/// A directory of an address's name is an address that is taken, and nobody's lease.
+#[test]
+fn a_directory_among_the_leases_is_passed_over() {
+    let Some(lab) = Lab::new() else { return };
+    let conf = json!({"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.5"});
+    for bin in [Bin::ours(&lab), Bin::theirs(&lab)] {
+        let _ = fs::remove_dir_all(DIRECTORY);
+        fs::create_dir_all(Path::new(DIRECTORY).join("10.1.0.3/x")).unwrap();
+        fs::create_dir_all(Path::new(DIRECTORY).join("10.1.0.4")).unwrap();
+        // Older than this boot, too.
+        lab.host.must(&["touch", "-d", "1999-01-01", &format!("{DIRECTORY}/10.1.0.4")]);
+        let plugin = |id: &str| host_local(&bin, conf.clone()).id(id);
+        let (a, b) = (plugin("a").add().ok(), plugin("b").add().ok());
+        assert_eq!(
+            (addresses(&a), addresses(&b)),
+            (vec!["10.1.0.2/24".to_owned()], vec!["10.1.0.5/24".to_owned()])
+        );
+        let refused = |plugin: Plugin, words: &str| {
+            let said = plugin.add();
+            assert!(!said.succeeded() && said.stdout.contains(words), "{}", said.stdout);
+        };
+        refused(plugin("c"), "no IP addresses available");
+        refused(plugin("c").args("IP=10.1.0.3"), "10.1.0.3 is not available");
+        plugin("a").check().ok();
+        plugin("a").del().ok();
+        plugin("none").del().ok();
+        assert_eq!((lease("10.1.0.2"), lease("10.1.0.5").unwrap()), (None, "b\r\neth0".to_owned()));
+        assert!(Path::new(DIRECTORY).join("10.1.0.4").is_dir());
+    }
+}
+
 #[test]
 fn debians_bridge_is_served_by_ours() {
     let Some(lab) = Lab::new() else { return };
@@ -288,6 +324,15 @@ fn static_echoes_what_it_is_told() {
     let asks: Vec<Ask> = vec![
         ("plain", |p| p),
         ("arguments", |p| p.args("IP=10.3.0.5/24;GATEWAY=10.3.0.1")),
+        // The gateway is for what is asked for beside it.
+        ("a gateway alone", |p| p.args("GATEWAY=10.1.0.2")),
+        ("a gateway of both", |p| p.args("IP=10.1.0.6/24;GATEWAY=10.1.0.2")),
+        ("mapped arguments", |p| p.args("IP=::ffff:10.3.0.5/120;GATEWAY=::ffff:10.3.0.1")),
+        ("mapped keys", |p| {
+            let address = json!({"address": "::ffff:10.3.0.5/120", "gateway": "::ffff:10.3.0.1"});
+            let routes = json!([{"dst": "::ffff:10.4.0.0/112", "gw": "::ffff:10.3.0.9"}]);
+            p.with(json!({"ipam": {"addresses": [address], "routes": routes}}))
+        }),
         ("args", |p| p.with(json!({"args": {"cni": {"ips": ["10.4.0.5/24"]}}}))),
         ("capability", |p| p.cap(json!({"ips": ["10.5.0.5/24"]}))),
         ("all", |p| {

@@ -220,6 +220,27 @@ fn check_names_the_drift_and_gc_and_a_lost_namespace_leave_nothing() {
     Snapshot::with(&lab, &["/run/cni"]).assert_same(&before, "after GC and DEL");
 }
 
+/// Keys as they are copied from paths.
+#[test]
+fn a_slash_before_a_key_says_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let (_bridge, result) = bridged(&lab, &a, "1.0.0", 1);
+    for whose in Whose::BOTH {
+        for (key, value) in [("/net/core/somaxconn", "501"), ("//net.core.somaxconn", "502")] {
+            let conf = json!({"name": "web", "sysctl": {key: value}});
+            let tuning = plugin(&lab, whose, "tuning", conf).on(&a).prev(&result);
+            let out = tuning.add().ok();
+            assert_eq!(sysctl(&a, "core/somaxconn"), value, "{whose:?} {key}");
+            tuning.prev(&out).check().ok();
+            tuning.del().ok();
+        }
+        let conf = json!({"name": "web", "sysctl": {"/kernel/hostname": "x"}});
+        let said = plugin(&lab, whose, "tuning", conf).on(&a).prev(&result).add();
+        assert!(said.stdout.contains("invalid net sysctl key"), "{}", said.stdout);
+    }
+}
+
 #[test]
 fn the_allowlist_holds_for_the_face_and_for_linkspan() {
     let Some(lab) = Lab::new() else { return };

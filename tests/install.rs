@@ -177,8 +177,83 @@ fn containers_live_through_install_and_uninstall() {
     let (code, out, _) = run(&binary(), &["uninstall", "--dir", &path]);
     assert_eq!(code, 0);
     assert!(out.contains("network web still has 1 attachment, which is linkspan's to detach"), "{out}");
+    // Its rules stay: a restart alone would leave the port leading to where the container was.
+    let (del, table) = ("'linkspan del CONTAINER' for each", "'nft delete table inet linkspan'");
+    assert!(out.contains(del) && out.contains(table) && out.contains("only then start"), "{out}");
     bridge(&lab).on(&b).prev(&second).del().ok();
     assert!(inspect::link(&b, "eth0").is_none());
+}
+
+/// Whoever takes the programs away hears which configurations call them, and no command is left that leads nowhere.
+#[test]
+fn uninstall_names_what_calls_it_and_takes_its_links() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = theirs(root.path());
+    assert_eq!(install(&directory, &["--all", "--backup"]).0, 0);
+    let (networks, commands) = (root.path().join("net.d"), root.path().join("commands"));
+    for made in [&networks, &commands] {
+        fs::create_dir(made).unwrap();
+    }
+    let list = |file: &str, plugins: serde_json::Value| {
+        let list = json!({"cniVersion": "1.0.0", "name": file, "plugins": plugins});
+        fs::write(networks.join(format!("{file}.conflist")), list.to_string()).unwrap();
+    };
+    list("own", json!([{"type": "linkspan", "ipam": {"type": "static"}}]));
+    list("named", json!([{"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "dnsname"}]));
+    list("fixed", json!([{"type": "vlan", "ipam": {"type": "static"}}]));
+    list("theirs", json!([{"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "portmap"}]));
+    symlink(directory.join("linkspan"), commands.join("linkspan")).unwrap();
+    let uninstall = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["uninstall", "--dir", directory.to_str().unwrap()]).args(more);
+        command.env("NETCONFPATH", &networks).env("PATH", format!("{}:/usr/bin", commands.display()));
+        let out = command.env_remove("CNI_COMMAND").stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let dry = uninstall(&["--dry-run"]);
+    assert!(fs::symlink_metadata(commands.join("linkspan")).is_ok());
+    let out = uninstall(&[]);
+    assert!(dry.contains(&out), "the same words:\n{dry}\n{out}");
+    let path = |file: &str| networks.join(format!("{file}.conflist")).display().to_string();
+    for (file, names) in [("own", "linkspan"), ("named", "dnsname"), ("fixed", "static")] {
+        assert!(out.contains(&format!("{} calls {names}:", path(file))), "{file}: {out}");
+    }
+    assert!(!out.contains(&path("theirs")), "their own are back: {out}");
+    assert!(out.contains(&format!("removed {}", commands.join("linkspan").display())), "{out}");
+    assert!(fs::symlink_metadata(commands.join("linkspan")).is_err());
+    // One that leads elsewhere is another's.
+    symlink("/nowhere/linkspan", commands.join("linkspan")).unwrap();
+    assert!(!uninstall(&[]).contains("commands"));
+    assert!(fs::symlink_metadata(commands.join("linkspan")).is_ok());
+}
+
+/// `make install`, with a build that is there already.
+#[test]
+fn make_install_puts_a_link_where_shells_look() {
+    let root = tempfile::tempdir().unwrap();
+    let (tree, target) = (root.path().join("tree"), root.path().join("host"));
+    for made in ["scripts", "target"] {
+        fs::create_dir_all(tree.join(made)).unwrap();
+    }
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile"), tree.join("Makefile")).unwrap();
+    symlink("/bin/true", tree.join("scripts/build")).unwrap();
+    fs::copy(binary(), tree.join("target/linkspan")).unwrap();
+    let make = |more: &[&str]| {
+        let mut command = Command::new("make");
+        command.arg("-C").arg(&tree).arg("install").arg(format!("DESTDIR={}", target.display())).args(more);
+        command.env_remove("CNI_COMMAND").env_remove("MAKEFLAGS").stdin(Stdio::null()).output()
+    };
+    let Ok(out) = make(&[]) else { lab::skip!("make is not here") };
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(
+        fs::read_link(target.join("usr/local/bin/linkspan")).unwrap(),
+        Path::new("/opt/cni/bin/linkspan")
+    );
+    // Again, and where the plugins are where commands are, too: never a link to itself.
+    let out = make(&["CNI_BIN=/usr/local/bin"]).unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(fs::symlink_metadata(target.join("usr/local/bin/linkspan")).unwrap().is_file());
 }
 
 #[test]

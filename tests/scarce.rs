@@ -241,6 +241,60 @@ fn a_host_without_room_for_files_begins_no_add_that_it_cannot_end() {
     assert!(attached > 0);
 }
 
+/// What STATUS calls ready takes an ADD, for the first time and after that.
+#[test]
+fn status_tells_of_too_few_inodes() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (first, second) = (lab.container("c1"), lab.container("c2"));
+    let plugin = lab.plugin(json!({"ipam": dual_stack(1)}));
+    let mut told = 0;
+    fs::create_dir_all("/run/linkspan").unwrap();
+    for inodes in 2..30 {
+        lab.cover_small("/run/linkspan", &format!("nr_inodes={inodes}"));
+        let mut attached = Vec::new();
+        for container in [&first, &second] {
+            let said = plugin.status();
+            let added = plugin.on(container).add();
+            attached.extend(added.succeeded().then_some(container));
+            told += usize::from(said.words().contains("free inodes, and an ADD needs"));
+            assert!(added.succeeded() || !said.succeeded(), "{inodes} inodes: {}", added.words());
+            if !said.succeeded() {
+                assert_eq!(said.code(), 50, "{inodes} inodes: {}", said.words());
+            }
+        }
+        for container in attached {
+            plugin.on(container).del().ok();
+        }
+    }
+    assert!(told > 0);
+    plugin.status().ok();
+}
+
+#[test]
+fn status_tells_of_another_address_on_the_bridge() {
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let plugin = lab.plugin(json!({"bridge": "br9", "ipam": v4(1)})).on(&container);
+    lab.ip("link add br9 type bridge");
+    plugin.status().ok();
+    lab.ip("address add 10.77.0.1/24 dev br9");
+    let words = "already has an IP address different from 10.88.1.1/24: 10.77.0.1/24";
+    assert!(plugin.status().refused(50).contains(words));
+    plugin.add().refused(7);
+    plugin.with(json!({"forceAddress": true})).status().ok();
+    lab.ip("address flush dev br9");
+    plugin.add().ok();
+    plugin.status().ok();
+    // The same after somebody has taken ours away.
+    lab.ip("address flush dev br9");
+    lab.ip("address add 10.77.0.1/24 dev br9");
+    assert!(plugin.status().refused(50).contains(words));
+    // A name that is free is chosen where nobody says one.
+    lab.ip("link add lks-own type bridge");
+    lab.ip("address add 10.77.1.1/24 dev lks-own");
+    lab.plugin(json!({"name": "own", "ipam": v4(2)})).status().ok();
+}
+
 #[test]
 fn a_map_of_another_type_keeps_no_record() {
     let Some(lab) = Lab::new() else { return };
@@ -249,11 +303,17 @@ fn a_map_of_another_type_keeps_no_record() {
         lab.plugin(json!({"backend": "nftables", "ipam": v4(1)})).on(&container).publish(&["8080:80"]);
     lab.host.must(&["nft", "add table inet linkspan"]);
     lab.host.must(&["nft", "add map inet linkspan ports4_any { type inet_service : ipv4_addr ; }"]);
+    let said = plugin.status().refused(50);
+    assert!(said.contains("somebody else has made ports4_any"), "{said}");
     let said = plugin.add().refused(111);
     assert!(!said.contains("not undone"), "{said}");
     assert!(!is_recorded(&container.id));
     plugin.del().ok();
     plugin.gc(&[]).ok();
+    lab.host.must(&["nft", "delete table inet linkspan"]);
+    plugin.status().ok();
+    plugin.add().ok();
+    plugin.status().ok();
 }
 
 #[test]

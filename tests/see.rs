@@ -47,6 +47,26 @@ impl Town {
     }
 }
 
+/// The agent is asked where the health of networks is shown, which hangs on it, and nowhere else.
+#[test]
+fn only_what_judges_networks_asks_the_agent() {
+    let Some(town) = Town::new() else { return };
+    let named = json!({"name": "named", "ipam": v4(3), "dns": {"enabled": true}});
+    let a = town.lab.container("a");
+    town.lab.plugin(named).on(&a).add().ok();
+    drop(lab::agent::Stray);
+    let path = "/run/linkspan/agent.sock";
+    let _ = fs::remove_file(path);
+    let socket = std::os::unix::net::UnixListener::bind(path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    for words in ["ps", "ports", "ipam", "inspect shop", "explain shop store:80"] {
+        linkspan(words);
+        assert!(socket.accept().is_err(), "{words}");
+    }
+    linkspan("ls").ok();
+    assert!(socket.accept().is_ok(), "ls says what is wrong with a network");
+}
+
 #[test]
 fn ls_counts_and_judges_networks() {
     let Some(town) = Town::new() else { return };

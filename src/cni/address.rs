@@ -1,25 +1,28 @@
 //! Addresses and prefixes as text, as strict as Go reads them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
 use super::config::RequestedAddress;
 
-/// Reads an address.
+/// How many bits of an IPv4-mapped IPv6 address say that it is one.
+const MAPPED_BITS: u8 = 96;
+
+/// Reads an address. An IPv4 address in IPv6 clothes (`::ffff:10.1.0.5`) is that IPv4 address, as to Go.
 ///
 /// # Errors
-/// What is wrong, in words: not an address (leading zeros, a zone), or an IPv4 address in IPv6 clothes, which would
-/// be of two families at once.
+/// What is wrong, in words: not an address (leading zeros, a zone).
 pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr =
         text.parse().map_err(|_| "must be an IP address such as 10.1.0.5 or fd00::5".to_owned())?;
-    if let IpAddr::V6(v6) = address
-        && let Some(v4) = v6.to_ipv4_mapped()
-    {
-        return Err(format!("is an IPv4-mapped IPv6 address; write {v4}"));
-    }
-    Ok(address)
+    Ok(address.to_canonical())
+}
+
+/// Whether an address, with or without a prefix length, is written as an IPv4-mapped IPv6 address.
+pub(super) fn is_mapped(text: &str) -> bool {
+    let address = text.split('/').next().unwrap_or(text);
+    address.parse::<Ipv6Addr>().is_ok_and(|address| address.to_ipv4_mapped().is_some())
 }
 
 /// Reads an address with its prefix length; host bits may be set.
@@ -38,13 +41,15 @@ pub(super) fn parse_cidr(text: &str) -> Result<IpNetwork, String> {
         });
     };
     let address = parse_ip(address)?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let fault = || format!("has a prefix length that is not a number from 0 to {longest}");
+    let shortest = if is_mapped(text) { MAPPED_BITS } else { 0 };
+    let longest = if address.is_ipv4() { 32 + shortest } else { 128 };
+    let fault = || format!("has a prefix length that is not a number from {shortest} to {longest}");
     // No sign. Zeros before it are none of octal, as in Go.
     if !prefix.bytes().all(|b| b.is_ascii_digit()) {
         return Err(fault());
     }
     let prefix: u8 = prefix.parse().map_err(|_| fault())?;
+    let prefix = prefix.checked_sub(shortest).ok_or_else(fault)?;
     IpNetwork::new(address, prefix).map_err(|_| fault())
 }
 
@@ -85,7 +90,8 @@ mod tests {
             "10.0.0.0/255.0.0.0",
             "fd00::/129",
             "fd00::%eth0/64",
-            "::ffff:10.0.0.0/104",
+            "::ffff:10.0.0.0/95",
+            "::ffff:10.0.0.0/129",
             "10.0.0.256/8",
             "fd00:::/64",
             "10.0.0.0/99999999999",
@@ -94,7 +100,20 @@ mod tests {
             assert!(parse_cidr(text).is_err(), "{text}");
         }
         assert!(parse_cidr("10.1.0.0").unwrap_err().contains("write 10.1.0.0/24"));
-        assert!(parse_ip("::ffff:10.0.0.1").unwrap_err().contains("write 10.0.0.1"));
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        assert_eq!(parse_ip("::ffff:10.0.0.1").unwrap().to_string(), "10.0.0.1");
+        assert_eq!(parse_ip("::10.0.0.1").unwrap().to_string(), "::a00:1", "an older form, which is none");
+        for (text, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::FFFF:a00:1/128", "10.0.0.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(parse_cidr(text).unwrap().to_string(), meant);
+        }
+        assert!(is_mapped("::ffff:10.0.0.1") && !is_mapped("10.0.0.1") && !is_mapped("::/0"));
     }
 
     #[test]

@@ -127,6 +127,8 @@ words! {
     SameName = "same-name",
     /// A configuration asks for a version that libcni does not know.
     VersionTooNew = "version-too-new",
+    /// An installed runtime cannot read a configuration's version.
+    VersionUnreadable = "version-unreadable",
     /// A configuration's version has no GC and no STATUS.
     VersionOld = "version-old",
     /// A plugin that a configuration names is not there.

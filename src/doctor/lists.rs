@@ -120,7 +120,11 @@ fn versions(sight: &Sight<'_>, findings: &mut Findings) {
                 Word::VersionOld,
                 format!("{path} has cniVersion {}", list.version),
                 "runtimes call neither GC nor STATUS for it: what dead containers left stays until the agent or somebody deletes it",
-                format!("set cniVersion to 1.1.0 in {path}, where the runtime's libcni is 1.2 or newer"),
+                format!(
+                    "add \"cniVersions\": [\"{}\", \"1.1.0\"] to a .conflist, which libcni before 1.2 ignores; or set \
+                     cniVersion to 1.1.0 in {path}, where every runtime's libcni is 1.2 or newer",
+                    list.version
+                ),
             );
         }
     }

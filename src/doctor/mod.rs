@@ -3,7 +3,8 @@
 //!
 //! A [`Sight`] is taken once: one [`crate::view::Reading`], one look along the records ([`crate::apply::Look`]), the
 //! kernel's features tried in a scratch namespace, and the files of others. Every [`Finding`] is computed from it; no
-//! program is started, but for `iptables --version` where a network uses iptables. What mends a finding without risk is
+//! program is started, but for `iptables --version` where a network uses iptables, and `--version` of containerd and podman
+//! where a configuration is newer than what each of them reads. What mends a finding without risk is
 //! its [`Remedy`], which the command line carries out through the verbs.
 
 mod drift;
@@ -19,6 +20,7 @@ mod nameservers;
 mod needs;
 mod networkd;
 mod programs;
+mod readers;
 mod runtimes;
 mod service;
 mod settings;
@@ -44,6 +46,7 @@ pub fn examine(sight: &Sight<'_>, versions: &[Version]) -> Findings {
     hands::look(sight, &mut findings);
     leftovers::look(sight, &mut findings);
     lists::look(sight, &mut findings);
+    readers::look(sight, &mut findings);
     programs::look(sight, &mut findings);
     runtimes::look(sight, &mut findings);
     service::look(sight, &mut findings);

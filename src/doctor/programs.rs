@@ -53,7 +53,7 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
 }
 
 /// Every type of plugin with a file that names it.
-fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
+pub(super) fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
     let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
     let mut note = |kind: &str, file: &Path| {
         if !wanted.iter().any(|(known, _)| known == kind) {
@@ -74,8 +74,10 @@ fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
 }
 
 fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
-    let directories: Vec<String> =
-        sight.given.directories.iter().map(|path| path.display().to_string()).collect();
+    // Those that a runtime looks through by itself are there or not, as it comes; linkspan belongs into the given ones.
+    let is_given = |path: &&PathBuf| sight.given.directories.contains(path);
+    let searched = sight.directories.iter().filter(|path| is_given(path) || (kind != OWN && path.is_dir()));
+    let directories: Vec<String> = searched.map(|path| path.display().to_string()).collect();
     let first = directories.first().cloned().unwrap_or_default();
     let Some(path) = sight.program(kind) else {
         let fix = if kind == OWN {

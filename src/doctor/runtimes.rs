@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::sys::process;
+
 use super::files;
 use super::finding::{Findings, Severity, Word};
+use super::programs;
 use super::sight::{OWN, Sight};
 
 /// A runtime's directories, where its configuration says them.
@@ -29,7 +32,71 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
     }
     for told in [containerd(), crio(), podman()].into_iter().flatten() {
         directories(sight, &told, findings);
+        if told.runtime == PODMAN {
+            incomplete(sight, &told, findings);
+        }
     }
+}
+
+/// podman's networks name plugins that are not where podman was told to look: what it is told replaces its own list of
+/// directories.
+fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
+    let is_missing = |kind: &str| !told.plugins.iter().any(|directory| directory.join(kind).is_file());
+    let of_lists = programs::wanted(sight).into_iter().filter(|(kind, file)| {
+        kind != OWN && Path::new(file).extension().is_some_and(|end| end == "conflist")
+    });
+    let has_own = sight.given.lists.iter().any(|list| list.name == PODMAN);
+    let is_there = !has_own && programs::find(PODMAN).is_some();
+    let by_default = PODMAN_PLUGINS
+        .iter()
+        .filter(|_| is_there)
+        .map(|kind| ((*kind).to_owned(), "its default network".to_owned()));
+    let mut missing: Vec<(String, String)> =
+        of_lists.chain(by_default).filter(|(kind, _)| is_missing(kind)).collect();
+    missing.sort();
+    missing.dedup_by(|a, b| a.0 == b.0);
+    let Some((first, list)) = missing.first().filter(|_| !told.plugins.is_empty()) else { return };
+    let kinds: Vec<&str> = missing.iter().map(|(kind, _)| kind.as_str()).collect();
+    let all: Vec<String> = told.plugins.iter().map(|path| path.display().to_string()).collect();
+    let found = sight.program(first).or_else(|| process::find(first, &PODMAN_DIRECTORIES.map(PathBuf::from)));
+    let fix = match found.as_deref().and_then(Path::parent) {
+        Some(directory) => format!("write {} there as well, or take the key out", directory.display()),
+        None => format!("linkspan install --dir {} --all", all[0]),
+    };
+    findings.add(
+        Severity::Warning,
+        Word::RuntimeDirectory,
+        format!(
+            "podman looks for plugins in {}, and these are not there: {}",
+            all.join(", "),
+            kinds.join(", ")
+        ),
+        format!("{list} needs them: cni_plugin_dirs in {} replaces podman's own list", told.file.display()),
+        fix,
+    );
+}
+
+/// Where the runtimes of this host look for plugins: what their files say, and podman's own list where they do not.
+pub(super) fn plugin_directories() -> Vec<PathBuf> {
+    let told = [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins);
+    let of_podman = match podman_says("cni_plugin_dirs") {
+        _ if !podman_may_use_cni() => Vec::new(),
+        Some(said) => paths(Some(&said)),
+        None if programs::find(PODMAN).is_some() => PODMAN_DIRECTORIES.map(PathBuf::from).to_vec(),
+        None => Vec::new(),
+    };
+    told.chain(of_podman).collect()
+}
+
+/// Whether nothing says that podman has another way to networks.
+pub(super) fn podman_may_use_cni() -> bool {
+    let said = podman_says("network_backend").and_then(|value| value.as_str().map(str::to_owned));
+    let said = said.filter(|said| !said.is_empty()).or_else(|| files::text(PODMAN_CHOICE));
+    said.is_none_or(|said| said.trim() == "cni")
+}
+
+fn podman_says(key: &str) -> Option<Value> {
+    PODMAN_FILES.iter().find_map(|file| parsed(Path::new(file))?.get("network")?.get(key).cloned())
 }
 
 fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
@@ -69,7 +136,16 @@ fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 const CONTAINERD: &str = "/etc/containerd/config.toml";
 const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: [&str; 1] = ["/etc/crio/crio.conf.d"];
-const PODMAN: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
+/// The program, and the runtime.
+pub(super) const PODMAN: &str = "podman";
+/// Where podman writes what it chose when it was first run.
+const PODMAN_CHOICE: &str = "/var/lib/containers/storage/defaultNetworkBackend";
+/// Where podman looks for plugins when nobody says (containers.conf(5)).
+const PODMAN_DIRECTORIES: [&str; 5] =
+    ["/usr/local/libexec/cni", "/usr/libexec/cni", "/usr/local/lib/cni", "/usr/lib/cni", "/opt/cni/bin"];
+/// What its default network calls, of which there need not be a file.
+const PODMAN_PLUGINS: [&str; 5] = ["bridge", "firewall", "host-local", "portmap", "tuning"];
+const PODMAN_FILES: [&str; 2] = ["/etc/containers/containers.conf", "/usr/share/containers/containers.conf"];
 
 fn parsed(path: &Path) -> Option<Table> {
     files::text(path)?.parse().ok()
@@ -79,7 +155,7 @@ fn parsed(path: &Path) -> Option<Table> {
 fn unreadable() -> Vec<String> {
     let all = [CONTAINERD, CRIO]
         .into_iter()
-        .chain(PODMAN)
+        .chain(PODMAN_FILES)
         .map(PathBuf::from)
         .chain(files::drop_ins(&CRIO_DROP_INS, "conf"));
     all.filter_map(|path| {
@@ -137,7 +213,7 @@ pub(super) fn default_of_crio() -> Option<String> {
 
 /// podman, where it was told to use CNI.
 fn podman() -> Option<Told> {
-    PODMAN.iter().find_map(|file| {
+    PODMAN_FILES.iter().find_map(|file| {
         let table = parsed(Path::new(file))?;
         let network = table.get("network")?;
         if network.get("network_backend").and_then(Value::as_str) != Some("cni") {
@@ -145,7 +221,7 @@ fn podman() -> Option<Told> {
         }
         let configurations = paths(network.get("network_config_dir"));
         Some(Told {
-            runtime: "podman",
+            runtime: PODMAN,
             file: file.into(),
             configurations,
             plugins: paths(network.get("cni_plugin_dirs")),

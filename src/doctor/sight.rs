@@ -11,6 +11,8 @@ use crate::plan::{Plan, Step};
 use crate::store::{Stage, State};
 use crate::view::{self, Attachment, Lease, Reading, ViewError, Wants};
 
+use super::runtimes;
+
 /// A plugin of a configuration.
 #[derive(Debug, Clone)]
 pub struct ListPlugin {
@@ -33,6 +35,8 @@ pub struct List {
     pub name: String,
     /// Its version, as it counts.
     pub version: String,
+    /// The same for a libcni before 1.2, which does not know `cniVersions`.
+    pub plain: String,
     /// Whether that is newer than any that libcni knows.
     pub too_new: bool,
     /// Whether it has GC and STATUS.
@@ -86,6 +90,8 @@ pub struct Sight<'a> {
     pub leases: Vec<Lease>,
     /// What differs from the records; `None` where there are none.
     pub(super) look: Option<Look>,
+    /// Where plugins are looked for: where the command line says, and where a runtime of this host looks.
+    pub(super) directories: Vec<PathBuf>,
     /// Whether what has no record may be another state directory's, so that it is taken away only where somebody says
     /// that records are lost.
     pub(super) elsewhere: bool,
@@ -98,7 +104,7 @@ impl<'a> Sight<'a> {
     /// Where the state directory belongs to somebody else, or links cannot be listed.
     pub fn take(root: &Path, given: &'a Given) -> Result<Self, ViewError> {
         let reading =
-            Reading::take(root, Wants { leases: true, claims: true, firewall: true, flows: false })?;
+            Reading::take(root, Wants { leases: true, claims: true, firewall: true, ..Wants::LEAST })?;
         let attachments = view::attachments(&reading);
         let leases = view::leases(&reading, &attachments);
         let state = State::open_existing(root)?;
@@ -121,7 +127,13 @@ impl<'a> Sight<'a> {
             std::mem::forget(kernel);
             look
         });
-        Ok(Self { given, reading, attachments, leases, look, elsewhere })
+        let mut directories = given.directories.clone();
+        for directory in runtimes::plugin_directories() {
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        Ok(Self { given, reading, attachments, leases, look, directories, elsewhere })
     }
 
     /// All steps of all records.
@@ -134,9 +146,9 @@ impl<'a> Sight<'a> {
         kind == OWN || self.program(kind).is_some_and(|path| leads_to_linkspan(&path))
     }
 
-    /// The program of a plugin's type.
+    /// The program of a plugin's type, where any runtime would find it.
     pub(super) fn program(&self, kind: &str) -> Option<PathBuf> {
-        crate::sys::process::find(kind, &self.given.directories)
+        crate::sys::process::find(kind, &self.directories)
     }
 
     /// Plugins of configurations that are linkspan.

@@ -65,6 +65,12 @@ impl State {
         self.dir.probe_writable("pending/probe")
     }
 
+    /// How many files can still be made on the file system; `None` where it has no such limit, or it cannot be asked.
+    pub fn free_files(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(self.dir.path()).ok()?;
+        (found.f_files > 0).then_some(found.f_favail)
+    }
+
     /// Whether there are so many attachments that what the kernel searches for each namespace is worth a detour: from
     /// some sixty on. One system call, whatever their number: it is the size of a directory that tells, which on
     /// tmpfs is 20 bytes a file. One of a size that cannot be seen is not crowded.

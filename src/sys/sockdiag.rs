@@ -139,7 +139,8 @@ pub fn bind_probe(protocol: Protocol, address: SocketAddr) -> Result<Probe, SysE
     }
 }
 
-/// The processes that have sockets open, by the sockets' inodes, found by walking /proc once: slow, for messages only.
+/// The processes that have sockets open, by the sockets' inodes, found by walking /proc once: slow, and so asked for only
+/// where a port is held already: whose process it is decides whether the port may be published, and is told in messages.
 /// Several may share one; the first of them is who to name: PID 1 only holds sockets for services that it starts, and
 /// comes last. Those that cannot be seen, as processes of another PID namespace, are left out.
 pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Process>> {

@@ -23,6 +23,7 @@ mod reconcile;
 mod recorded;
 mod reference;
 pub mod resolver;
+mod room;
 pub mod status;
 mod survey;
 mod sweep;

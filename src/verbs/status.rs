@@ -9,7 +9,7 @@ use crate::model::{FirewallBackend, IngressPolicy, LeaseSource, Network, names};
 use crate::plan::{self, Plan};
 use crate::store::{Listed, StoreError};
 
-use super::{Call, Context, VerbError, addressing, host, lower, network};
+use super::{Call, Context, VerbError, addressing, host, lower, network, room};
 
 /// As many ports as the kernel gives a bridge (`BR_MAX_PORTS` is 1 << 10; port 0 is none).
 const BRIDGE_PORTS_MAX: usize = 1023;
@@ -22,6 +22,7 @@ const BRIDGE_PORTS_MAX: usize = 1023;
 pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let recorded = cx.state.network(&call.config.name)?;
     cx.state.probe_writable()?;
+    room::require_files(cx, call.config, recorded.as_ref())?;
     host::require_rights()?;
     if let LinkKeys::Macvlan(_) = &call.config.link {
         lower::on_host(cx, call).map_err(|error| not_ready(error.to_string()))?;
@@ -41,9 +42,11 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     } else if let Some(bridge) = &call.config.bridge.bridge {
         cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;
     }
+    room::require_gateways(cx, call.config, recorded.as_ref())?;
     host::require_routing(call.config, recorded.as_ref())?;
     if let Some(backend) = backend {
         host::require_table(cx, backend)?;
+        room::require_sets(cx, backend)?;
     }
     pool_has_room(cx, call, recorded.as_ref())?;
     network::warn_of_absent_sources(cx, call.config)?;

@@ -1,6 +1,6 @@
 //! Networks: what they are made of, how full they are, whether they work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use ipnetwork::IpNetwork;
@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::ipam;
 use crate::model::{self, FirewallBackend, Range};
-use crate::plan::Step;
-use crate::store::Stage;
+use crate::plan::{Plan, Step};
+use crate::store::{Found, Stage};
 
 use super::{Attachment, Condition, Host, Lease, LeaseState, Reading, lacks_without_agent};
 
@@ -68,10 +68,25 @@ pub struct Network {
 
 /// All networks by name.
 pub fn networks(reading: &Reading, attachments: &[Attachment], leases: &[Lease]) -> Vec<Network> {
-    reading.records.networks.iter().map(|record| of(record, reading, attachments, leases)).collect()
+    let mut ready: HashMap<&str, Vec<&Found<Plan>>> = HashMap::new();
+    for found in reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready) {
+        ready.entry(&found.record.network).or_default().push(found);
+    }
+    let of = |record: &model::Network| {
+        let ready = ready.get(record.name.as_str()).map_or(&[][..], Vec::as_slice);
+        of(record, reading, ready, attachments, leases)
+    };
+    reading.records.networks.iter().map(of).collect()
 }
 
-fn of(record: &model::Network, reading: &Reading, attachments: &[Attachment], leases: &[Lease]) -> Network {
+/// `ready` are the records of the network's attachments that were made whole.
+fn of(
+    record: &model::Network,
+    reading: &Reading,
+    ready: &[&Found<Plan>],
+    attachments: &[Attachment],
+    leases: &[Lease],
+) -> Network {
     let own: Vec<&Attachment> = attachments.iter().filter(|a| a.network == record.name).collect();
     let held: Vec<&Lease> = leases.iter().filter(|lease| lease.network == record.name).collect();
     let ranges = if record.ranges.is_empty() { &record.automatic } else { &record.ranges };
@@ -89,10 +104,12 @@ fn of(record: &model::Network, reading: &Reading, attachments: &[Attachment], le
     });
     let free = free.min();
     let mut doubts = Doubts::default();
-    doubts.about_bridge(record, reading);
+    doubts.about_bridge(record, reading, ready);
     doubts.about_attachments(&own);
     doubts.about_leases(&held, free);
-    doubts.about_agent(&record.name, reading);
+    if reading.records.agent_missing {
+        doubts.about_agent(ready);
+    }
     Network {
         name: record.name.clone(),
         bridge: record.bridge.clone(),
@@ -127,12 +144,9 @@ impl Doubts {
     }
 
     /// The bridge is there, up, and has the gateways that the attachments use. Without attachments none is needed.
-    fn about_bridge(&mut self, record: &model::Network, reading: &Reading) {
-        let ready = |found: &&crate::store::Found<_>| {
-            found.record.network == record.name && matches!(found.stage, Stage::Ready)
-        };
-        let wanted = reading.records.attachments.iter().filter(ready);
-        let steps: Vec<_> = wanted
+    fn about_bridge(&mut self, record: &model::Network, reading: &Reading, ready: &[&Found<Plan>]) {
+        let steps: Vec<_> = ready
+            .iter()
             .flat_map(|found| &found.record.plan.steps)
             .filter_map(|step| if let Step::Bridge(bridge) = step { Some(bridge) } else { None })
             .collect();
@@ -191,15 +205,9 @@ impl Doubts {
         }
     }
 
-    fn about_agent(&mut self, network: &str, reading: &Reading) {
-        if !reading.records.agent_missing {
-            return;
-        }
-        let ready = reading.records.attachments.iter().filter(|found| found.stage == Stage::Ready);
-        let lacking: BTreeSet<_> = ready
-            .filter(|found| found.record.network == network)
-            .filter_map(|found| lacks_without_agent(&found.record))
-            .collect();
+    fn about_agent(&mut self, ready: &[&Found<Plan>]) {
+        let lacking: BTreeSet<_> =
+            ready.iter().filter_map(|found| lacks_without_agent(&found.record)).collect();
         for (health, what) in lacking {
             self.add(health, format!("{what}: the agent is not there; 'linkspan doctor --fix' starts it"));
         }

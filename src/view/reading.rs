@@ -21,13 +21,16 @@ pub struct Wants {
     pub firewall: bool,
     /// The tracked connections of containers: a dump as long as the host is busy.
     pub flows: bool,
+    /// Whether the agent is there, where some attachment needs it: a question to it. For what tells of networks' health.
+    pub agent: bool,
 }
 
 impl Wants {
     /// Records and links alone.
-    pub const LEAST: Self = Self { leases: false, claims: false, firewall: false, flows: false };
+    pub const LEAST: Self =
+        Self { leases: false, claims: false, firewall: false, flows: false, agent: false };
     /// Everything.
-    pub const ALL: Self = Self { leases: true, claims: true, firewall: true, flows: true };
+    pub const ALL: Self = Self { leases: true, claims: true, firewall: true, flows: true, agent: true };
 }
 
 /// The records and the kernel's side, read at the same time by two threads. What changes meanwhile shows as drift, which a

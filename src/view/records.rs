@@ -24,7 +24,7 @@ pub struct Records {
     pub leases: Vec<LeaseFile>,
     /// Files that are no record, and why: they hide nothing else.
     pub unreadable: Vec<String>,
-    /// Whether some attachment needs the agent, and it is not there.
+    /// Whether some attachment needs the agent, and it is not there; no where that was not asked for.
     pub agent_missing: bool,
 }
 
@@ -60,7 +60,7 @@ impl Records {
         records.attachments = all.found;
         records.attachments.sort_by(|a, b| age(a).cmp(&age(b)));
         records.unreadable.extend(all.broken.iter().map(|broken| broken.error.to_string()));
-        records.agent_missing = service::is_agent_missing(root, &records.attachments);
+        records.agent_missing = wants.agent && service::is_agent_missing(root, &records.attachments);
         if wants.claims {
             records.claims = state.claims()?;
         }

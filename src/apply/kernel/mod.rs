@@ -40,6 +40,7 @@ mod settings;
 mod shape;
 mod shapers;
 mod sources;
+mod strange;
 mod subnets;
 mod upon;
 mod whole;

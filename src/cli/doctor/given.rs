@@ -40,10 +40,17 @@ fn list(network: Network) -> List {
         path: network.path,
         name: network.name,
         version: network.version.to_string(),
+        plain: plain(&network.bytes).unwrap_or(network.version).to_string(),
         too_new: network.version > SpecVersion::NEWEST,
         has_gc: network.version >= SpecVersion::GC,
         plugins,
     }
+}
+
+/// `cniVersion` alone.
+fn plain(list: &[u8]) -> Option<SpecVersion> {
+    let list: Value = serde_json::from_slice(list).ok()?;
+    SpecVersion::parse(list.get("cniVersion").and_then(Value::as_str).unwrap_or_default())
 }
 
 fn plugin(network: &Network, plugin: &Plugin) -> ListPlugin {

@@ -57,7 +57,8 @@ pub(in crate::cli) fn install(session: &mut Session<'_>, matches: &ArgMatches) -
 }
 
 pub(in crate::cli) fn uninstall(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
-    super::uninstall(&directory_of(matches), matches.get_flag("dry-run"), session.stdout)
+    let (directory, is_dry) = (directory_of(matches), matches.get_flag("dry-run"));
+    super::uninstall(&directory, &session.place.networks, is_dry, session.stdout)
 }
 
 pub(in crate::cli) fn names(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 //! Every change is a rename, since a program that runs cannot be written to (`ETXTBSY`).
 
 pub(super) mod arguments;
+mod left;
 mod place;
 mod report;
 
@@ -13,9 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use crate::plan::Plan;
 use crate::plugins::Face;
-use crate::store::State;
 use place::Place;
 pub use report::{Holder, NameReport, names_report};
 
@@ -95,28 +94,37 @@ fn conclude(is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
     if is_dry { Ok(writeln!(out, "nothing was changed")?) } else { Ok(()) }
 }
 
-/// Takes away what [`install`] made, and nothing else: our links, with another's program back in its place where one
-/// was kept aside, then the binary. Says which networks still have attachments.
+/// Takes away what [`install`] and `make install` made, and nothing else: our links, with another's program back in its
+/// place where one was kept aside, then the binary and the links to it where commands are. Says which networks still have
+/// attachments, and which configurations call what is gone.
 ///
 /// # Errors
-/// Where a file cannot be removed.
-pub(super) fn uninstall(directory: &Path, is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
+/// Where a file cannot be removed, or the configurations in `networks` cannot be read.
+pub(super) fn uninstall(
+    directory: &Path,
+    networks: &Path,
+    is_dry: bool,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let place = Place::new(directory).dry(is_dry);
     let out = &mut Unheard(out);
     announce(is_dry, out)?;
+    let mut gone = Vec::new();
     for face in Face::REFERENCE {
-        if let Some(line) = place.give_back(face.name())? {
-            writeln!(out, "{line}")?;
+        if let Some(is_back) = place.give_back(face.name())? {
+            let became = if is_back { "what was there before is back" } else { "removed" };
+            writeln!(out, "{}: {became}", face.name())?;
+            gone.extend((!is_back).then(|| face.name()));
         }
     }
-    writeln!(out, "{}", place.remove_binary()?)?;
-    for (network, count) in attachments() {
-        let (noun, verb) = if count == 1 { ("attachment", "is") } else { ("attachments", "are") };
-        writeln!(
-            out,
-            "network {network} still has {count} {noun}, which {verb} linkspan's to detach: \
-             install it again for their DEL, or restart their containers"
-        )?;
+    let (line, is_gone) = place.remove_binary()?;
+    writeln!(out, "{line}")?;
+    gone.extend(is_gone.then_some(OWN));
+    for line in place.remove_commands()? {
+        writeln!(out, "{line}")?;
+    }
+    for line in left::attachments().into_iter().chain(left::configurations(networks, &gone)?) {
+        writeln!(out, "{line}")?;
     }
     conclude(is_dry, out)
 }
@@ -133,15 +141,4 @@ pub(super) fn names(directory: &Path, out: &mut dyn Write) -> Result<(), Error> 
         writeln!(out, "  {line}")?;
     }
     Ok(())
-}
-
-/// The networks of this host with the number of their attachments; none where there is no state or it cannot be read.
-fn attachments() -> Vec<(String, usize)> {
-    let Ok(Some(state)) = State::open_existing(&State::default_root()) else { return Vec::new() };
-    let Ok(listed) = state.all::<Plan>() else { return Vec::new() };
-    let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    for found in listed.found.into_iter().filter(|found| found.record.key.part.is_interface()) {
-        *counts.entry(found.record.network).or_default() += 1;
-    }
-    counts.into_iter().collect()
 }

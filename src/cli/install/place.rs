@@ -12,6 +12,8 @@ use crate::cli::error::Error;
 const MARK: &[u8] = b"linkspan gives containers their network";
 /// What the name of a program that is kept aside ends in.
 const KEPT: &str = ".linkspan-backup";
+/// Where `make install` puts a link for shells, if nobody says another prefix.
+const COMMANDS: &str = "/usr/local/bin";
 /// The running binary.
 const SELF: &str = "/proc/self/exe";
 
@@ -142,17 +144,14 @@ impl Place {
         })
     }
 
-    /// Gives a name that is ours back to what was kept aside, or takes it away; `None` where it is not ours.
-    pub(super) fn give_back(&self, name: &str) -> Result<Option<String>, Error> {
+    /// Gives a name that is ours back to what was kept aside, or takes it away; whether something was kept, `None` where
+    /// the name is not ours.
+    pub(super) fn give_back(&self, name: &str) -> Result<Option<bool>, Error> {
         let path = self.path(name);
         if self.look(name).map_err(|source| failed("look at", &path, source))? != Entry::Ours {
             return Ok(None);
         }
-        Ok(Some(if self.leave(name)? {
-            format!("{name}: what was there before is back")
-        } else {
-            format!("{name}: removed")
-        }))
+        self.leave(name).map(Some)
     }
 
     /// Puts what was kept aside in the place of what is ours, or takes that away; whether something was kept.
@@ -169,17 +168,45 @@ impl Place {
         Ok(has_backup)
     }
 
-    /// Takes the binary away; says so.
-    pub(super) fn remove_binary(&self) -> Result<String, Error> {
+    /// Takes the binary away; says so, and whether nobody has its name now.
+    pub(super) fn remove_binary(&self) -> Result<(String, bool), Error> {
         let path = self.path(OWN);
         let text = path.display().to_string();
         match self.look(OWN).map_err(|source| failed("look at", &path, source))? {
-            Entry::Absent => return Ok(format!("{text} is not there")),
-            Entry::Another(_) => return Ok(format!("{text} is another program: left alone")),
+            Entry::Absent => return Ok((format!("{text} is not there"), true)),
+            Entry::Another(_) => return Ok((format!("{text} is another program: left alone"), false)),
             Entry::Ours => {}
         }
         let is_back = self.leave(OWN)?;
-        Ok(if is_back { format!("{text}: what was there before is back") } else { format!("removed {text}") })
+        let said = if is_back {
+            format!("{text}: what was there before is back")
+        } else {
+            format!("removed {text}")
+        };
+        Ok((said, !is_back))
+    }
+
+    /// Takes away the links to the binary that `make install` puts where shells look for commands; says so. A link that
+    /// leads elsewhere is another's.
+    pub(super) fn remove_commands(&self) -> Result<Vec<String>, Error> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        if !directories.iter().any(|directory| directory == Path::new(COMMANDS)) {
+            directories.push(COMMANDS.into());
+        }
+        let mut said = Vec::new();
+        for link in directories.iter().map(|directory| directory.join(OWN)) {
+            let is_ours = fs::read_link(&link).is_ok_and(|target| target == self.path(OWN));
+            let text = format!("removed {}", link.display());
+            if !is_ours || said.contains(&text) {
+                continue;
+            }
+            if !self.is_dry {
+                fs::remove_file(&link).map_err(|source| failed("remove", &link, source))?;
+            }
+            said.push(text);
+        }
+        Ok(said)
     }
 
     /// Gives what a name stands for a second name, so that at no moment the name is missing. What was kept aside

@@ -261,7 +261,7 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
         writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
     }
     let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
-    let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
+    let reading = see::read_once(Wants { flows: false, agent: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
     }

@@ -29,7 +29,7 @@ pub(in crate::cli) fn describe() -> Command {
 pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let options = Options::of(matches);
     let format = matches.get_one::<String>("format").map(String::as_str).unwrap_or_default();
-    let wants = Wants { firewall: true, leases: true, ..Wants::LEAST };
+    let wants = Wants { firewall: true, leases: true, agent: true, ..Wants::LEAST };
     session.show(&options, wants, |reading, look| page(&options, format, reading, look))
 }
 

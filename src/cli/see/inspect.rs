@@ -37,7 +37,8 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
 
 fn page(name: Option<&str>, options: &Options, look: Look) -> Result<String, Error> {
     // One container's leases and ports are looked up by name.
-    let wants = Wants { leases: name.is_some_and(is_network), claims: false, ..Wants::ALL };
+    let judges = name.is_some_and(is_network);
+    let wants = Wants { leases: judges, agent: judges, claims: false, ..Wants::ALL };
     let reading = read(wants)?;
     let all = view::attachments(&reading);
     options.require_known(&reading, &all)?;

@@ -21,7 +21,7 @@ pub(in crate::cli) fn describe() -> Command {
 
 pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let options = Options::of(matches);
-    let wants = Wants { firewall: true, leases: true, ..Wants::LEAST };
+    let wants = Wants { firewall: true, leases: true, agent: true, ..Wants::LEAST };
     session.show(&options, wants, |reading, look| page(&options, reading, look))
 }
 

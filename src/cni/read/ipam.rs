@@ -171,12 +171,14 @@ fn read_addresses(
 ) -> Result<Vec<StaticAddress>, Error> {
     let mut addresses =
         section.objects("addresses")?.iter().map(read_address).collect::<Result<Vec<_>, _>>()?;
-    addresses.extend(with_prefixes(&runtime.argument_ips, "CNI_ARGS IP")?);
+    let mut asked = with_prefixes(&runtime.argument_ips, "CNI_ARGS IP")?;
+    // Of what is asked for with it alone, as in the reference: what the configuration names has the gateway that it names.
     for gateway in &runtime.argument_gateways {
-        for entry in addresses.iter_mut().filter(|entry| entry.address.contains(*gateway)) {
+        for entry in asked.iter_mut().filter(|entry| entry.address.contains(*gateway)) {
             entry.gateway = Some(*gateway);
         }
     }
+    addresses.extend(asked);
     for (requests, key) in
         [(&runtime.args_ips, "args.cni.ips"), (&runtime.capability_ips, "runtimeConfig.ips")]
     {

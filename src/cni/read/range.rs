@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::possible;
 
+use crate::cni::address::is_mapped;
 use crate::cni::error::Error;
 use crate::cni::fields::{Fields, elements};
 use crate::model::{Range, RangeSet};
@@ -42,6 +43,10 @@ pub(super) fn read_range_sets(fields: &Fields<'_>, key: &str) -> Result<Vec<Plac
 
 /// Reads one range; `fields` may be an entry of `ranges` or `ipam` itself.
 pub(super) fn read_range(fields: &Fields<'_>) -> Result<Range, Error> {
+    if fields.text("subnet")?.is_some_and(is_mapped) {
+        let reason = "is an IPv4 subnet in IPv6 clothes; write it as 10.1.0.0/24 is written";
+        return Err(fields.invalid("subnet", reason));
+    }
     let subnet = fields
         .cidr("subnet")?
         .ok_or_else(|| fields.missing("subnet", "a range needs it, such as 10.1.0.0/24"))?;

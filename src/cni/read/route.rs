@@ -9,7 +9,8 @@ use crate::model::Route;
 /// What host bits in a destination do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cni) enum Destination {
-    /// They are an error, in words that show the right one: somebody's configuration can be mended.
+    /// Those of IPv4 are an error, in words that show the right one: somebody's configuration can be mended. Those of IPv6
+    /// are cleared: the kernel does so itself, and configurations that the reference plugins serve have them.
     Exact,
     /// They are cleared, as nothing else is judged that whoever made the route knows better, such as a next hop of the
     /// other family (RFC 5549): another plugin's result must be lived with.
@@ -58,7 +59,7 @@ fn read_route(entry: &Fields<'_>, destination: Destination) -> Result<Route, Err
     let written =
         entry.cidr("dst")?.ok_or_else(|| entry.missing("dst", "a route needs it, such as 0.0.0.0/0"))?;
     let dst = IpNetwork::new(written.network(), written.prefix()).unwrap_or(written);
-    if destination == Destination::Exact && dst != written {
+    if destination == Destination::Exact && dst != written && dst.is_ipv4() {
         return Err(entry.invalid("dst", format!("has host bits set; write {dst}")));
     }
     let gw = entry.address("gw")?;

@@ -50,9 +50,10 @@ fn read_sysctl(source: &Fields<'_>, interface: &str) -> Result<BTreeMap<String, 
 }
 
 /// The path below `/proc/sys`. As with sysctl(8), the first separator decides: after a dot, dots separate and slashes
-/// stand for dots; after a slash it is the other way round.
+/// stand for dots; after a slash it is the other way round. A slash before all of it says nothing, as in the reference.
 /// STATUS and GC are about no interface, and leave the token as it is.
 fn sysctl_path(key: &str, interface: &str) -> Result<String, String> {
+    let key = key.trim_start_matches('/');
     let dotted = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'.');
     let segments: Vec<String> = key
         .split(if dotted { '.' } else { '/' })

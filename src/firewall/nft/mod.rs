@@ -24,6 +24,7 @@ mod reply;
 mod set;
 mod shift;
 mod statement;
+mod strange;
 mod tally;
 mod trace;
 mod uapi;
@@ -54,6 +55,7 @@ pub use reply::{BaseChain, Chain, is_rule, parse_chain, parse_chains, parse_elem
 pub(in crate::firewall) use reply::{comment_of_rule, handle_of_rule};
 pub use set::Set;
 pub(in crate::firewall) use set::interface_key;
+pub use strange::{dump_sets, strange_set};
 pub use tally::{
     Counted, TALLY, Tallied, tallied, tally_add, tally_adopted, tally_dumps, tally_made, tally_parse,
     tally_remove, tally_removed,

@@ -1,5 +1,7 @@
 //! Input that a face refuses, in the words of the reference.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use crate::cni::{Code, Error, VariableProblem, Version};
@@ -120,7 +122,7 @@ fn of_arguments(face: Face, text: &str) -> Option<String> {
         }
         if is_known(face, key)
             && matches!(*key, "IP" | "GATEWAY")
-            && let Some(wrong) = value.split(',').map(str::trim).find(|item| !is_address(item))
+            && let Some(wrong) = value.split(',').map(str::trim).find(|item| !is_address(key, item))
         {
             return Some(match *key {
                 "GATEWAY" => format!("invalid gateway address: {wrong}"),
@@ -150,8 +152,12 @@ fn is_known(face: Face, key: &str) -> bool {
     }
 }
 
-fn is_address(text: &str) -> bool {
-    text.parse::<IpNetwork>().is_ok()
+/// A gateway has no prefix length.
+fn is_address(key: &str, text: &str) -> bool {
+    match key {
+        "GATEWAY" => text.parse::<IpAddr>().is_ok(),
+        _ => text.parse::<IpNetwork>().is_ok(),
+    }
 }
 
 fn of_mac(face: Face, value: &str) -> String {

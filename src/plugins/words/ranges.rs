@@ -39,6 +39,9 @@ fn of_subnet(set: usize, value: &str) -> String {
     let Some(subnet) = value.parse::<IpNetwork>().ok().filter(|_| is_cidr) else {
         return format!("invalid CIDR address: {value}");
     };
+    if matches!(subnet.ip(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some()) {
+        return format!("invalid range set {set}: IPNet IP and Mask version mismatch");
+    }
     let longest = if subnet.is_ipv4() { 30 } else { 126 };
     if subnet.prefix() > longest {
         return format!("invalid range set {set}: Network {value} too small to allocate from");

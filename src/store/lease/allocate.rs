@@ -15,6 +15,7 @@ use super::super::files::Nameless;
 use super::super::{Result, StoreError};
 use super::LeaseDirectory;
 use super::boot::{boot_second, is_before};
+use super::walk::is_directory;
 use crate::cni::RequestedAddress;
 use crate::ipam::{self, Pool};
 use crate::model::{AttachmentKey, Lease, RangeSet, names};
@@ -200,7 +201,13 @@ impl<'a> Taking<'a> {
             // Left by an ADD of the same attachment that was killed.
             Some(owner) if owner.text() == self.body => Ok(Chosen { address, marker: None, held: true }),
             Some(owner) => Err(StoreError::AddressTaken { address, owner: owner.to_string() }),
-            None => Err(StoreError::AddressTaken { address, owner: "nobody any more".to_owned() }),
+            None => {
+                let stat = self.directory.dir.stat(&address.to_string())?;
+                let is_directory = stat.is_some_and(|stat| is_directory(&stat));
+                let owner =
+                    if is_directory { "a directory of that name" } else { "nobody any more" }.to_owned();
+                Err(StoreError::AddressTaken { address, owner })
+            }
         }
     }
 
@@ -287,6 +294,8 @@ impl LeaseDirectory {
     fn found(&self, name: &str) -> Result<Found> {
         Ok(match self.dir.stat(name)? {
             None => Found::Nothing,
+            // Taken for good, as to host-local: there is no lease that could be given back.
+            Some(stat) if is_directory(&stat) => Found::Lease { written: i64::MAX },
             Some(stat) if stat.st_size == 0 => Found::Torn,
             // Two bytes can be no more than the separator of a torn write: only so short a file is worth reading.
             Some(stat) if stat.st_size <= 2 && self.names_nobody(name)? => Found::Torn,

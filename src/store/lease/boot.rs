@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::Result;
 use super::LeaseDirectory;
+use super::walk::is_directory;
 
 /// The boot that the leases belong to, as `/proc/sys/kernel/random/boot_id` tells it.
 const BOOT_FILE: &str = ".linkspan-boot";
@@ -34,7 +35,7 @@ impl LeaseDirectory {
         for address in self.held()? {
             let name = address.to_string();
             let Some(stat) = self.dir.stat(&name)? else { continue };
-            if is_before(stat.st_mtime, boot) && self.dir.unlink(&name)? {
+            if is_before(stat.st_mtime, boot) && !is_directory(&stat) && self.dir.unlink(&name)? {
                 removed.push(address);
             }
         }

@@ -71,13 +71,21 @@ impl fmt::Display for Owner {
     }
 }
 
+/// Whether what has a lease's name is a directory, which host-local passes over too.
+pub(super) fn is_directory(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+}
+
 impl LeaseDirectory {
-    /// Who holds an address; `None` where nobody does.
+    /// Who holds an address; `None` where nobody does. A directory of its name is nobody's lease.
     ///
     /// # Errors
     /// [`super::super::StoreError::Io`].
     pub fn owner(&self, address: IpAddr) -> Result<Option<Owner>> {
-        Ok(self.dir.read(&address.to_string())?.map(|content| Owner::from_content(&content)))
+        match self.dir.read(&address.to_string()) {
+            Err(StoreError::Io { source: Errno::EISDIR, .. }) => Ok(None),
+            other => Ok(other?.map(|content| Owner::from_content(&content))),
+        }
     }
 
     /// All leases and their owners: every file is read. For GC and CHECK without a record.

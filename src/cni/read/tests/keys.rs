@@ -134,7 +134,7 @@ fn keys_of_the_firewall_and_the_log() {
 #[test]
 fn sysctls_become_paths() {
     let tuning = strict(&json!({
-        "sysctl": {"net.core.somaxconn": "500", "net/ipv4/conf/IFNAME/arp_filter": "1",
+        "sysctl": {"net.core.somaxconn": "500", "//net/ipv4/conf/IFNAME/arp_filter": "1",
                    "net.ipv4.conf.eth0/100.forwarding": "1"},
         "promisc": true, "allmulti": false, "txQLen": 500,
         "args": {"cni": {"sysctl": {"net/core/somaxconn": "600"}, "txQLen": 600, "mtu": 1300}},
@@ -152,9 +152,17 @@ fn sysctls_become_paths() {
             ("net/ipv4/conf/eth0/arp_filter", "1"),
         ]
     );
-    for key in
-        ["kernel.shmmax", "net", "net..core", "net/../kernel/x", "/net/core/x", "net.core.", "netx.a", ""]
-    {
+    for key in [
+        "kernel.shmmax",
+        "net",
+        "net..core",
+        "net/../kernel/x",
+        "/kernel/shmmax",
+        "/",
+        "net.core.",
+        "netx.a",
+        "",
+    ] {
         refuse(&[(json!({"sysctl": {key: "1"}}), 7, "sysctl")]);
     }
     refuse(&[
