@@ -300,6 +300,10 @@ fn a_route_that_is_anothers_is_not_said_to_be_put_back() {
             assert!(!said.ok && !words.contains("put back"), "{words}");
             assert!(words.contains(&format!("blackhole {subnet}")), "{words}");
         }
+        let (other, others) = if family == "-4" { (6, "fd00:88:1::/64") } else { (4, "10.88.1.0/24") };
+        lab.ip(&format!("-{other} route del {others} dev lks-web"));
+        assert!(!linkspan(&lab, &["reconcile"]).ok, "{subnet} is blocked still");
+        assert!(!lab::inspect::routes_to(&lab.host, other, others).is_empty(), "{others} is not");
         lab.ip(&format!("{family} route del blackhole {subnet}"));
         let said = linkspan(&lab, &["reconcile"]);
         assert!(said.stdout.contains(&format!("route to {subnet}")), "{}", said.stdout);

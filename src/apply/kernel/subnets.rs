@@ -53,6 +53,7 @@ impl Kernel {
     /// Where another route to the same subnet stands there: it is somebody's, and is told of.
     pub(super) fn restore_subnets(&mut self, step: &Bridge, index: u32) -> Result<(), Cause> {
         let found = rtnl::addresses(self.host()?, Some(index))?;
+        let mut blocked = Ok(());
         for gateway in self.lost_subnets(step, index, &found)? {
             let mut route = Route::via(subnet_of(gateway), None);
             if gateway.is_ipv4() {
@@ -66,13 +67,13 @@ impl Kernel {
                 // Somebody else may have put it back meanwhile.
                 Err(error) if error.errno() == Some(Errno::EEXIST) => {
                     if self.lost_subnets(step, index, &found)?.contains(&gateway) {
-                        return Err(self.blocked(step, subnet_of(gateway))?);
+                        blocked = blocked.and(Err(self.blocked(step, subnet_of(gateway))?));
                     }
                 }
                 outcome => outcome?,
             }
         }
-        Ok(())
+        blocked
     }
 
     /// What stands where the route to a bridge's subnet should.
