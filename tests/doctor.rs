@@ -1,5 +1,6 @@
 //! `linkspan doctor`: on a healthy host nothing is found, on either backend; what is damaged or left over is found by its
-//! word with its severity, and mended where that is safe. What others make of a host is in `doctor_host.rs`.
+//! word with its severity, and mended where that is safe. What others make of a host is in `doctor_host.rs`, and runtimes in
+//! `doctor_runtimes.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod lab;
