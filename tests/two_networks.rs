@@ -1,0 +1,154 @@
+//! A container on two networks, to each of which the runtime hands the same published ports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use lab::backends::{choose, on_each_backend};
+use lab::chain::Bin;
+use lab::cli::{document, linkspan};
+use lab::plugin::{dual_stack, v4};
+use lab::snapshot::Snapshot;
+use lab::talk::{Server, tcp, tcp_answers, tcp_server, udp, udp_server};
+use lab::{Container, Lab, Outside, Plugin};
+use serde_json::{Value, json};
+
+/// What is published in each of these tests, by each network.
+const PORTS: [&str; 3] = ["8080:80", "8081:80/udp", "8090-8092:90-92"];
+
+/// A host with an outside and two networks.
+struct Town {
+    networks: [Plugin; 2],
+    outside: Outside,
+    lab: Lab,
+}
+
+impl Town {
+    fn new(backend: &str) -> Option<Self> {
+        let mut lab = Lab::new()?;
+        let outside = lab.outside();
+        let kind = choose(&mut lab, backend)?;
+        let networks = [1, 2]
+            .map(|n| lab.plugin(json!({"name": format!("n{n}"), "backend": kind, "ipam": dual_stack(n)})));
+        Some(Self { networks, outside, lab })
+    }
+
+    /// A container with a server, and its interface on each network, with the same ports; not attached yet.
+    fn container(&self, name: &str) -> (Container, Vec<Server>, [Plugin; 2]) {
+        let a = self.lab.container(name);
+        let servers = vec![
+            tcp_server(&a, "[::]:80", name),
+            tcp_server(&a, "[::]:91", name),
+            udp_server(&a, "0.0.0.0:80", name),
+        ];
+        let [one, two] = self.networks.each_ref().map(|network| network.on(&a).publish(&PORTS));
+        (a, servers, [one, two.ifname("eth1")])
+    }
+
+    fn answers(&self, tag: &str) {
+        for at in ["192.0.2.1:8080", "[2001:db8::1]:8080", "192.0.2.1:8091", "[2001:db8::1]:8091"] {
+            assert_eq!(tcp(&self.outside, at).tag, tag, "{at}");
+        }
+        assert_eq!(tcp(&self.lab.host, "127.0.0.1:8080").tag, tag);
+        assert_eq!(udp(&self.outside, "192.0.2.1:8081").tag, tag);
+    }
+}
+
+/// The interfaces of the rows of `linkspan ports` that wait, and of those that do not.
+fn rows(waiting: bool) -> Vec<String> {
+    let all = document("ports --json", "ports");
+    let rows = all["ports"].as_array().unwrap().iter();
+    let mut names: Vec<String> = rows
+        .filter(|row| row["waiting"].as_bool().unwrap_or_default() == waiting)
+        .map(|row| row["interface"].as_str().unwrap().to_owned())
+        .collect();
+    names.dedup();
+    names
+}
+
+fn the_first_network_publishes_and_the_second_waits(backend: &str) {
+    let Some(town) = Town::new(backend) else { return };
+    let (a, _servers, [one, two]) = town.container("a");
+    let first = one.add().ok();
+    let outcome = two.add();
+    let second = outcome.ok();
+    assert!(outcome.stderr.contains("stays with") && outcome.stderr.contains("8080"), "{}", outcome.stderr);
+    town.answers("a");
+    assert_eq!((rows(false), rows(true)), (vec!["eth0".to_owned()], vec!["eth1".to_owned()]));
+    assert!(linkspan(&format!("ports {}", a.id)).ok().contains("waits"));
+    assert!(linkspan(&format!("inspect {}", a.id)).ok().contains("waits for"));
+    one.prev(&first).check().ok();
+    two.prev(&second).check().ok();
+    // Another container is refused as ever.
+    let b = town.lab.container("b");
+    let said = town.networks[1].on(&b).publish(&PORTS[..1]).add().refused(102);
+    assert!(said.contains(&a.id), "{said}");
+    two.prev(&second).del().ok();
+    town.answers("a");
+    one.prev(&first).check().ok();
+    Snapshot::take(&town.lab).assert_without(&[&format!("{}:eth1", a.id)]);
+    one.prev(&first).del().ok();
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"));
+    town.networks[1].on(&b).publish(&PORTS).add().ok();
+}
+
+on_each_backend!(the_first_network_publishes_and_the_second_waits);
+
+/// What one network cannot publish is the other's from the beginning.
+#[test]
+fn a_family_that_the_first_network_lacks_is_the_second_one_s() {
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let a = lab.container("a");
+    let _server = tcp_server(&a, "[::]:80", "a");
+    let network = |name: &str, ipam: Value| lab.plugin(json!({"name": name, "ipam": ipam})).on(&a);
+    network("n1", v4(1)).publish(&["8080:80"]).add().ok();
+    network("n2", dual_stack(2)).ifname("eth1").publish(&["8080:80"]).add().ok();
+    for at in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+        assert_eq!(tcp(&outside, at).tag, "a", "{at}");
+    }
+}
+
+/// In whichever order a runtime attaches them.
+#[test]
+fn an_internal_network_leaves_the_ports_to_the_other() {
+    for internal in [0, 1] {
+        let Some(town) = Town::new("nftables") else { return };
+        let (a, _servers, mut sides) = town.container("a");
+        sides[internal] = sides[internal].with(json!({"internal": true}));
+        for (at, side) in sides.iter().enumerate() {
+            let outcome = side.add();
+            let result = outcome.ok();
+            assert_eq!(outcome.stderr.contains("is internal"), at == internal, "{}", outcome.stderr);
+            side.prev(&result).check().ok();
+        }
+        let other = if internal == 0 { "eth1" } else { "eth0" };
+        assert_eq!((rows(false), rows(true)), (vec![other.to_owned()], Vec::new()));
+        town.answers("a");
+        drop(a);
+    }
+}
+
+/// The plugin `portmap` by its own name.
+#[test]
+fn the_face_portmap_leaves_them_to_the_first() {
+    let Some(lab) = Lab::new() else { return };
+    let outside = lab.outside();
+    let bin = Bin::ours(&lab);
+    let a = lab.container("a");
+    let _server = tcp_server(&a, "[::]:80", "a");
+    for (n, interface) in [(1, "eth0"), (2, "eth1")] {
+        let chain = bin.chain(json!({"name": format!("n{n}"), "plugins": [
+            {"type": "bridge", "bridge": format!("cni{n}"), "isGateway": true, "ipMasq": true,
+             "ipam": {"type": "host-local", "subnet": format!("10.89.{n}.0/24"), "routes": [{"dst": "0.0.0.0/0"}]}},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ]}));
+        let mut result = Value::Null;
+        for plugin in chain.publish(&["8080:80"]).plugins(&a) {
+            let plugin = plugin.ifname(interface);
+            let plugin = if result.is_null() { plugin } else { plugin.prev(&result) };
+            result = plugin.add().ok();
+        }
+    }
+    assert_eq!(tcp(&outside, "192.0.2.1:8080").tag, "a");
+    assert_eq!((rows(false), rows(true)), (vec!["eth0".to_owned()], vec!["eth1".to_owned()]));
+}
