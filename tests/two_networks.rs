@@ -6,10 +6,11 @@ mod lab;
 use lab::backends::{choose, on_each_backend};
 use lab::chain::Bin;
 use lab::cli::{document, linkspan};
+use lab::explain::arrives;
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{Server, tcp, tcp_answers, tcp_server, udp, udp_server};
-use lab::{Container, Lab, Outside, Plugin};
+use lab::{Container, Lab, Outside, Plugin, inspect};
 use serde_json::{Value, json};
 
 /// What is published in each of these tests, by each network.
@@ -151,4 +152,63 @@ fn the_face_portmap_leaves_them_to_the_first() {
     }
     assert_eq!(tcp(&outside, "192.0.2.1:8080").tag, "a");
     assert_eq!((rows(false), rows(true)), (vec!["eth0".to_owned()], vec!["eth1".to_owned()]));
+}
+
+/// `podman network connect n2`, `podman network disconnect n1`: what leaves goes by the first network that is there.
+#[test]
+fn the_second_network_s_way_out_waits_for_the_first_one_s_end() {
+    let Some(town) = Town::new("nftables") else { return };
+    let (a, _servers, [one, two]) = town.container("a");
+    let [first, second] = [&one, &two].map(|side| side.add().ok());
+    let _outside = tcp_server(&town.outside, "[::]:9000", "outside");
+    let there = |interfaces: [&str; 2]| {
+        for (family, to) in [(4, Outside::V4), (6, Outside::V6)] {
+            let all = inspect::routes_to(&a, family, "default");
+            let names: Vec<&str> = all.iter().map(|route| route["dev"].as_str().unwrap()).collect();
+            let wanted: Vec<&str> = interfaces.into_iter().filter(|name| !name.is_empty()).collect();
+            assert_eq!(names, wanted, "IPv{family}: {all:?}");
+            let used = inspect::json(&a, &["ip", "-j", "route", "get", to]);
+            assert_eq!(used[0]["dev"], wanted[0], "{used}");
+            let to = if family == 4 { format!("{to}:9000") } else { format!("[{to}]:9000") };
+            assert_eq!(tcp(&a, &to).tag, "outside");
+        }
+    };
+    there(["eth0", "eth1"]);
+    one.prev(&first).check().ok();
+    two.prev(&second).check().ok();
+    arrives(&format!("{} {}:9000", a.id, Outside::V4));
+    one.prev(&first).del().ok();
+    there(["eth1", ""]);
+    two.prev(&second).check().ok();
+    arrives(&format!("{} {}:9000", a.id, Outside::V4));
+}
+
+/// A route with a metric of its own, and one that both networks have.
+#[test]
+fn every_route_of_the_second_network_is_there_when_the_first_goes() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let routes = json!([
+        {"dst": "10.100.0.0/16"}, {"dst": "fd00:100::/48", "priority": 7}, {"dst": "fd00:101::/48", "table": 4242},
+        {"dst": "10.101.0.0/16", "gw": "10.88.1.77"}, {"dst": "10.101.0.0/16", "gw": "10.88.1.78"},
+        {"dst": "fd00:102::/48", "gw": "fd00:88:1::77"}, {"dst": "fd00:102::/48", "gw": "fd00:88:1::78"},
+    ]);
+    let side = |n: u8, interface: &str| {
+        let text =
+            routes.to_string().replace("88.1.", &format!("88.{n}.")).replace("88:1:", &format!("88:{n}:"));
+        let mut ipam = dual_stack(n);
+        ipam["routes"] = serde_json::from_str(&text).unwrap();
+        lab.plugin(json!({"name": format!("n{n}"), "ipam": ipam})).on(&a).ifname(interface)
+    };
+    let (one, two) = (side(1, "eth0"), side(2, "eth1"));
+    let first = one.add().ok();
+    let before = [4, 6].map(|family| inspect::routes(&a, family).len());
+    let second = two.add().ok();
+    one.prev(&first).check().ok();
+    two.prev(&second).check().ok();
+    one.prev(&first).del().ok();
+    two.prev(&second).check().ok();
+    assert_eq!([4, 6].map(|family| inspect::routes(&a, family).len()), before);
+    let six = inspect::routes_to(&a, 6, "fd00:100::/48");
+    assert_eq!((six.len(), &six[0]["metric"]), (1, &json!(8)));
 }

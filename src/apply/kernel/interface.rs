@@ -26,8 +26,9 @@ impl Kernel {
         let index = open.index_of(&step.name)?;
         prepare(&open.netns, step, &sysctls)?;
         if step.up {
-            open.socket.transact(&messages(step, index))?;
-            self.add_further_routes(step, index)?;
+            let messages = messages(step, index);
+            let refused = open.socket.transact_told(&messages)?;
+            self.add_further_routes(step, index, routes::refused(step, index, messages.len(), &refused))?;
         }
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;

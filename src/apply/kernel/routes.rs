@@ -10,8 +10,22 @@ use crate::sys::rtnl::{self, FoundRoute, RouteFilter, RouteMode, RouteSpec};
 
 use super::{Cause, Drift, Kernel};
 
-/// The routes that come with the addresses' batch: all but the few of [`Kernel::add_further_routes`].
+/// By how much the metric of an IPv6 route may be above what is asked for, since it waits behind others.
+const BEHIND: u32 = 64;
+
+/// The routes that come with the addresses' batch, its last messages: all but the few of
+/// [`Kernel::add_further_routes`].
+///
+/// A second interface finds the first one's default route in its place: that one stays in use, and the second waits
+/// behind it, for when the first interface goes. IPv4 has a list for that.
 pub(super) fn messages(step: &Interface, index: u32) -> impl Iterator<Item = Message> {
+    specs(step, index).map(|spec| {
+        let mode = if spec.route.dst.is_ipv4() { RouteMode::Append } else { RouteMode::Exclusive };
+        rtnl::add_route(&spec, mode).tolerating(Errno::EEXIST)
+    })
+}
+
+fn specs(step: &Interface, index: u32) -> impl Iterator<Item = RouteSpec> {
     let ways = step.by_gateway.iter().flat_map(move |lease| {
         let source = Some(lease.address.ip());
         ways_by_gateway(lease).into_iter().map(move |way| RouteSpec { source, ..RouteSpec::new(way, index) })
@@ -19,8 +33,19 @@ pub(super) fn messages(step: &Interface, index: u32) -> impl Iterator<Item = Mes
     let alone = (0..step.routes.len())
         .filter(|place| mode(step, *place) == RouteMode::Exclusive)
         .map(move |place| RouteSpec::new(step.routes[place].clone(), index));
-    // A second interface finds the first one's default route: that one stays.
-    ways.chain(alone).map(|spec| rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST))
+    ways.chain(alone)
+}
+
+/// The IPv6 routes of [`messages`] that found another in their place: `places` are those of a batch of `all` messages.
+pub(super) fn refused(step: &Interface, index: u32, all: usize, places: &[usize]) -> Vec<RouteSpec> {
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let specs: Vec<RouteSpec> = specs(step, index).collect();
+    let first = all.saturating_sub(specs.len());
+    let is_refused = |place: usize| places.contains(&(first + place));
+    let specs = specs.into_iter().enumerate().filter(|(place, _)| is_refused(*place)).map(|(_, spec)| spec);
+    specs.filter(|spec| spec.route.dst.is_ipv6()).collect()
 }
 
 /// How a route of the list has to be made: `Exclusive` unless it finds one of this very interface in its place.
@@ -49,28 +74,46 @@ fn subnets_by_link(step: &Interface) -> impl Iterator<Item = IpNetwork> {
 
 impl Kernel {
     /// Makes the routes that stand beside another of this interface: to the same destination, in the same table, with
-    /// the same metric. Where it is another interface that has one there, that stays the only one.
+    /// the same metric. Where it is another interface that has one there, they wait behind it; `behind` do so too, which
+    /// are IPv6's: there a higher metric says it.
     ///
     /// Apart from the others, since only the kernel's list tells whose that other is. Most interfaces have none of
     /// these, which costs nothing.
-    pub(super) fn add_further_routes(&mut self, step: &Interface, index: u32) -> Result<(), Cause> {
+    pub(super) fn add_further_routes(
+        &mut self,
+        step: &Interface,
+        index: u32,
+        mut behind: Vec<RouteSpec>,
+    ) -> Result<(), Cause> {
         let modes = (0..step.routes.len()).map(|place| (&step.routes[place], mode(step, place)));
         let further: Vec<(&Route, RouteMode)> =
             modes.filter(|(_, mode)| *mode != RouteMode::Exclusive).collect();
-        if further.is_empty() {
+        if further.is_empty() && behind.is_empty() {
             return Ok(());
         }
         let socket = &mut self.needed_sandbox(&step.sandbox)?.socket;
         let found = rtnl::routes(socket, &RouteFilter::default())?;
         let is_free = |route: &Route| !found.iter().any(|f| stands_at(f, route) && !f.leaves_by(index));
-        let messages: Vec<Message> = further
-            .into_iter()
-            .filter(|(route, _)| is_free(route))
-            // The same is there twice.
-            .map(|(route, mode)| {
-                rtnl::add_route(&RouteSpec::new(route.clone(), index), mode).tolerating(Errno::EEXIST)
-            })
-            .collect();
+        let mut messages: Vec<Message> = Vec::new();
+        // The same is there twice.
+        let mut add = |spec: &RouteSpec, mode| {
+            messages.push(rtnl::add_route(spec, mode).tolerating(Errno::EEXIST));
+        };
+        for (route, mode) in further {
+            let spec = RouteSpec::new(route.clone(), index);
+            if is_free(route) || (route.dst.is_ipv4() && mode == RouteMode::Append) {
+                add(&spec, mode);
+            } else if route.dst.is_ipv6() {
+                behind.push(spec);
+            }
+        }
+        // What was refused for being there already, on this very interface, waits for nothing.
+        behind.retain(|spec| !is_free(&spec.route));
+        for spec in &behind {
+            let metric = metric_behind(&found, &spec.route, index);
+            let route = Route { priority: Some(metric), ..spec.route.clone() };
+            add(&RouteSpec { route, ..spec.clone() }, RouteMode::Append);
+        }
         Ok(socket.transact(&messages)?)
     }
 
@@ -87,8 +130,8 @@ impl Kernel {
         }
         let found = rtnl::routes(&mut self.needed_sandbox(&step.sandbox)?.socket, &RouteFilter::default())?;
         for route in &routes {
-            // A later plugin may move routes to another table (sbr), and an earlier interface may have had the same
-            // destination first; both are as good.
+            // A later plugin may move routes to another table (sbr), and an earlier release left a destination to the
+            // interface that had it first; both are as good.
             let elsewhere =
                 |f: &FoundRoute| f.dst == route.dst && f.table == route.table() && !f.leaves_by(index);
             if found.iter().any(|f| is_way(f, route, index) || elsewhere(f)) {
@@ -107,7 +150,15 @@ fn stands_at(found: &FoundRoute, route: &Route) -> bool {
     found.dst == route.dst && found.table == route.table() && found.priority == route.metric()
 }
 
-/// Whether what the kernel has is a route, in whatever table.
+/// The lowest metric, above a route's own, at which no other interface has one to the same destination.
+fn metric_behind(found: &[FoundRoute], route: &Route, index: u32) -> u32 {
+    let at = |metric: u32| Route { priority: Some(metric), ..route.clone() };
+    let is_free = |metric: &u32| !found.iter().any(|f| stands_at(f, &at(*metric)) && !f.leaves_by(index));
+    let own = route.metric();
+    (own..own.saturating_add(BEHIND)).skip(1).find(is_free).unwrap_or(own)
+}
+
+/// Whether what the kernel has is a route, in whatever table; one of IPv6 may wait behind others.
 fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
     // Of several next hops of one IPv6 route the kernel tells the sizes of the first alone.
     let is_one_of_several = || found.multipath.iter().any(|hop| hop.oif == index && hop.gateway == route.gw);
@@ -118,7 +169,11 @@ fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
             && route.advmss.is_none_or(|advmss| found.advmss == Some(advmss.min(Route::MAX_ADVMSS)))
     };
     found.dst == route.dst
-        && route.priority.is_none_or(|priority| found.priority == priority)
+        && route.priority.is_none_or(|priority| {
+            found.priority == priority
+                || (route.dst.is_ipv6()
+                    && (route.metric()..route.metric().saturating_add(BEHIND)).contains(&found.priority))
+        })
         && (is_same() || is_one_of_several())
 }
 
