@@ -9,7 +9,7 @@ use lab::cli::{document, linkspan};
 use lab::explain::arrives;
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
-use lab::talk::{Server, tcp, tcp_answers, tcp_server, udp, udp_server};
+use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, udp_server};
 use lab::{Container, Lab, Outside, Plugin, inspect};
 use serde_json::{Value, json};
 
@@ -92,7 +92,67 @@ fn the_first_network_publishes_and_the_second_waits(backend: &str) {
     town.networks[1].on(&b).publish(&PORTS).add().ok();
 }
 
-on_each_backend!(the_first_network_publishes_and_the_second_waits);
+/// As `podman network disconnect` has it: with the container's first network goes what published its ports.
+fn the_second_network_takes_the_ports_up(backend: &str) {
+    let Some(town) = Town::new(backend) else { return };
+    let (a, _servers, [one, two]) = town.container("a");
+    let first = one.add().ok();
+    let second = two.add().ok();
+    // A flow that lives on would be sent to the first address.
+    let before = UdpClient::new(&town.outside, "0.0.0.0:4000");
+    before.ask("192.0.2.1:8081", PATIENCE).unwrap();
+    one.prev(&first).del().ok();
+    assert_eq!((rows(false), rows(true)), (vec!["eth1".to_owned()], Vec::new()));
+    before.ask("192.0.2.1:8081", PATIENCE).unwrap();
+    town.answers("a");
+    two.prev(&second).check().ok();
+    assert!(linkspan("reconcile").ok().is_empty() || !linkspan("reconcile").ok().contains("put back"));
+    let b = town.lab.container("b");
+    town.networks[0].on(&b).publish(&PORTS[2..]).add().refused(102);
+    // Back again: it is the first that waits now.
+    let first = one.add().ok();
+    assert_eq!((rows(false), rows(true)), (vec!["eth1".to_owned()], vec!["eth0".to_owned()]));
+    town.answers("a");
+    one.prev(&first).check().ok();
+    two.prev(&second).del().ok();
+    town.answers("a");
+    one.prev(&first).del().ok();
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"));
+    Snapshot::take(&town.lab).assert_without(&[&a.id]);
+    town.networks[1].on(&b).publish(&PORTS).add().ok();
+}
+
+on_each_backend!(the_first_network_publishes_and_the_second_waits, the_second_network_takes_the_ports_up);
+
+/// Whoever let the ports go died before it handed them over.
+#[test]
+fn a_port_that_nobody_took_up_is_found_and_mended() {
+    let Some(town) = Town::new("nftables") else { return };
+    let (a, _servers, [one, two]) = town.container("a");
+    let first = one.add().ok();
+    let second = two.add().ok();
+    let waiters = |there: bool| {
+        for directory in ["ports/tcp-8080", "ports/udp-8081", "ranges"] {
+            let mut names = std::fs::read_dir(format!("/run/linkspan/{directory}")).into_iter().flatten();
+            let found = names.find_map(|name| {
+                let name = name.unwrap();
+                name.file_name().to_str().unwrap().starts_with("wait-").then(|| name.path())
+            });
+            assert_eq!(found.is_some(), there, "{directory}");
+            found.map(|path| std::fs::remove_file(path).unwrap());
+        }
+    };
+    waiters(true);
+    one.prev(&first).del().ok();
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"));
+    let said = two.prev(&second).check();
+    assert!(!said.succeeded() && said.words().contains("8080, which is free"), "{}", said.words());
+    assert!(linkspan("reconcile").ok().contains("8080"));
+    two.prev(&second).check().ok();
+    town.answers("a");
+    waiters(false);
+    drop(a);
+}
 
 /// What one network cannot publish is the other's from the beginning.
 #[test]

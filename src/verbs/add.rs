@@ -15,7 +15,7 @@ use super::addressing::{self, Chosen};
 use super::allowlist;
 use super::network::{self, Provided};
 use super::ports::{self, Settled};
-use super::{Call, Context, VerbError, deadline, lower, reap};
+use super::{Call, Context, VerbError, deadline, lower, reap, waiting};
 
 /// What came of an ADD.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ pub struct Attached {
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
+    let attached = attach_anew(cx, call);
+    // What was taken away on the way may have had ports that another interface waits for.
+    waiting::hand_over(cx);
+    attached
+}
+
+fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let begun = SystemTime::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;

@@ -26,6 +26,7 @@ pub mod resolver;
 pub mod status;
 mod survey;
 mod sweep;
+mod waiting;
 
 pub use add::{Attached, add};
 pub use check::check;

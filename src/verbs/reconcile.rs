@@ -6,7 +6,7 @@ use crate::model::{AttachmentKey, Network};
 use crate::plan::Plan;
 use crate::store::{Doom, Listed, Stage};
 
-use super::{Context, VerbError, deadline, reap};
+use super::{Context, VerbError, deadline, reap, waiting};
 
 /// Which attachments of containers that died without DEL are taken away.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,7 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
         reap::dead_attachments(cx)?;
         let records = Records::read(cx)?;
         let mending = cx.kernel.mend(&records.networks, &records.attached, true);
+        waiting::mend(cx)?;
         let mut outcome = records.report(mending);
         outcome.dead.retain(|dead| {
             let wanted = match collect {
