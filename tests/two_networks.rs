@@ -6,7 +6,7 @@ mod lab;
 use lab::backends::{choose, on_each_backend};
 use lab::chain::Bin;
 use lab::cli::{document, linkspan};
-use lab::explain::arrives;
+use lab::explain::{arrives, dies};
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, udp_server};
@@ -271,4 +271,31 @@ fn every_route_of_the_second_network_is_there_when_the_first_goes() {
     assert_eq!([4, 6].map(|family| inspect::routes(&a, family).len()), before);
     let six = inspect::routes_to(&a, 6, "fd00:100::/48");
     assert_eq!((six.len(), &six[0]["metric"]), (1, &json!(8)));
+}
+
+/// Of several interfaces `explain` takes the one that is meant, and says so.
+#[test]
+fn the_interface_that_is_asked_for_follows_from_who_asks() {
+    let Some(town) = Town::new("nftables") else { return };
+    let (a, _servers, [_, two]) = town.container("a");
+    town.networks[0].with(json!({"isolation": "strict"})).on(&a).add().ok();
+    two.args("K8S_POD_NAMESPACE=default;K8S_POD_NAME=shop").add().ok();
+    let b = town.lab.container("b");
+    let beside = town.networks[1].on(&b).add().ok();
+    let to = |told: &Value| told["destination"].as_str().unwrap().to_owned();
+    for words in
+        ["outside NAME:80", "outside NAME:eth1:80", "outside shop:eth1:80", "b NAME:80", "host NAME:eth1:80"]
+    {
+        let told = arrives(&words.replace("NAME", &a.id).replace("b ", &format!("{} ", b.id)));
+        let asks = words.contains(":eth1");
+        assert_eq!(told.to_string().contains("eth1 is asked"), !asks, "{words}: {told:#}");
+    }
+    let gateway = lab::outcome::gateway(&beside, 4);
+    let told = arrives(&format!("{gateway} {}:80", a.id));
+    assert!(to(&told).starts_with("10.88.2."), "{told:#}");
+    let told = arrives(&format!("host {}:80", a.id));
+    assert!(to(&told).starts_with("10.88.1.") && told.to_string().contains("it is the first"), "{told:#}");
+    dies(&format!("outside {}:eth0:80", a.id), "not-published");
+    assert!(linkspan(&format!("ports {}:eth0", a.id)).ok().is_empty());
+    assert!(linkspan("ports shop:eth1").ok().contains("8080"));
 }
