@@ -17,7 +17,6 @@ use crate::view::{self, Attachment, Condition, Reading, Wants};
 use super::Session;
 use super::by_hand::{self, Target};
 use super::error::Error;
-use super::network_verbs;
 use super::progress::{Progress, Ticker};
 use super::request::attachment;
 use super::see::{self, Options, find, options};
@@ -252,17 +251,26 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = session.place.network(name)?;
     let _ticker = Ticker::new("collecting", session.terminal.stderr);
-    let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
+    let alive = session.place.chain(&network).gc(is_dry, || recorded_alive(name), session.stdout)?;
     for left in live::leftovers(!is_dry)? {
         let verb = if is_dry { "would delete" } else { "deleted" };
         writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
     }
-    let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
+    let Some(alive) = alive.filter(|_| is_dry) else { return Ok(()) };
     let reading = see::read_once(Wants { flows: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
     }
     Ok(())
+}
+
+/// The attachments of a network that linkspan has a record of, and whose containers are there.
+fn recorded_alive(network: &str) -> Result<Vec<AttachmentKey>, Error> {
+    let all = view::attachments(&see::read_once(Wants::LEAST)?);
+    let is_alive =
+        |a: &Attachment| !matches!(a.state, Condition::Dead | Condition::HalfMade | Condition::Leaving);
+    let alive = all.into_iter().filter(|a| a.network == network && is_alive(a));
+    Ok(alive.map(|a| AttachmentKey::new(a.container, a.interface)).collect())
 }
 
 /// What linkspan's own GC would take away: attachments that are not among the living, and what nobody owns.
