@@ -227,6 +227,10 @@ fn the_second_network_s_way_out_waits_for_the_first_one_s_end() {
             let names: Vec<&str> = all.iter().map(|route| route["dev"].as_str().unwrap()).collect();
             let wanted: Vec<&str> = interfaces.into_iter().filter(|name| !name.is_empty()).collect();
             assert_eq!(names, wanted, "IPv{family}: {all:?}");
+            // Of equal ones the kernel would take that whose gateway it has heard of.
+            let metrics: Vec<u64> =
+                all.iter().map(|route| route["metric"].as_u64().unwrap_or_default()).collect();
+            assert!(metrics.is_sorted_by(|one, next| one < next), "{all:?}");
             let used = inspect::json(&a, &["ip", "-j", "route", "get", to]);
             assert_eq!(used[0]["dev"], wanted[0], "{used}");
             let to = if family == 4 { format!("{to}:9000") } else { format!("[{to}]:9000") };

@@ -10,19 +10,15 @@ use crate::sys::rtnl::{self, FoundRoute, RouteFilter, RouteMode, RouteSpec};
 
 use super::{Cause, Drift, Kernel};
 
-/// By how much the metric of an IPv6 route may be above what is asked for, since it waits behind others.
+/// By how much the metric of a route may be above what is asked for, since it waits behind others.
 const BEHIND: u32 = 64;
 
 /// The routes that come with the addresses' batch, its last messages: all but the few of
 /// [`Kernel::add_further_routes`].
 ///
-/// A second interface finds the first one's default route in its place: that one stays in use, and the second waits
-/// behind it, for when the first interface goes. IPv4 has a list for that.
+/// A second interface finds the first one's default route in its place, and is refused: see [`refused`].
 pub(super) fn messages(step: &Interface, index: u32) -> impl Iterator<Item = Message> {
-    specs(step, index).map(|spec| {
-        let mode = if spec.route.dst.is_ipv4() { RouteMode::Append } else { RouteMode::Exclusive };
-        rtnl::add_route(&spec, mode).tolerating(Errno::EEXIST)
-    })
+    specs(step, index).map(|spec| rtnl::add_route(&spec, RouteMode::Exclusive).tolerating(Errno::EEXIST))
 }
 
 fn specs(step: &Interface, index: u32) -> impl Iterator<Item = RouteSpec> {
@@ -36,7 +32,7 @@ fn specs(step: &Interface, index: u32) -> impl Iterator<Item = RouteSpec> {
     ways.chain(alone)
 }
 
-/// The IPv6 routes of [`messages`] that found another in their place: `places` are those of a batch of `all` messages.
+/// The routes of [`messages`] that found another in their place: `places` are those of a batch of `all` messages.
 pub(super) fn refused(step: &Interface, index: u32, all: usize, places: &[usize]) -> Vec<RouteSpec> {
     if places.is_empty() {
         return Vec::new();
@@ -44,8 +40,7 @@ pub(super) fn refused(step: &Interface, index: u32, all: usize, places: &[usize]
     let specs: Vec<RouteSpec> = specs(step, index).collect();
     let first = all.saturating_sub(specs.len());
     let is_refused = |place: usize| places.contains(&(first + place));
-    let specs = specs.into_iter().enumerate().filter(|(place, _)| is_refused(*place)).map(|(_, spec)| spec);
-    specs.filter(|spec| spec.route.dst.is_ipv6()).collect()
+    specs.into_iter().enumerate().filter(|(place, _)| is_refused(*place)).map(|(_, spec)| spec).collect()
 }
 
 /// How a route of the list has to be made: `Exclusive` unless it finds one of this very interface in its place.
@@ -74,8 +69,9 @@ fn subnets_by_link(step: &Interface) -> impl Iterator<Item = IpNetwork> {
 
 impl Kernel {
     /// Makes the routes that stand beside another of this interface: to the same destination, in the same table, with
-    /// the same metric. Where it is another interface that has one there, they wait behind it; `behind` do so too, which
-    /// are IPv6's: there a higher metric says it.
+    /// the same metric. Where it is another interface that has one there, they wait behind it, and so do `behind`, for when
+    /// that interface goes. A higher metric says it: of two IPv4 default routes with the same the kernel uses now one and
+    /// now the other, by which gateway it has heard of.
     ///
     /// Apart from the others, since only the kernel's list tells whose that other is. Most interfaces have none of
     /// these, which costs nothing.
@@ -101,9 +97,9 @@ impl Kernel {
         };
         for (route, mode) in further {
             let spec = RouteSpec::new(route.clone(), index);
-            if is_free(route) || (route.dst.is_ipv4() && mode == RouteMode::Append) {
+            if is_free(route) {
                 add(&spec, mode);
-            } else if route.dst.is_ipv6() {
+            } else if mode == RouteMode::Append {
                 behind.push(spec);
             }
         }
@@ -158,7 +154,7 @@ fn metric_behind(found: &[FoundRoute], route: &Route, index: u32) -> u32 {
     (own..own.saturating_add(BEHIND)).skip(1).find(is_free).unwrap_or(own)
 }
 
-/// Whether what the kernel has is a route, in whatever table; one of IPv6 may wait behind others.
+/// Whether what the kernel has is a route, in whatever table; it may wait behind others.
 fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
     // Of several next hops of one IPv6 route the kernel tells the sizes of the first alone.
     let is_one_of_several = || found.multipath.iter().any(|hop| hop.oif == index && hop.gateway == route.gw);
@@ -171,8 +167,7 @@ fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
     found.dst == route.dst
         && route.priority.is_none_or(|priority| {
             found.priority == priority
-                || (route.dst.is_ipv6()
-                    && (route.metric()..route.metric().saturating_add(BEHIND)).contains(&found.priority))
+                || (route.metric()..route.metric().saturating_add(BEHIND)).contains(&found.priority)
         })
         && (is_same() || is_one_of_several())
 }
