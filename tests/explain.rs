@@ -130,12 +130,12 @@ fn a_port_whose_rules_are_gone_does_not_arrive_at_who_reserves_it() {
     let (kernel, shop) = (&host.town.lab.host, host.shop.container.id.as_str());
     let _conmon = Holder::tcp(kernel, "0.0.0.0:8080", "conmon", &["-c", shop]);
     let ways = ["outside 192.0.2.1:8080", "host 127.0.0.1:8080", &format!("outside {shop}:80")];
-    ways.map(arrives);
+    ways.into_iter().for_each(|way| drop(arrives(way)));
     kernel.must(&["nft", "flush", "ruleset"]);
     assert!(!tcp_answers(&host.town.outside, "192.0.2.1:8080"));
     let mends = ways.map(|words| dies(words, "rules-missing"));
     assert_eq!(mends[0], "linkspan reconcile");
     paste(kernel, &mends[0]);
-    ways.map(arrives);
+    ways.into_iter().for_each(|way| drop(arrives(way)));
     tcp(&host.town.outside, "192.0.2.1:8080");
 }

@@ -3,6 +3,7 @@
 
 mod lab;
 
+use lab::agent::{Stray, status};
 use lab::backends::{choose, on_each_backend};
 use lab::chain::Bin;
 use lab::cli::{document, linkspan};
@@ -10,7 +11,7 @@ use lab::explain::{arrives, dies};
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, udp_server};
-use lab::{Container, Lab, Outside, Plugin, inspect};
+use lab::{Container, Lab, Outside, Plugin, eventually, inspect};
 use serde_json::{Value, json};
 
 /// What is published in each of these tests, by each network.
@@ -139,7 +140,9 @@ fn a_port_that_nobody_took_up_is_found_and_mended() {
                 name.file_name().to_str().unwrap().starts_with("wait-").then(|| name.path())
             });
             assert_eq!(found.is_some(), there, "{directory}");
-            found.map(|path| std::fs::remove_file(path).unwrap());
+            if let Some(path) = found {
+                std::fs::remove_file(path).unwrap();
+            }
         }
     };
     waiters(true);
@@ -302,4 +305,25 @@ fn the_interface_that_is_asked_for_follows_from_who_asks() {
     dies(&format!("outside {}:eth0:80", a.id), "not-published");
     assert!(linkspan(&format!("ports {}:eth0", a.id)).ok().is_empty());
     assert!(linkspan("ports shop:eth1").ok().contains("8080"));
+}
+
+/// The agent holds the ports for whichever interface has them.
+#[test]
+fn held_ports_stay_held() {
+    let Some(lab) = Lab::new() else { return };
+    let _stray = Stray;
+    let a = lab.container("a");
+    let [one, two] = [1, 2].map(|n| {
+        let network = lab.plugin(json!({"name": format!("n{n}"), "ipam": v4(n), "holdPorts": true}));
+        network.on(&a).ifname(&format!("eth{}", n - 1)).publish(&["8080:80"])
+    });
+    let is_free = || lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").is_ok());
+    let first = one.add().ok();
+    let second = two.add().ok();
+    assert!(!is_free());
+    one.prev(&first).del().ok();
+    assert!(eventually(PATIENCE, || status()["services"]["ports"]["held"] == 1 && !is_free()));
+    two.prev(&second).check().ok();
+    two.prev(&second).del().ok();
+    assert!(eventually(PATIENCE, is_free));
 }
