@@ -304,13 +304,6 @@ fn keys_about_isolation_together() {
             7,
             "internal",
         ),
-        row(
-            "internal and published",
-            good.with(json!({"internal": true})).publish(&["8080:80"]),
-            "ADD",
-            7,
-            "portMappings",
-        ),
     ];
     each_changes_nothing(&lab, &a, rows);
 }

@@ -5,7 +5,8 @@ mod lab;
 
 use lab::Outside;
 use lab::cli::linkspan;
-use lab::explain::{arrives, dies, explained};
+use lab::explain::{arrives, dies, explained, paste};
+use lab::hold::Holder;
 use lab::icmp;
 use lab::outcome::{address, gateway};
 use lab::talk::{tcp, tcp_answers, tcp_server, udp};
@@ -120,4 +121,21 @@ fn names_are_found_and_slips_are_told() {
     let numbers: Vec<u64> =
         told["hops"].as_array().unwrap().iter().map(|hop| hop["number"].as_u64().unwrap()).collect();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+}
+
+/// podman's conmon listens on every port that it publishes, and answers nobody.
+#[test]
+fn a_port_whose_rules_are_gone_does_not_arrive_at_who_reserves_it() {
+    let Some(host) = host("nftables") else { return };
+    let (kernel, shop) = (&host.town.lab.host, host.shop.container.id.as_str());
+    let _conmon = Holder::tcp(kernel, "0.0.0.0:8080", "conmon", &["-c", shop]);
+    let ways = ["outside 192.0.2.1:8080", "host 127.0.0.1:8080", &format!("outside {shop}:80")];
+    ways.into_iter().for_each(|way| drop(arrives(way)));
+    kernel.must(&["nft", "flush", "ruleset"]);
+    assert!(!tcp_answers(&host.town.outside, "192.0.2.1:8080"));
+    let mends = ways.map(|words| dies(words, "rules-missing"));
+    assert_eq!(mends[0], "linkspan reconcile");
+    paste(kernel, &mends[0]);
+    ways.into_iter().for_each(|way| drop(arrives(way)));
+    tcp(&host.town.outside, "192.0.2.1:8080");
 }

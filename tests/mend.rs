@@ -149,6 +149,39 @@ fn gc_dry_run_names_what_gc_then_takes() {
     assert_eq!(linkspan("check --all").ok(), "1 checked, 1 as made\n");
 }
 
+/// A version without GC: linkspan's own plugins are asked all the same, and what they have a record of is alive.
+#[test]
+fn gc_of_an_old_list_does_linkspan_s_part() {
+    let Some(lab) = Lab::new() else { return };
+    let web = host(&lab);
+    let (a, _blue) = (lab.container("a"), lab.container("blue"));
+    let result = web.on(&a).add().ok();
+    by_hand("add web blue").ok();
+    let ghost = format!("{}.88", address(&result, 4).rsplit_once('.').unwrap().0);
+    fs::write(format!("/run/linkspan/ipam/web/{ghost}"), "ghost\r\neth0").unwrap();
+    let plugins = json!([{"type": "linkspan", "ipam": dual_stack(1)}, {"type": "foreign"}]);
+    let list = json!({"cniVersion": "0.4.0", "name": "web", "plugins": plugins});
+    fs::write("/etc/cni/net.d/10-web.conflist", list.to_string()).unwrap();
+    assert!(linkspan("ls").stdout.contains("1 lease belongs to nobody: 'linkspan gc' frees them"));
+    let said = by_hand("gc web --dry-run");
+    for word in
+        ["not asked: foreign; cniVersion 0.4.0 has no GC", &format!("would delete the lease of {ghost}")]
+    {
+        assert!(said.ok().contains(word), "{word} in {}", said.stdout);
+    }
+    assert!(!said.stdout.contains("would delete the attachment"), "{}", said.stdout);
+    assert!(by_hand("gc web").ok().contains("web: linkspan cleaned up"));
+    assert!(!fs::exists(format!("/run/linkspan/ipam/web/{ghost}")).unwrap());
+    assert_eq!(linkspan("check --all").ok(), "2 checked, 2 as made\n");
+    a.unbind();
+    let said = linkspan("ls");
+    assert!(
+        said.stdout.contains("1 attachment is dead: DEL or 'linkspan reconcile --collect'"),
+        "{}",
+        said.stdout
+    );
+}
+
 #[test]
 fn help_fits_a_screen_and_every_command_has_examples() {
     let overview = linkspan("--help");

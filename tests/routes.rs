@@ -148,7 +148,7 @@ fn several_routes_to_one_destination_are_all_made() {
 }
 
 #[test]
-fn what_an_earlier_interface_has_to_a_destination_stays_alone() {
+fn what_an_earlier_interface_has_to_a_destination_stays_first() {
     if lab::is_reference() {
         lab::skip!("the reference puts the later interface's routes first");
     }
@@ -160,13 +160,23 @@ fn what_an_earlier_interface_has_to_a_destination_stays_alone() {
         json!({"name": format!("n{n}"), "ipam": {"type": "host-local", "ranges": [
             [{"subnet": format!("10.88.{n}.0/24")}], [{"subnet": format!("fd00:88:{n}::/64")}]], "routes": routes}})
     };
-    for n in [1, 2] {
-        let plugin = lab.plugin(network(n)).on(&a).ifname(&format!("eth{n}"));
-        let result = plugin.add().ok();
-        assert_eq!(next_hops(&a, 4, "default"), ["10.88.1.1", "10.88.1.8"], "after eth{n}");
-        assert_eq!(next_hops(&a, 6, "default"), ["fd00:88:1::1", "fd00:88:1::8"], "after eth{n}");
-        plugin.prev(&result).check().ok();
-    }
+    let expected = |of: &[u8]| {
+        [("10.88.", "."), ("fd00:88:", "::")].map(|(net, dot)| {
+            let hops = of.iter().flat_map(|n| [1, 8].map(|at| format!("{net}{n}{dot}{at}")));
+            hops.collect::<Vec<_>>()
+        })
+    };
+    let there = || [4, 6].map(|family| next_hops(&a, family, "default"));
+    let plugins = [1, 2].map(|n| lab.plugin(network(n)).on(&a).ifname(&format!("eth{n}")));
+    let first = plugins[0].add().ok();
+    assert_eq!(there(), expected(&[1]));
+    let second = plugins[1].add().ok();
+    assert_eq!(there(), expected(&[1, 2]));
+    plugins[0].prev(&first).check().ok();
+    plugins[1].prev(&second).check().ok();
+    plugins[0].prev(&first).del().ok();
+    assert_eq!(there(), expected(&[2]));
+    plugins[1].prev(&second).check().ok();
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn plan() -> Plan {
         Step::Claims(Claims {
             owner: AttachmentKey::new(format!("c{n}"), "eth0"),
             publications: Vec::new(),
+            waiting: Vec::new(),
             hold: false,
             proxy: false,
         })

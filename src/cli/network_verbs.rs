@@ -7,21 +7,30 @@ use serde_json::{Value, json};
 
 use super::cache::{Entry, Known};
 use super::chain::Chain;
-use super::conflist::Network;
+use super::conflist::Plugin;
 use super::error::Error;
 use super::exec::{self, Verb};
 use super::inject;
 use super::version::SpecVersion;
+use crate::apply;
 use crate::model::AttachmentKey;
+use crate::plugins::Face;
 
 impl Chain<'_> {
     /// GC: deletes the remembered attachments whose namespace is gone, then tells each plugin which are left.
     ///
-    /// With `dry_run` it only says so. Gives those that are alive; nothing where nobody was asked. An attachment counts as alive where its namespace exists or is not known.
+    /// With `dry_run` it only says so. Gives those that are alive; nothing where nobody was asked. An attachment counts as
+    /// alive where its namespace exists or is not known. Of a list whose version has no GC those plugins are asked that
+    /// are this program, and `recorded` are alive too: what linkspan knows to be.
     ///
     /// # Errors
     /// All failures together; nothing is done where a file of the cache may be an attachment that cannot be read.
-    pub(super) fn gc(&self, dry_run: bool, out: &mut dyn Write) -> Result<Option<Vec<AttachmentKey>>, Error> {
+    pub(super) fn gc(
+        &self,
+        dry_run: bool,
+        recorded: impl FnOnce() -> Result<Vec<AttachmentKey>, Error>,
+        out: &mut dyn Write,
+    ) -> Result<Option<Vec<AttachmentKey>>, Error> {
         let name = &self.network.name;
         if self.network.disable_gc {
             writeln!(out, "{name}: disableGC is set in {}: nothing was done", self.network.path.display())?;
@@ -47,16 +56,41 @@ impl Chain<'_> {
         for entry in &alive {
             writeln!(out, "{name}: kept {}", described(entry))?;
         }
-        if self.network.version < SpecVersion::GC {
+        let mut alive: Vec<AttachmentKey> =
+            alive.iter().map(|entry| AttachmentKey::new(&entry.container_id, &entry.if_name)).collect();
+        let has_gc = self.network.version >= SpecVersion::GC;
+        let (asked, unasked): (Vec<&Plugin>, Vec<&Plugin>) =
+            self.network.plugins.iter().partition(|plugin| has_gc || self.is_ours(plugin));
+        if !unasked.is_empty() {
+            let kinds = unasked.iter().map(|plugin| plugin.kind.as_str()).collect::<Vec<_>>().join(", ");
             let version = self.network.version;
-            writeln!(out, "{name}: its plugins were not asked: cniVersion {version} has no GC, 1.1.0 does")?;
-        } else if dry_run {
+            writeln!(out, "{name}: not asked: {kinds}; cniVersion {version} has no GC, 1.1.0 does")?;
+        }
+        if asked.is_empty() {
+            return Error::of(errors).map(|()| None);
+        }
+        if !has_gc {
+            alive.extend(recorded()?);
+            alive.sort_unstable();
+            alive.dedup();
+        }
+        if dry_run {
             writeln!(out, "{name}: would have its plugins delete all but the {} kept", alive.len())?;
         } else {
-            errors.extend(self.gc_plugins(&alive, out)?);
+            errors.extend(self.gc_plugins(&asked, &alive, out)?);
         }
         Error::of(errors)?;
-        Ok(Some(alive.iter().map(|entry| AttachmentKey::new(&entry.container_id, &entry.if_name)).collect()))
+        Ok(Some(alive))
+    }
+
+    /// Whether a plugin is this program, and so is what gives it addresses, if anybody does.
+    fn is_ours(&self, plugin: &Plugin) -> bool {
+        let is_own = |kind: &str| apply::is_own_program(kind, &self.path.joined(":"));
+        let ipam = plugin.raw.get("ipam").and_then(|ipam| ipam["type"].as_str()).unwrap_or_default();
+        // By its own name it is these two itself, whatever there is on the path.
+        let has_it =
+            Face::of_kind(&plugin.kind) == Some(Face::Linkspan) && matches!(ipam, "host-local" | "static");
+        is_own(&plugin.kind) && (ipam.is_empty() || has_it || is_own(ipam))
     }
 
     /// The entries of this network. A file that may be one and cannot be read stops everything: its container would
@@ -76,12 +110,22 @@ impl Chain<'_> {
         Ok(known.entries.into_iter().filter(|entry| entry.network_name == *name).collect())
     }
 
-    fn gc_plugins(&self, alive: &[Entry], out: &mut dyn Write) -> Result<Vec<Error>, Error> {
-        let valid: Vec<Value> =
-            alive.iter().map(|e| json!({ "containerID": e.container_id, "ifname": e.if_name })).collect();
+    fn gc_plugins(
+        &self,
+        plugins: &[&Plugin],
+        alive: &[AttachmentKey],
+        out: &mut dyn Write,
+    ) -> Result<Vec<Error>, Error> {
+        let valid: Vec<Value> = alive
+            .iter()
+            .map(|key| json!({ "containerID": key.container_id, "ifname": key.interface }))
+            .collect();
         let mut errors = Vec::new();
-        for plugin in &self.network.plugins {
+        for plugin in plugins {
             let mut configuration = inject::configuration(self.network, plugin, None);
+            if self.network.version < SpecVersion::GC {
+                configuration.insert("cniVersion".to_owned(), json!(SpecVersion::GC.to_string()));
+            }
             // The second key is the name that the specification first had (containernetworking/cni issue 1101).
             for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
                 configuration.insert(key.to_owned(), Value::Array(valid.clone()));
@@ -125,11 +169,6 @@ impl Chain<'_> {
         }
         Err(Error::NotReady { network: name.clone(), unready, asked: self.network.plugins.len() })
     }
-}
-
-/// Whether the network's version has GC, so that its plugins are asked.
-pub(super) fn has_gc(network: &Network) -> bool {
-    network.version >= SpecVersion::GC
 }
 
 /// A namespace that cannot be looked at, or is not known, may be alive.

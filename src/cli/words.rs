@@ -68,10 +68,14 @@ pub(super) fn port(p: &Publication) -> String {
     format!("{}->{}/{}", endpoint(p.host, p.count), run(p.target.port(), p.count), p.protocol)
 }
 
+/// Said of a port that another interface of the container has.
+pub(super) const WAITS: &str = " (waits: another interface of the container has it)";
+
 /// `80/tcp -> 0.0.0.0:8080`, as `docker port` has it; a range in one line.
 pub(super) fn docker_port(port: &Port) -> String {
     let target = run(port.target.port(), port.count);
-    format!("{target}/{} -> {}", port.protocol, endpoint(port.host, port.count))
+    let waits = if port.waiting { WAITS } else { "" };
+    format!("{target}/{} -> {}{waits}", port.protocol, endpoint(port.host, port.count))
 }
 
 /// A list with commas, or `-` for none.

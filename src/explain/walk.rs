@@ -53,6 +53,8 @@ pub struct Question {
     pub ipv6: Option<bool>,
     /// The interface that a packet from outside comes in by, where it is not the one that leads there.
     pub input: Option<String>,
+    /// What was made of what was typed, where that is not plain.
+    pub note: Option<String>,
 }
 
 /// Follows the packet that a question is about.
@@ -148,7 +150,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// There and back.
     fn round(&mut self, begun: &start::Begun<'a>) -> Way<()> {
-        if let Some(words) = &begun.note {
+        for words in &begun.notes {
             self.hop("question", words.clone());
         }
         if let Some(finding) = &begun.refused {

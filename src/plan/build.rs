@@ -53,6 +53,7 @@ pub fn build(
         steps.push(Step::Claims(Claims {
             owner: key.clone(),
             publications: publications.clone(),
+            waiting: Vec::new(),
             hold: config.portmap.hold,
             proxy: config.portmap.proxy,
         }));
@@ -89,9 +90,14 @@ pub fn build(
 /// What the firewall translates: the publications, and where the agent is to serve 127.0.0.1, which packets from there
 /// cannot leave without `snat`, a translation of that to itself, which comes before that of every address.
 pub fn translated(config: &NetworkConfig, publications: &[Publication]) -> Vec<Publication> {
+    translated_by(config.portmap.proxy, config.portmap.snat, publications)
+}
+
+/// The same, where only these two keys are known.
+pub(super) fn translated_by(proxy: bool, snat: bool, publications: &[Publication]) -> Vec<Publication> {
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     let mut all = publications.to_vec();
-    if !config.portmap.proxy || config.portmap.snat {
+    if !proxy || snat {
         return all;
     }
     for publication in publications.iter().filter(|p| p.host.is_ipv4() && !p.is_range()) {

@@ -14,6 +14,7 @@ mod sources;
 mod step;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod words;
 
 pub use build::{Addressing, Lower, build, macvlan, translated, zone};

@@ -96,6 +96,9 @@ pub struct Claims {
     pub owner: AttachmentKey,
     /// The published ports.
     pub publications: Vec<Publication>,
+    /// Ports that another interface of the container publishes, and that wait for its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Publication>,
     /// Whether linkspan's agent is to bind them while it runs (`holdPorts`), so that no other process can.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold: bool,

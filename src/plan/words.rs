@@ -22,7 +22,11 @@ impl Step {
                 }
             }
             Self::Claims(step) => {
-                step.publications.iter().map(|p| format!("claim the host port {p}")).collect()
+                let claimed = step.publications.iter().map(|p| format!("claim the host port {p}"));
+                let waiting = step.waiting.iter().map(|p| {
+                    format!("leave the host port {p} to another interface of the container, and wait for it")
+                });
+                claimed.chain(waiting).collect()
             }
             Self::Forwarding(step) => {
                 let mut lines = Vec::new();

@@ -3,7 +3,7 @@
 //! A claim is a symbolic link, whose target is the owner's text: symlink(2) is atomic and exclusive, and readlink(2)
 //! reads it in one call. A single port is `ports/tcp-8080/4-0.0.0.0`, a range of ports
 //! `ranges/tcp-8000-8010-4-0.0.0.0`: a range costs one link, and a port on a host without ranges one look for the
-//! directory that is not there.
+//! directory that is not there. Who waits for a port has a link in the same directory: see [`super::waiting`].
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use super::{Result, StoreError};
 use crate::model::{AttachmentKey, Protocol, Publication};
 
 /// The directory of the claims of ranges.
-const RANGES: &str = "ranges";
+pub(super) const RANGES: &str = "ranges";
 
 /// What a claim may collide with, looked up once for many: every claimed range, and, where a range is asked for, the
 /// single ports that have a claim.
@@ -68,22 +68,32 @@ impl State {
         Ok(())
     }
 
-    /// Releases what the attachment holds of these publications. Fine where it holds none of them.
+    /// Releases what the attachment holds of these publications. Fine where it holds none of them. Gives who waits for
+    /// some of it: looked for only where a directory is not empty when all of these are gone from it.
     ///
     /// # Errors
     /// The first [`StoreError::Io`], after all were tried.
-    pub fn release(&self, publications: &[Publication], owner: &AttachmentKey) -> Result<()> {
+    pub fn release(&self, publications: &[Publication], owner: &AttachmentKey) -> Result<Vec<AttachmentKey>> {
         let owner = key_name(owner)?;
         let mut outcome = Ok(());
+        let mut shared = HashSet::new();
         for publication in publications {
             let released = match self.target(&link(publication)) {
-                Ok(Some(holder)) if holder == owner => self.unclaim(publication),
+                Ok(Some(holder)) if holder == owner => self.unclaim(publication).map(|alone| {
+                    let directory = directory(publication);
+                    if alone {
+                        shared.remove(&directory)
+                    } else {
+                        shared.insert(directory)
+                    };
+                }),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             };
             outcome = outcome.and(released);
         }
-        outcome
+        outcome?;
+        self.waiters(&shared)
     }
 
     /// Who holds a publication, or one that collides with it.
@@ -130,6 +140,7 @@ impl State {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn claims_of_unknown(&self, exists: impl Fn(&AttachmentKey) -> bool) -> Result<Vec<Claim>> {
+        self.drop_waiters_of_unknown(&exists)?;
         for directory in self.dir.names("ports")? {
             self.remove_if_empty(&format!("ports/{directory}"))?;
         }
@@ -173,6 +184,7 @@ impl State {
             target: claim.host,
             count: claim.count,
         })
+        .map(drop)
     }
 
     fn around(&self, publications: &[Publication]) -> Result<Around> {
@@ -312,7 +324,7 @@ impl State {
         Ok(None)
     }
 
-    fn target(&self, link: &str) -> Result<Option<String>> {
+    pub(super) fn target(&self, link: &str) -> Result<Option<String>> {
         match readlinkat(&self.dir, link) {
             Ok(text) => Ok(Some(text.to_string_lossy().into_owned())),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
@@ -320,20 +332,23 @@ impl State {
         }
     }
 
-    fn unclaim(&self, publication: &Publication) -> Result<()> {
+    /// Whether nothing else is left in its directory.
+    fn unclaim(&self, publication: &Publication) -> Result<bool> {
         self.dir.unlink(&link(publication))?;
         self.remove_if_empty(&directory(publication))
     }
 
-    fn remove_if_empty(&self, directory: &str) -> Result<()> {
+    /// Whether it is gone, or was.
+    pub(super) fn remove_if_empty(&self, directory: &str) -> Result<bool> {
         match unlinkat(&self.dir, directory, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::EEXIST | Errno::ENOTDIR) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(true),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
             Err(error) => Err(self.dir.error("remove", directory, error)),
         }
     }
 }
 
-fn directory(publication: &Publication) -> String {
+pub(super) fn directory(publication: &Publication) -> String {
     if publication.is_range() {
         return RANGES.to_owned();
     }

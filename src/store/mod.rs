@@ -33,6 +33,7 @@ mod saved;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use agent::{Agency, AgentLock};
 pub use claims::Claim;

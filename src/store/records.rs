@@ -328,7 +328,7 @@ fn hold(dir: &Dir, path: &str, file: File) -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| dir.error("lock", path, error))
 }
 
-fn encode<P: Serialize>(dir: &Dir, path: &str, record: &Record<P>) -> Result<Vec<u8>> {
+pub(super) fn encode<P: Serialize>(dir: &Dir, path: &str, record: &Record<P>) -> Result<Vec<u8>> {
     serde_json::to_vec(record).map_err(|source| StoreError::Encode { path: dir.path().join(path), source })
 }
 

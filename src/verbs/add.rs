@@ -15,7 +15,7 @@ use super::addressing::{self, Chosen};
 use super::allowlist;
 use super::network::{self, Provided};
 use super::ports::{self, Settled};
-use super::{Call, Context, VerbError, deadline, lower, reap};
+use super::{Call, Context, VerbError, deadline, lower, reap, waiting};
 
 /// What came of an ADD.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ pub struct Attached {
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
+    let attached = attach_anew(cx, call);
+    // What was taken away on the way may have had ports that another interface waits for.
+    waiting::hand_over(cx);
+    attached
+}
+
+fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let begun = SystemTime::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;
@@ -48,7 +55,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     refuse_existing(cx, &key, &sandbox)?;
     let provided = network::provide(cx, call.config)?;
     let lower = lower::of(cx, call, &sandbox)?;
-    ports::refuse_taken(cx, call, &provided.network, &key)?;
+    let mut waiting = ports::refuse_taken(cx, call, &provided.network, &key)?;
 
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
@@ -64,18 +71,22 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let taken = addressing::take(cx, call, &provided.network, &key, &source, |cx, mut chosen| {
         if draft.lock.is_none() {
             draft.lock = Some(state.lock(deadline())?);
-            draft.anew = Some(network::provide_anew(cx, call.config)?);
+            let anew = network::provide_anew(cx, call.config)?;
+            // Another interface of the container may have come meanwhile.
+            waiting = ports::refuse_taken(cx, call, &anew.network, &key)?;
+            draft.anew = Some(anew);
         }
         let provided = draft.anew.as_ref().unwrap_or(&provided);
         let addresses: Vec<IpAddr> =
             chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
         let ports = ports::settle(cx, call.config, &key, &addresses)?;
-        let plan = match (&call.config.link, &lower) {
+        let mut plan = match (&call.config.link, &lower) {
             (LinkKeys::Macvlan(keys), Some(lower)) => {
                 plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
             }
             _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
         };
+        plan.set_aside(&waiting);
         network::refuse_clash(cx, provided, &plan)?;
         let naming = naming(call, &mut chosen);
         let record = Record { naming, ..record(&key, call, begun, plan) };

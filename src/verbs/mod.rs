@@ -27,6 +27,7 @@ mod room;
 pub mod status;
 mod survey;
 mod sweep;
+mod waiting;
 
 pub use add::{Attached, add};
 pub use check::check;

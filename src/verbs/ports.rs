@@ -28,8 +28,9 @@ fn expected(call: &Call, network: &Network) -> Vec<IpAddr> {
     }
 }
 
-/// Refuses host ports that another attachment publishes, or that a process of the host listens on, and host addresses
-/// of a family that the container will not have. One that is to be chosen is nobody's yet.
+/// Refuses host ports that another container publishes, or that a process of the host listens on, and host addresses
+/// of a family that the container will not have. One that is to be chosen is nobody's yet. Gives those that another
+/// interface of the same container has: runtimes give each network of a container the same list.
 ///
 /// # Errors
 /// [`VerbError::PortTaken`], naming the owner; [`VerbError::Config`].
@@ -38,7 +39,7 @@ pub(super) fn refuse_taken(
     call: &Call,
     network: &Network,
     key: &AttachmentKey,
-) -> Result<(), VerbError> {
+) -> Result<Vec<Publication>, VerbError> {
     refuse(cx, call, network, key, gives_way)
 }
 
@@ -51,28 +52,31 @@ pub(super) fn refuse_held(
     call: &Call,
     network: &Network,
     key: &AttachmentKey,
-) -> Result<(), VerbError> {
+) -> Result<Vec<Publication>, VerbError> {
     refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
 }
+
+/// Whether what an owner has is let go for another attachment, or held already.
+type Yields = fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>;
 
 fn refuse(
     cx: &mut Context,
     call: &Call,
     network: &Network,
     key: &AttachmentKey,
-    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
-) -> Result<(), VerbError> {
+    gives_way: Yields,
+) -> Result<Vec<Publication>, VerbError> {
     let keys = &call.config.portmap;
-    if keys.mappings.is_empty() {
-        return Ok(());
+    if keys.mappings.is_empty() || call.config.isolation.internal {
+        return Ok(Vec::new());
     }
     let addresses = expected(call, network);
     refuse_missing_family(keys, &addresses)?;
     let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
-    refuse_each(cx, &publications, key, gives_way)
+    refuse_each(cx, publications, key, gives_way)
 }
 
-/// The same, where the targets are known.
+/// As [`refuse_taken`], where the targets are known.
 ///
 /// # Errors
 /// [`VerbError::PortTaken`], naming the owner.
@@ -80,21 +84,46 @@ pub(super) fn refuse_each_taken(
     cx: &mut Context,
     publications: &[Publication],
     key: &AttachmentKey,
-) -> Result<(), VerbError> {
-    refuse_each(cx, publications, key, gives_way)
+) -> Result<Vec<Publication>, VerbError> {
+    refuse_each(cx, publications.to_vec(), key, gives_way)
 }
 
 fn refuse_each(
     cx: &mut Context,
-    publications: &[Publication],
+    mut publications: Vec<Publication>,
     key: &AttachmentKey,
-    gives_way: fn(&mut Context, &str, &AttachmentKey) -> Result<bool, VerbError>,
-) -> Result<(), VerbError> {
-    for (publication, owner) in cx.state.owners(publications)? {
-        if !gives_way(cx, &owner, key)? {
+    gives_way: Yields,
+) -> Result<Vec<Publication>, VerbError> {
+    let mut waiting = Vec::new();
+    for (publication, owner) in cx.state.owners(&publications)? {
+        if gives_way(cx, &owner, key)? {
+            continue;
+        }
+        if !is_other_interface(&owner, key) {
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
+        cx.journal.note(LogLevel::Warning, || {
+            format!("host port {publication} stays with {owner}, another interface of the container; {key} waits for it")
+        });
+        waiting.push(publication);
     }
+    publications.retain(|publication| !waiting.contains(publication));
+    refuse_those_of_others(cx, &publications, key)?;
+    Ok(waiting)
+}
+
+/// Whether the owner of a claim is the same container by another interface.
+fn is_other_interface(owner: &str, key: &AttachmentKey) -> bool {
+    AttachmentKey::parse(owner)
+        .is_some_and(|owner| owner.container_id == key.container_id && owner.interface != key.interface)
+}
+
+/// Refuses what no attachment of ours has: it is a name service's, the reference's, or a process's.
+fn refuse_those_of_others(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+) -> Result<(), VerbError> {
     refuse_name_service(cx, publications)?;
     if let Some((publication, taken)) = cx.kernel.taken_by_theirs(publications, key)? {
         let network = taken.network.map(|name| format!(" of network {name}")).unwrap_or_default();
@@ -168,7 +197,7 @@ pub(super) struct Settled<'a> {
     pub(super) chosen: Vec<PortMapping>,
 }
 
-/// Chooses the host ports that the call left open. Called under the main lock, with the container's addresses known.
+/// Chooses the host ports that the call left open; an internal network publishes none. Called under the main lock, with the container's addresses known.
 ///
 /// # Errors
 /// [`VerbError::NoPort`] where none is free; [`VerbError::Config`] for a host address of a family that the container
@@ -180,9 +209,16 @@ pub(super) fn settle<'a>(
     addresses: &[IpAddr],
 ) -> Result<Settled<'a>, VerbError> {
     let keys = &config.portmap;
+    let mut settled = Settled { config: Cow::Borrowed(config), chosen: Vec::new() };
+    if config.isolation.internal && !keys.mappings.is_empty() {
+        cx.journal.note(LogLevel::Warning, || {
+            format!("network {} is internal: {key} publishes no ports by it", config.name)
+        });
+        settled.config.to_mut().portmap.mappings.clear();
+        return Ok(settled);
+    }
     refuse_missing_family(keys, addresses)?;
     warn(cx, keys, addresses);
-    let mut settled = Settled { config: Cow::Borrowed(config), chosen: Vec::new() };
     if keys.mappings.iter().any(PortMapping::is_automatic) {
         choose_all(cx, &mut settled, key)?;
     }

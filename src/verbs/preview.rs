@@ -48,19 +48,20 @@ pub fn preview(cx: &mut Context, call: &Call) -> Result<Preview, VerbError> {
         return Err(VerbError::InterfaceExists(key.interface));
     }
     let provided = network::provide(cx, call.config)?;
-    ports::refuse_held(cx, call, &provided.network, &key)?;
+    let waiting = ports::refuse_held(cx, call, &provided.network, &key)?;
     let source = addressing::source(cx, call)?;
     addressing::require_delegate(call)?;
     let chosen = choose(cx, call, &provided.network, source)?;
     let addresses: Vec<IpAddr> = chosen.addressing.leases.iter().map(|lease| lease.address.ip()).collect();
     let ports = ports::settle(cx, call.config, &key, &addresses)?;
     let lower = lower::of(cx, call, &sandbox)?;
-    let plan = match (&call.config.link, &lower) {
+    let mut plan = match (&call.config.link, &lower) {
         (LinkKeys::Macvlan(keys), Some(lower)) => {
             plan::macvlan(call.config, keys, &key, &sandbox, &chosen.addressing, lower)
         }
         _ => plan::build(&ports.config, &provided.network, &key, &sandbox, &chosen.addressing),
     };
+    plan.set_aside(&waiting);
     Ok(Preview {
         writes_network: !is_written(cx, call.config, &provided.network)?,
         network: provided.network,

@@ -15,7 +15,7 @@ use crate::store::{Doom, Found, Guard, Listed, Record, Stage, StoreError};
 use crate::sys::bell::Bell;
 
 use super::batch::{self, Aim, OfOthers};
-use super::{Context, VerbError, deadline};
+use super::{Context, VerbError, deadline, waiting};
 
 /// How long somebody who takes an attachment away is believed to be alive without a look.
 const LOOK: Duration = Duration::from_millis(100);
@@ -28,7 +28,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`VerbError::Several`] with every failure of an attachment in `wanted`; its record stays doomed.
 pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
-    reap_for(cx, Aim { wanted, of_others: OfOthers::New })
+    let outcome = reap_for(cx, Aim { wanted, of_others: OfOthers::New });
+    waiting::hand_over(cx);
+    outcome
 }
 
 /// The same, and tries anew what others have failed at.
@@ -36,7 +38,9 @@ pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), Ver
 /// # Errors
 /// As [`reap`].
 pub(super) fn reap_all(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
-    reap_for(cx, Aim { wanted, of_others: OfOthers::All })
+    let outcome = reap_for(cx, Aim { wanted, of_others: OfOthers::All });
+    waiting::hand_over(cx);
+    outcome
 }
 
 /// The same as [`reap`] under the main lock, for which no plugin of an attachment is run that is not wanted.

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::store::{Doom, Listed, Stage};
 
 use super::left::{self, Idle};
-use super::{Context, VerbError, deadline, reap};
+use super::{Context, VerbError, deadline, reap, waiting};
 
 /// Which attachments of containers that died without DEL are taken away.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,7 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
         let retired = left::retire_idle(cx, None);
         let records = Records::read(cx)?;
         let mending = cx.kernel.mend(&records.networks, &records.attached, true);
+        waiting::mend(cx)?;
         let mut outcome = records.report(mending);
         match retired {
             Ok(idle) => outcome.drifts.extend(idle.iter().map(Idle::drift)),

@@ -68,6 +68,9 @@ pub struct Attachment {
     pub addresses: Vec<IpNetwork>,
     /// Its published ports.
     pub ports: Vec<Publication>,
+    /// Ports that it was to publish, and that another interface of its container publishes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Publication>,
     /// When its ADD began, in seconds since 1970.
     pub since: u64,
     /// The path of its namespace.
@@ -113,6 +116,7 @@ impl Attachment {
     /// Takes up a part that another plugin made: published ports, walls, rates.
     fn add(&mut self, part: Self) {
         self.ports.extend(part.ports);
+        self.waiting.extend(part.waiting);
         self.problems.extend(part.problems);
         if self.state == Condition::Up {
             self.state = part.state;
@@ -155,6 +159,7 @@ fn of(found: &Found<Plan>, host: &Host, present: Option<&HashSet<ElementId<'_>>>
             .map(|step| step.leases.iter().map(|l| l.address).collect())
             .unwrap_or_default(),
         ports: publications(plan).to_vec(),
+        waiting: plan.claims().map(|claims| claims.waiting.clone()).unwrap_or_default(),
         since: record.created,
         sandbox: plan
             .interface()

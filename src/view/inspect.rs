@@ -109,6 +109,10 @@ pub fn compare_attachment(plan: &Plan, reading: &Reading) -> Vec<Comparison> {
                     let found = state.as_ref().map_or(Ok(None), |state| state.owner(publication));
                     sheet.compare(format!("host port {publication}"), &step.owner, holder(found));
                 }
+                for publication in &step.waiting {
+                    let found = state.as_ref().map_or(Ok(None), |state| state.owner(publication));
+                    sheet.unknown(format!("host port {publication}"), "waits for it", holder(found));
+                }
             }
             Step::Firewall(step) if step.backend == FirewallBackend::Nftables => {
                 match &reading.host.elements {

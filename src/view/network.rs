@@ -181,7 +181,7 @@ impl Doubts {
                 Health::Failed,
                 "broken: 'linkspan ps' says which, 'linkspan reconcile' mends",
             ),
-            (Condition::Dead, Health::Warning, "dead: 'linkspan gc' or DEL takes them away"),
+            (Condition::Dead, Health::Warning, "dead: DEL or 'linkspan reconcile --collect' takes them away"),
             (Condition::HalfMade, Health::Warning, "half-made: the next ADD takes them away"),
             (Condition::Leaving, Health::Warning, "leaving: call DEL again"),
         ];

@@ -30,6 +30,9 @@ pub struct Port {
     /// How many consecutive ports from those of `host` and `target`; absent for one.
     #[serde(skip_serializing_if = "is_one")]
     pub count: u16,
+    /// Whether another interface of the container has it, and this one only waits for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -42,7 +45,9 @@ pub fn ports(attachments: &[Attachment]) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for attachment in attachments {
         let first = ports.len();
-        ports.extend(attachment.ports.iter().map(|publication| Port {
+        let published = attachment.ports.iter().map(|publication| (publication, false));
+        let waiting = attachment.waiting.iter().map(|publication| (publication, true));
+        ports.extend(published.chain(waiting).map(|(publication, waiting)| Port {
             container: attachment.container.clone(),
             interface: attachment.interface.clone(),
             name: attachment.name.clone(),
@@ -51,8 +56,9 @@ pub fn ports(attachments: &[Attachment]) -> Vec<Port> {
             host: publication.host,
             target: publication.target,
             count: publication.count,
+            waiting,
         }));
-        ports[first..].sort_by_key(|port| (port.target.port(), port.protocol, port.host));
+        ports[first..].sort_by_key(|port| (port.waiting, port.target.port(), port.protocol, port.host));
     }
     ports
 }

@@ -95,7 +95,8 @@ mod tests {
                 count: *count,
             })
             .collect();
-        let claims = Claims { owner: AttachmentKey::new("a", "eth0"), publications, hold, proxy };
+        let claims =
+            Claims { owner: AttachmentKey::new("a", "eth0"), publications, waiting: Vec::new(), hold, proxy };
         let wants = of(&Plan { steps: vec![Step::Claims(claims)] });
         wants.iter().map(|want| (want.at.to_string(), want.target.map(|t| t.to_string()))).collect()
     }

@@ -43,9 +43,7 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt) -
         for step in steps.iter().rev() {
             let outcome = match step {
                 Step::Leases(step) => kernel.release_leases(step),
-                Step::Claims(step) => {
-                    kernel.state.release(&step.publications, &step.owner).map_err(Into::into)
-                }
+                Step::Claims(step) => kernel.release_claims(step),
                 Step::Shape(step) if !steps.iter().any(|step| matches!(step, Step::Link(_))) => {
                     kernel.unshape(step)
                 }

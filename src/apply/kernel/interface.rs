@@ -26,11 +26,12 @@ impl Kernel {
         let index = open.index_of(&step.name)?;
         prepare(&open.netns, step, &sysctls)?;
         if step.up {
-            match open.socket.transact(&messages(step, index)) {
+            let messages = messages(step, index);
+            let refused = match open.socket.transact_told(&messages) {
                 Err(error) if error.errno() == Some(Errno::EADDRINUSE) => self.take_spare_mac(step, index)?,
                 outcome => outcome?,
-            }
-            self.add_further_routes(step, index)?;
+            };
+            self.add_further_routes(step, index, routes::refused(step, index, messages.len(), &refused))?;
         }
         if step.dad && step.addresses.iter().any(IpNetwork::is_ipv6) {
             self.wait_for_addresses(step, index)?;
@@ -38,8 +39,9 @@ impl Kernel {
         self.write_sysctls(&step.sandbox, &step.sysctl)
     }
 
-    /// Another interface on the same device has the hardware address (`macvlan`).
-    fn take_spare_mac(&mut self, step: &Interface, index: u32) -> Result<(), Cause> {
+    /// Another interface on the same device has the hardware address (`macvlan`). Gives the places of the messages that
+    /// were refused as they tolerate.
+    fn take_spare_mac(&mut self, step: &Interface, index: u32) -> Result<Vec<usize>, Cause> {
         let Some(spare) = step.spare_mac else {
             let object = format!("{}: another interface on the same device has it", step.mac);
             return Err(SysError::refused("use the hardware address", object, Errno::EADDRINUSE).into());
@@ -47,9 +49,9 @@ impl Kernel {
         let change = LinkChange { mac: Some(spare), ..LinkChange::default() };
         let socket = &mut self.needed_sandbox(&step.sandbox)?.socket;
         socket.transact(&[rtnl::set_link(LinkTarget::Index(index), &change)])?;
-        socket.transact(&messages(step, index))?;
+        let refused = socket.transact_told(&messages(step, index))?;
         self.made.mac = Some(spare);
-        Ok(())
+        Ok(refused)
     }
 
     /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written.

@@ -9,6 +9,7 @@ mod amend;
 mod asked;
 mod bridge;
 mod chains;
+mod claims;
 mod delegate;
 mod departure;
 mod elsewhere;
@@ -51,8 +52,8 @@ use std::rc::Rc;
 use nix::errno::Errno;
 
 use crate::firewall::nft;
-use crate::model::MacAddress;
 use crate::model::nft::NftMessage;
+use crate::model::{AttachmentKey, MacAddress};
 use crate::plan::{Port, Step};
 use crate::store::State;
 use crate::sys::netlink::{Protocol, Socket};
@@ -97,6 +98,8 @@ pub struct Kernel {
     made: amend::Made,
     /// The tables of legacy iptables, IPv4's and IPv6's, where this call has asked for them.
     legacy: [Option<InUse>; 2],
+    /// Attachments that wait for host ports which this call has let go.
+    waiters: Vec<AttachmentKey>,
 }
 
 impl Kernel {
@@ -116,7 +119,13 @@ impl Kernel {
             sysctls: None,
             made: amend::Made::default(),
             legacy: [None; 2],
+            waiters: Vec::new(),
         }
+    }
+
+    /// The attachments that wait for host ports which were let go since this was last asked.
+    pub fn take_waiters(&mut self) -> Vec<AttachmentKey> {
+        std::mem::take(&mut self.waiters)
     }
 
     /// The routing socket of the host's namespace.
@@ -177,7 +186,7 @@ impl Kernel {
             // Another plugin made it, a moment ago.
             Step::Upon(_) => Ok(()),
             Step::Localnet(step) => Self::ensure_localnet(step),
-            Step::Claims(step) => Ok(self.state.claim(&step.publications, &step.owner)?),
+            Step::Claims(step) => self.ensure_claims(step),
             Step::Forwarding(step) => self.ensure_forwarding(*step),
             Step::Bridge(step) => self.ensure_bridge(step),
             Step::Link(step) => self.ensure_link(step, port),

@@ -10,22 +10,7 @@ impl Kernel {
             Step::Upon(step) => self.probe_upon(step, drifts),
             Step::Localnet(step) => Self::probe_localnet(step, drifts),
             Step::Leases(step) => self.probe_leases(step, drifts),
-            Step::Claims(step) => {
-                for publication in &step.publications {
-                    match self.state.owner(publication)? {
-                        Some(owner) if owner == step.owner.to_string() => {}
-                        Some(owner) => {
-                            drifts.push(Drift::new(
-                                format!("host port {publication}"),
-                                step.owner.to_string(),
-                                owner,
-                            ));
-                        }
-                        None => drifts.push(Drift::missing(format!("claim of host port {publication}"))),
-                    }
-                }
-                Ok(())
-            }
+            Step::Claims(step) => self.probe_claims(step, drifts),
             Step::Forwarding(step) => Self::probe_forwarding(*step, drifts),
             Step::Bridge(step) => self.probe_bridge(step, drifts),
             Step::Link(step) => self.probe_link(step, drifts),

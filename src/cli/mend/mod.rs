@@ -17,7 +17,6 @@ use crate::view::{self, Attachment, Condition, Reading, Wants};
 use super::Session;
 use super::by_hand::{self, Target};
 use super::error::Error;
-use super::network_verbs;
 use super::progress::{Progress, Ticker};
 use super::request::attachment;
 use super::see::{self, Options, find, options};
@@ -255,12 +254,12 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
         known => known?,
     };
     let _ticker = Ticker::new("collecting", session.terminal.stderr);
-    let alive = session.place.chain(&network).gc(is_dry, session.stdout)?;
+    let alive = session.place.chain(&network).gc(is_dry, || recorded_alive(name), session.stdout)?;
     for left in live::leftovers(!is_dry)? {
         let verb = if is_dry { "would delete" } else { "deleted" };
         writeln!(session.stdout, "{name}: linkspan {verb} {left}, which a probe left")?;
     }
-    let Some(alive) = alive.filter(|_| is_dry && network_verbs::has_gc(&network)) else { return Ok(()) };
+    let Some(alive) = alive.filter(|_| is_dry) else { return Ok(()) };
     let reading = see::read_once(Wants { flows: false, agent: false, ..Wants::ALL })?;
     for line in would_go(&reading, name, &alive.into_iter().collect()) {
         writeln!(session.stdout, "{name}: linkspan would delete {line}")?;
@@ -281,6 +280,15 @@ fn retire(session: &mut Session<'_>, name: &str, is_dry: bool, unknown: Error) -
         (true, true) => "would delete its firewall rules",
     };
     Ok(writeln!(session.stdout, "{name}: it has no configuration any more, only a record: {did}")?)
+}
+
+/// The attachments of a network that linkspan has a record of, and whose containers are there.
+fn recorded_alive(network: &str) -> Result<Vec<AttachmentKey>, Error> {
+    let all = view::attachments(&see::read_once(Wants::LEAST)?);
+    let is_alive =
+        |a: &Attachment| !matches!(a.state, Condition::Dead | Condition::HalfMade | Condition::Leaving);
+    let alive = all.into_iter().filter(|a| a.network == network && is_alive(a));
+    Ok(alive.map(|a| AttachmentKey::new(a.container, a.interface)).collect())
 }
 
 /// What linkspan's own GC would take away: attachments that are not among the living, and what nobody owns.

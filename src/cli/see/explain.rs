@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::explain::live::{self, Order};
-use crate::explain::{self, Certainty, Explanation, Fate, Leg, Named, Party, Question, Target};
+use crate::explain::{self, Certainty, Explanation, Fate, Leg, Named, Question, Target};
 use crate::view::{self, Attachment, Reading, Wants};
 
+use super::super::Session;
 use super::super::error::Error;
-use super::super::{Session, suggest};
+use super::parties::Parties;
 use super::probe::{self, Probed};
-use super::{Options, document, find, read};
+use super::{Options, document, read};
 
 /// The exit codes for a packet that does not arrive, and for one that may not.
 const DIES: i32 = 3;
@@ -72,13 +73,16 @@ pub(in crate::cli) fn run(session: &mut Session<'_>, matches: &ArgMatches) -> Re
     let target = Target::read(&word("TO")).map_err(Error::Usage)?;
     let reading = read(Wants::LEAST)?;
     let attachments = view::attachments(&reading);
+    let ipv6 = matches.get_flag("ipv6").then_some(true);
+    let parties = Parties::of(&Named::read(&word("FROM")), &target, ipv6, &attachments)?;
     let question = Question {
-        from: party(&Named::read(&word("FROM")), &attachments)?,
-        to: party(&target.end, &attachments)?,
+        from: parties.from,
+        to: parties.to,
         transport: target.transport,
         port: target.port,
-        ipv6: matches.get_flag("ipv6").then_some(true),
+        ipv6,
         input: matches.get_one::<String>("in").cloned(),
+        note: parties.note,
     };
     let explanation = explain::explain(&reading, &attachments, &question)?;
     let look = session.look(&Options::of(matches));
@@ -131,33 +135,6 @@ fn observed(
     let seen = live::observe(&order)?;
     let agreement = live::compare(explanation, &order, &seen);
     Ok(Probed { live: Some(seen), agreement })
-}
-
-/// Who is meant.
-fn party(named: &Named, attachments: &[Attachment]) -> Result<Party, Error> {
-    match named {
-        Named::Host => Ok(Party::Host),
-        Named::Outside => Ok(Party::Outside),
-        Named::Address(address) => Ok(Party::Address(*address)),
-        Named::Container(typed) => match find::one(typed, attachments) {
-            Ok(found) => Ok(Party::Container(Box::new(found[0].clone()))),
-            Err(Error::Nothing { .. }) => Err(nobody(typed, attachments)),
-            Err(error) => Err(error),
-        },
-    }
-}
-
-fn nobody(typed: &str, attachments: &[Attachment]) -> Error {
-    let ids = attachments.iter().map(|attachment| attachment.container.as_str());
-    let names = attachments.iter().filter_map(|attachment| attachment.name.as_deref());
-    let hint = suggest::hint(typed, ids.chain(names).chain(["host", "outside"]), "");
-    let known = ": 'linkspan ps' lists containers; an address, 'host' and 'outside' are understood too";
-    let domain = ", and names of the DNS are not looked up: give an address ('linkspan ps' lists containers)";
-    let hint = match hint.is_empty() {
-        true => if typed.contains('.') { domain } else { known }.to_owned(),
-        false => hint,
-    };
-    Error::Nothing { what: "container", name: typed.to_owned(), hint }
 }
 
 fn text(explanation: &Explanation, colour: bool) -> String {

@@ -6,17 +6,28 @@ use super::super::error::Error;
 use super::super::suggest;
 
 /// Whether an attachment's container is what was typed: its ID or name, a pod's name without its namespace, or the
-/// beginning of the ID.
+/// beginning of the ID; with `:IF` behind it, this interface alone.
 pub(in crate::cli) fn is_meant(typed: &str, attachment: &Attachment) -> bool {
-    !typed.is_empty() && (is_exactly(typed, attachment) || attachment.container.starts_with(typed))
+    let begins = |typed: &str| !typed.is_empty() && attachment.container.starts_with(typed);
+    !typed.is_empty()
+        && (is_exactly(typed, attachment)
+            || begins(typed)
+            || before_interface(typed, attachment).is_some_and(begins))
 }
 
 fn is_exactly(typed: &str, attachment: &Attachment) -> bool {
     let name = attachment.name.as_deref();
-    attachment.container == typed
-        || name == Some(typed)
-        || name.and_then(|name| name.rsplit_once('/')).is_some_and(|(_, pod)| pod == typed)
-        || typed == format!("{}:{}", attachment.container, attachment.interface)
+    let is_called = |typed: &str| {
+        attachment.container == typed
+            || name == Some(typed)
+            || name.and_then(|name| name.rsplit_once('/')).is_some_and(|(_, pod)| pod == typed)
+    };
+    is_called(typed) || before_interface(typed, attachment).is_some_and(is_called)
+}
+
+/// What stands before `:IF`, where that is the attachment's interface.
+pub(super) fn before_interface<'a>(typed: &'a str, attachment: &Attachment) -> Option<&'a str> {
+    typed.strip_suffix(attachment.interface.as_str())?.strip_suffix(':')
 }
 
 /// The attachments of the one container that was meant; one with that very ID or name counts more than beginnings.

@@ -108,6 +108,9 @@ fn attachment_text(details: &AttachmentDetails, now: u64, look: Look) -> String 
     line("age", words::age(now, a.since));
     line("addresses", words::list(&a.addresses));
     line("ports", words::list(a.ports.iter().map(words::port)));
+    if !a.waiting.is_empty() {
+        line("waits for", words::list(a.waiting.iter().map(words::port)));
+    }
     if let Some(sandbox) = &a.sandbox {
         line("namespace", sandbox.clone());
     }

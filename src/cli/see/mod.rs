@@ -7,6 +7,7 @@ pub(super) mod inspect;
 pub(super) mod ipam;
 pub(super) mod ls;
 pub(super) mod options;
+mod parties;
 pub(super) mod ports;
 mod probe;
 pub(super) mod ps;

@@ -50,7 +50,12 @@ fn page(options: &Options, one: Option<&str>, reading: &Reading, look: Look) -> 
             words::container(&port.container, look.whole).into(),
             words::or_dash(port.name.as_ref()).into(),
             port.network.as_str().into(),
-            words::endpoint(port.target, port.count).into(),
+            format!(
+                "{}{}",
+                words::endpoint(port.target, port.count),
+                if port.waiting { words::WAITS } else { "" }
+            )
+            .into(),
         ]);
     }
     Ok(table.render(look.colour))

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::cni::address::parse_ip;
-use crate::cni::config::{BridgeKeys, Ipam, IsolationKeys, PortmapKeys};
+use crate::cni::config::{BridgeKeys, Ipam, IsolationKeys};
 use crate::cni::defaults::Defaults;
 use crate::cni::environment::interface_name_fault;
 use crate::cni::error::Error;
@@ -15,7 +15,7 @@ const TRUSTED_MAX: usize = 64;
 
 pub(super) fn read(
     fields: &Fields<'_>,
-    (bridge, ipam, portmap): (&BridgeKeys, &Ipam, &PortmapKeys),
+    (bridge, ipam): (&BridgeKeys, &Ipam),
     defaults: &Defaults,
 ) -> Result<IsolationKeys, Error> {
     let mut keys = defaults.isolation_keys();
@@ -43,7 +43,7 @@ pub(super) fn read(
     )?;
     judge_trusted(&keys, policy, written.is_some())?;
     judge_outbound(fields, &keys)?;
-    judge_internal(fields, &keys, portmap)?;
+    judge_internal(fields, &keys)?;
     refuse(
         keys.ip_spoof_check && !bridge.vlan_trunk.is_empty(),
         "ipspoofchk and vlanTrunk",
@@ -169,7 +169,7 @@ fn judge_outbound(fields: &Fields<'_>, keys: &IsolationKeys) -> Result<(), Error
 }
 
 /// What an internal network cannot have: a way out, or in.
-fn judge_internal(fields: &Fields<'_>, keys: &IsolationKeys, portmap: &PortmapKeys) -> Result<(), Error> {
+fn judge_internal(fields: &Fields<'_>, keys: &IsolationKeys) -> Result<(), Error> {
     if !keys.internal {
         return refuse(
             keys.mode == Mode::Routed && fields.boolean("ipMasq")? == Some(true),
@@ -190,11 +190,9 @@ fn judge_internal(fields: &Fields<'_>, keys: &IsolationKeys, portmap: &PortmapKe
         let reason = "nothing enters or leaves an internal network; remove one of the two";
         refuse(there, &format!("internal = true and {way}"), reason)?;
     }
-    refuse(
-        !portmap.mappings.is_empty(),
-        "internal = true and portMappings",
-        "nobody could reach the ports: nothing enters an internal network; publish none, or take internal out",
-    )
+    // Ports that are to be published are none of its business: runtimes give every network of a container the same
+    // list, and another one may publish them.
+    Ok(())
 }
 
 /// Without addresses nothing is routed, and no source is known.

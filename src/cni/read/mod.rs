@@ -115,9 +115,8 @@ impl NetworkConfig {
         if reads.portmap {
             portmap = judge.rule(portmap::read(&fields, &runtime, defaults), || portmap)?;
         }
-        let isolation = judge.rule(isolation::read(&fields, (&bridge, &ipam, &portmap), defaults), || {
-            defaults.isolation_keys()
-        })?;
+        let isolation =
+            judge.rule(isolation::read(&fields, (&bridge, &ipam), defaults), || defaults.isolation_keys())?;
         isolation::imply(&isolation, &mut bridge);
         let backend = judge.or_default(firewall::read_backend(&fields, &portmap, reads))?;
         let tuning = read_tuning(bytes, &fields, &runtime, environment, reads, &mut judge)?;

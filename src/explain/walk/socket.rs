@@ -4,8 +4,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use crate::model::{AttachmentKey, Publication};
+use crate::model::{AttachmentKey, Protocol, Publication};
 use crate::sys::rtnl::{Link, RouteQuery};
+use crate::view::Attachment;
 
 use super::super::hooks::Hook;
 use super::super::way::Leg;
@@ -28,30 +29,33 @@ impl<'a> Walk<'a> {
         };
         let at = SocketAddr::new(self.destination(), port);
         let finding = ends::listener(None, protocol, at, "the host")?.into_iter().next();
-        let Some(finding) = finding else {
-            self.follows_the_rules(at)?;
-            self.hop("host", format!("a process of the host takes {protocol} at {at}"));
-            if self.wanted.is_some() {
-                let own = self.wanted.map(|own| AttachmentKey::new(&own.container, &own.interface));
-                let found = ends::host_port(protocol, at, own.as_ref(), self.attachments, None)?;
-                if let Some(finding) = found.into_iter().next() {
-                    return Err(self.ends("host", finding));
-                }
+        let recorded = self.recorded(protocol, at);
+        // Whoever listens there besides linkspan's agent, podman's conmon say, answers for nobody.
+        if let Some((own, port)) = recorded.filter(|(own, _)| finding.is_some() || !self.is_proxied(own)) {
+            return Err(self.ends("host", unpublished(own, port)));
+        }
+        if let Some(finding) = finding {
+            let finding = self.not_published(at, finding);
+            return Err(self.ends("host", finding));
+        }
+        self.follows_the_rules(at)?;
+        self.hop("host", format!("a process of the host takes {protocol} at {at}"));
+        if self.wanted.is_some() {
+            let own = self.wanted.map(|own| AttachmentKey::new(&own.container, &own.interface));
+            let found = ends::host_port(protocol, at, own.as_ref(), self.attachments, None)?;
+            if let Some(finding) = found.into_iter().next() {
+                return Err(self.ends("host", finding));
             }
-            return Ok(Spot::Host);
-        };
+        }
+        Ok(Spot::Host)
+    }
+
+    /// Whose the host's port is by the records. The kernel sends nothing on that goes to ::1, and the rules leave it
+    /// alone.
+    fn recorded(&self, protocol: Protocol, at: SocketAddr) -> Option<(&'a Attachment, &'a Publication)> {
         let wanted = Publication { protocol, host: at, target: at, count: 1 };
-        // The kernel sends nothing on that goes to ::1, and the rules leave it alone.
         let mut records = self.attachments.iter().filter(|_| at.ip() != Ipv6Addr::LOCALHOST);
-        let recorded = records.find_map(|own| {
-            let port = own.ports.iter().find(|port| port.collides(&wanted))?;
-            Some((own, port))
-        });
-        let finding = match recorded {
-            Some((own, port)) => unpublished(own, port),
-            None => self.not_published(at, finding),
-        };
-        Err(self.ends("host", finding))
+        records.find_map(|own| Some((own, own.ports.iter().find(|port| port.collides(&wanted))?)))
     }
 
     /// Out of a socket of the host's.

@@ -22,7 +22,7 @@ pub(super) struct Begun<'a> {
     pub(super) from: Spot<'a>,
     pub(super) packet: Packet,
     /// What has been made of the question, where that is not plain.
-    pub(super) note: Option<String>,
+    pub(super) notes: Vec<String>,
     /// Why it cannot even begin.
     pub(super) refused: Option<Finding>,
 }
@@ -49,7 +49,8 @@ pub(super) fn begin<'a>(
     let v4 = is_ipv4(question)?;
     let from = origin(host, reading, attachments, question, v4)?;
     let source = source(&question.from, &from, v4);
-    let mut begun = Begun { from, packet: Packet::default(), note: None, refused: None };
+    let mut begun = Begun { from, packet: Packet::default(), notes: Vec::new(), refused: None };
+    begun.notes.extend(question.note.clone());
     let (destination, port) = destination(host, (reading, attachments), question, v4, &mut begun)?;
     if begun.refused.is_none() {
         begun.refused = unheld(host, reading, attachments, (destination, port, question.transport))?;
@@ -228,7 +229,7 @@ fn published(
     };
     let at = SocketAddr::new(address, host_port);
     let who = &attachment.container;
-    begun.note = Some(format!("port {port}/{transport} of container {who} is published at {at}"));
+    begun.notes.push(format!("port {port}/{transport} of container {who} is published at {at}"));
     Ok((address, Some(host_port)))
 }
 

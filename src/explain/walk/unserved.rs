@@ -24,6 +24,17 @@ pub(super) fn unpublished(own: &Attachment, port: &Publication) -> Finding {
 }
 
 impl Walk<'_> {
+    /// Whether linkspan's agent is to serve ports of an attachment itself (`userlandProxy`), whichever plugin of its list
+    /// has published them.
+    pub(super) fn is_proxied(&self, own: &Attachment) -> bool {
+        self.reading.records.attachments.iter().any(|found| {
+            let (key, claims) = (&found.record.key, found.record.plan.claims());
+            key.container_id == own.container
+                && key.interface == own.interface
+                && claims.is_some_and(|claims| claims.proxy)
+        })
+    }
+
     /// Nobody publishes the port, and nobody listens on it; `finding` is what was found of listeners.
     pub(super) fn not_published(&self, at: SocketAddr, finding: Finding) -> Finding {
         if let Some(finding) = self.names_unanswered(at) {

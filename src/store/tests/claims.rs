@@ -68,7 +68,7 @@ fn ranges_overlap_each_other_and_single_ports() {
         assert_eq!(owners.first().map(|(_, owner)| owner.as_str()), owner, "{wanted}");
         let claimed = state.claim(&[tcp("0.0.0.0:1234"), wanted], &key("c"));
         match owner {
-            None => state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).unwrap(),
+            None => assert!(state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).unwrap().is_empty()),
             Some(_) => assert!(matches!(claimed, Err(StoreError::Claimed { .. })), "{wanted}"),
         }
         assert_eq!(state.claims().unwrap().len(), 2, "{wanted}: all or nothing");
@@ -80,6 +80,30 @@ fn ranges_overlap_each_other_and_single_ports() {
     state.drop_claim(&unknown[0]).unwrap();
     assert!(!base.path().join("run/linkspan/ranges").exists());
     assert_eq!(state.owner(&tcp("0.0.0.0:8005")).unwrap(), None);
+}
+
+/// Who waits keeps nobody out, is told when the claim goes, and leaves nothing behind.
+#[test]
+fn who_waits_is_told_by_the_release() {
+    let (base, state) = state();
+    for ports in [vec![tcp("0.0.0.0:80"), tcp("[::]:80")], vec![range("0.0.0.0:8000", 11)]] {
+        state.claim(&ports, &key("a")).unwrap();
+        state.wait_for(&ports, &key("b")).unwrap();
+        state.wait_for(&ports, &key("b")).unwrap();
+        state.wait_for(&ports, &key("c")).unwrap();
+        assert_eq!(state.claims().unwrap().len(), ports.len());
+        state.stop_waiting(&ports, &key("c")).unwrap();
+        assert!(state.release(&ports[1..], &key("b")).unwrap().is_empty(), "what it does not have");
+        assert_eq!(state.release(&ports, &key("a")).unwrap(), [key("b")]);
+        state.claim(&ports, &key("b")).unwrap();
+        state.stop_waiting(&ports, &key("b")).unwrap();
+        assert!(state.release(&ports, &key("b")).unwrap().is_empty());
+        state.wait_for(&ports, &key("d")).unwrap();
+        assert!(state.claims_of_unknown(|owner| *owner == key("a")).unwrap().is_empty());
+        for directory in ["ports/tcp-80", "ranges"] {
+            assert!(!base.path().join("run/linkspan").join(directory).exists(), "{directory}");
+        }
+    }
 }
 
 #[test]

@@ -124,15 +124,25 @@ impl Socket {
     /// # Errors
     /// That refusal, naming its message; or as [`Socket::batch`].
     pub fn transact(&mut self, messages: &[Message]) -> Result<(), SysError> {
-        for (message, answer) in messages.iter().zip(self.batch(messages)?) {
+        self.transact_told(messages).map(drop)
+    }
+
+    /// The same, and gives the places of the messages that were refused as they tolerate.
+    ///
+    /// # Errors
+    /// As [`Socket::transact`].
+    pub fn transact_told(&mut self, messages: &[Message]) -> Result<Vec<usize>, SysError> {
+        let mut refused = Vec::new();
+        for (place, (message, answer)) in messages.iter().zip(self.batch(messages)?).enumerate() {
             match answer {
                 Some(refusal) if !message.tolerated.contains(&refusal.errno) => {
                     return Err(message.error(refusal));
                 }
-                _ => {}
+                Some(_) => refused.push(place),
+                None => {}
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Asks for one object. `None` where the message tolerates the refusal.

@@ -27,7 +27,8 @@ pub fn announce(
                 mappings.iter().flat_map(|mapping| Publication::of(mapping, addresses)).collect();
             all.sort_unstable();
             all.dedup();
-            ports::refuse_each_taken(cx, &all, &call.key().of_part(part))?;
+            let waiting = ports::refuse_each_taken(cx, &all, &call.key().of_part(part))?;
+            all.retain(|publication| !waiting.contains(publication));
             let backend = backend(config.backend);
             let claims = all.iter().map(|p| format!("claim the host port {p}"));
             claims.chain(all.iter().map(|p| format!("{backend}translate {p} to {}", p.target))).collect()

@@ -27,7 +27,7 @@ use crate::store::{Doom, Found, Record, Stage};
 use super::add::abandon;
 use super::{
     Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
-    status as ready,
+    status as ready, waiting,
 };
 
 /// Adds a part to an attachment, and gives the result on, with what the part changed of it.
@@ -35,6 +35,13 @@ use super::{
 /// # Errors
 /// Every [`VerbError`]; the host is then as it was before.
 pub fn add(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbError> {
+    let attached = add_anew(cx, call, part);
+    // What was there before may have had ports that another interface waits for.
+    waiting::hand_over(cx);
+    attached
+}
+
+fn add_anew(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbError> {
     let key = call.key().of_part(part);
     let previous = addressing::previous_result(call)?.ok_or_else(|| no_previous(part, Command::Add))?;
     let netns = call.environment.netns.as_deref().unwrap_or_default();

@@ -34,7 +34,7 @@ pub(super) fn build(
     if publications.is_empty() && has_way_out {
         return Ok((Plan::default(), previous));
     }
-    ports::refuse_each_taken(cx, &publications, key)?;
+    let waiting = ports::refuse_each_taken(cx, &publications, key)?;
     network::prepare(cx, call.config, &provided, |_| true)?;
     let network = crate::plan::rules(call.config, &provided.network);
     let masqueraded = way.bridge().is_empty() && network.masquerade_all && !publications.is_empty();
@@ -53,6 +53,7 @@ pub(super) fn build(
         steps.push(Step::Claims(Claims {
             owner: key.clone(),
             publications,
+            waiting: Vec::new(),
             hold: keys.hold,
             proxy: keys.proxy,
         }));
@@ -63,5 +64,7 @@ pub(super) fn build(
     let backend = provided.network.backend;
     let counted = keys.count;
     steps.push(Step::Firewall(Box::new(Firewall { backend, network, attachment, admit: true, counted })));
-    Ok((Plan { steps }, previous))
+    let mut plan = Plan { steps };
+    plan.set_aside(&waiting);
+    Ok((plan, previous))
 }
