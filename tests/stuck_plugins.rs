@@ -216,6 +216,37 @@ fn a_plugin_that_nobody_waits_for_is_asked_all_the_same() {
     assert_eq!(doomed(), 0);
 }
 
+/// Of several that hang and that nobody waits for, a DEL of something else meets one.
+#[test]
+fn plugins_that_nobody_waits_for_take_little_of_one_del() {
+    if lab::is_reference() {
+        lab::skip!("the reference shares no work");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let other = lab.plugin(json!({"ipam": v4(1)})).on(&lab.container("other"));
+    let dead = ["a", "b"].map(|name| lab.container(name));
+    for (n, container) in dead.iter().enumerate() {
+        pool.give(&format!("10.66.0.{}/24", n + 5));
+        pool.network.on(container).add().ok();
+    }
+    other.add().ok();
+    for container in &dead {
+        let name = format!("{}:eth0", container.id);
+        fs::rename(format!("/run/linkspan/ready/{name}"), format!("/run/linkspan/doomed/{name}")).unwrap();
+    }
+    pool.calls();
+    pool.set("slow");
+    let first = other.del();
+    first.ok();
+    assert!(first.elapsed < 2 * SLOW, "{:?}", first.elapsed);
+    assert_eq!((pool.calls().len(), doomed()), (1, 1));
+    pool.unset("slow");
+    other.add().ok();
+    other.del().ok();
+    assert_eq!((pool.calls().len(), doomed()), (1, 0));
+}
+
 /// The record of an ADD that could not undo itself names an address that is another's.
 #[test]
 fn an_add_that_is_stuck_leaves_another_s_way_out() {

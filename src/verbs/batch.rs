@@ -19,6 +19,9 @@ use super::{Context, VerbError};
 /// How long nobody else has come where a batch begins that has another before it.
 const LULL: Duration = Duration::from_millis(2);
 
+/// How long a batch asks plugins of attachments that nobody waits for, unless it is there for those.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The longest that a batch gathers.
 const GATHERING: Duration = Duration::from_millis(50);
 
@@ -101,7 +104,14 @@ fn ask_plugins(
         left.extend(mine.drain(..).map(|rest| rest.key));
     }
     let_all_go(cx, claimed, &left);
+    let begun = Instant::now();
     for rest in mine {
+        let is_wanted = aim.of_others == OfOthers::All || aim.wanted.contains(&rest.key);
+        if !is_wanted && begun.elapsed() > PATIENCE {
+            // One that hangs is enough: the next batch has the next.
+            let_all_go(cx, claimed, &[rest.key]);
+            continue;
+        }
         // From here on others may come to wait for a plugin that hangs.
         claimed.mark_tried(&cx.state, &rest.key)?;
         let errors = cx.kernel.absent(&[&rest.steps], Attempt::Again).into_iter().flatten();
