@@ -42,7 +42,7 @@ pub struct Claimed<P> {
     pub listed: Listed<P>,
     /// What somebody has claimed before, who died or failed: what it held may be another's by now.
     pub again: Vec<Found<P>>,
-    /// What lies among the records and is none, or cannot be opened: nobody has claimed it.
+    /// What lies among the records and is none: nobody has claimed it.
     pub strange: Vec<Broken>,
     /// The records by their names, locked.
     held: BTreeMap<String, Flock<File>>,
@@ -167,7 +167,7 @@ enum Seen {
     AtWork,
     /// Not to be claimed: it is gone, or left to who wants it.
     Passed,
-    /// No record, or one that cannot be opened.
+    /// No record.
     Strange(StoreError),
     /// This process can open no more files.
     Full(StoreError),
@@ -267,7 +267,11 @@ impl State {
                 return Ok(Seen::Full(error));
             }
             // A symbolic link, a socket.
-            Err(error) => return Ok(Seen::Strange(error)),
+            Err(error @ StoreError::Io { source: Errno::ELOOP | Errno::ENXIO, .. }) => {
+                return Ok(Seen::Strange(error));
+            }
+            // What it is cannot be seen now: it stays as it is.
+            Err(error) => return Err(error),
         };
         let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held,
