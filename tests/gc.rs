@@ -4,6 +4,8 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use lab::outcome::{address, bridge, host_end};
 use lab::plugin::{dual_stack, v4};
@@ -202,4 +204,39 @@ fn a_full_bridge_is_said_and_refused() {
     lab.ip("link set b0 nomaster");
     gc(&plugin).status().ok();
     plugin.on(&a).add().ok();
+}
+
+/// Whoever takes over from one that was killed asks of each link whose it is, and reads the names of records once for all.
+#[test]
+fn what_was_claimed_before_goes_about_as_fast() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let container = lab.container("a");
+    let network = lab.plugin(json!({"ipam": v4(1)}));
+    let result = network.on(&container).add().ok();
+    let end = host_end(&result);
+    let record = fs::read_to_string(format!("/run/linkspan/ready/{}:eth0", container.id)).unwrap();
+    let timed = |mode: u32| {
+        let mut batch = String::new();
+        for n in 0..1000 {
+            let (id, name) = (format!("dead{n}"), format!("lksdead{n:08}"));
+            batch.push_str(&format!("link add {name} group {GROUP} type veth peer name peer{n}\n"));
+            let path = format!("/run/linkspan/doomed/{id}:eth0");
+            fs::write(&path, record.replace(&container.id, &id).replace(&end, &name)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        lab.host.feed(&["ip", "-batch", "-"], &batch);
+        let outcome = network.gc(&[(&container.id, "eth0")]);
+        outcome.ok();
+        assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 0);
+        assert!(!lab.host.must(&["ip", "-o", "link"]).contains("lksdead"));
+        outcome.elapsed
+    };
+    let (first, again) = (timed(0o600), timed(0o500));
+    assert!(
+        again < 3 * first + Duration::from_secs(1),
+        "{again:?}, and {first:?} for what nobody had claimed"
+    );
 }

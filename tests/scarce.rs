@@ -5,12 +5,12 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use lab::backends::{choose, on_each_backend};
 use lab::faces::{self, Whose};
 use lab::outcome::address;
 use lab::plugin::{dual_stack, v4};
+use lab::programs::{with_failing_iptables, with_programs};
 use lab::snapshot::Snapshot;
 use lab::talk::{tcp_answers, tcp_server};
 use lab::{Lab, Plugin, inspect};
@@ -18,25 +18,6 @@ use serde_json::json;
 
 fn is_recorded(id: &str) -> bool {
     ["ready", "doomed"].iter().any(|stage| fs::exists(format!("/run/linkspan/{stage}/{id}:eth0")).unwrap())
-}
-
-/// The plugin, with programs of iptables that fail.
-fn with_failing_iptables(lab: &Lab, plugin: &Plugin) -> Plugin {
-    let suffixes = ["", "-save", "-restore"];
-    let of = |family: &str| suffixes.map(|suffix| format!("{family}{suffix}"));
-    with_programs(lab, plugin, &[of("iptables"), of("ip6tables")].concat(), 4)
-}
-
-/// The plugin, with programs of these names that end so and do nothing.
-fn with_programs(lab: &Lab, plugin: &Plugin, names: &[String], code: i32) -> Plugin {
-    let directory = lab.work.path().join(format!("programs-{code}-{}", names.len()));
-    fs::create_dir_all(&directory).unwrap();
-    for name in names {
-        let path = directory.join(name);
-        fs::write(&path, format!("#!/bin/sh\nexit {code}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    plugin.env("PATH", &format!("{}:{}", directory.display(), std::env::var("PATH").unwrap()))
 }
 
 fn a_del_without_its_programs_says_so(backend: &str) {

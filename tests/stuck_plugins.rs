@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::outcome::host_end;
+use lab::outcome::{address, host_end};
 use lab::plugin::v4;
 use lab::{Lab, Plugin, eventually};
 use nix::fcntl::{Flock, FlockArg};
@@ -216,6 +216,37 @@ fn a_plugin_that_nobody_waits_for_is_asked_all_the_same() {
     assert_eq!(doomed(), 0);
 }
 
+/// Of several that hang and that nobody waits for, a DEL of something else meets one.
+#[test]
+fn plugins_that_nobody_waits_for_take_little_of_one_del() {
+    if lab::is_reference() {
+        lab::skip!("the reference shares no work");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let other = lab.plugin(json!({"ipam": v4(1)})).on(&lab.container("other"));
+    let dead = ["a", "b"].map(|name| lab.container(name));
+    for (n, container) in dead.iter().enumerate() {
+        pool.give(&format!("10.66.0.{}/24", n + 5));
+        pool.network.on(container).add().ok();
+    }
+    other.add().ok();
+    for container in &dead {
+        let name = format!("{}:eth0", container.id);
+        fs::rename(format!("/run/linkspan/ready/{name}"), format!("/run/linkspan/doomed/{name}")).unwrap();
+    }
+    pool.calls();
+    pool.set("slow");
+    let first = other.del();
+    first.ok();
+    assert!(first.elapsed < 2 * SLOW, "{:?}", first.elapsed);
+    assert_eq!((pool.calls().len(), doomed()), (1, 1));
+    pool.unset("slow");
+    other.add().ok();
+    other.del().ok();
+    assert_eq!((pool.calls().len(), doomed()), (1, 0));
+}
+
 /// The record of an ADD that could not undo itself names an address that is another's.
 #[test]
 fn an_add_that_is_stuck_leaves_another_s_way_out() {
@@ -234,4 +265,133 @@ fn an_add_that_is_stuck_leaves_another_s_way_out() {
     second.del().ok();
     assert_eq!(doomed(), 0);
     first.prev(&result).check().ok();
+}
+
+/// Its namespace is gone, and its link with that; nobody called DEL.
+fn dies(lab: &Lab, result: &Value) {
+    lab.ip(&format!("link del {}", host_end(result)));
+}
+
+/// A pool that has collected a dead container's address itself gives it to the next one, whose ADD meets what the dead one
+/// has left in the firewall, and begins anew: the address is the new one's all the time.
+#[test]
+fn an_add_that_begins_anew_keeps_its_address() {
+    if lab::is_reference() {
+        lab::skip!("the reference begins nothing anew");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    dies(&lab, &pool.network.on(&a).add().ok());
+    pool.calls();
+    let result = pool.network.on(&b).add().ok();
+    assert_eq!(address(&result, 4), "10.66.0.5");
+    assert_eq!(pool.calls(), [format!("ADD {}", b.id)]);
+
+    let own = lab.plugin(json!({"name": "own", "bridge": "br9", "ipam": v4(1)}));
+    let (c, d, e) = (lab.container("c"), lab.container("d"), lab.container("e"));
+    let result = own.on(&c).add().ok();
+    dies(&lab, &result);
+    let lease = |address: &str| format!("/run/linkspan/ipam/own/{address}");
+    fs::remove_file(lease(&address(&result, 4))).unwrap();
+    fs::remove_file("/run/linkspan/ipam/own/last_reserved_ip.0").unwrap();
+    let second = own.on(&d).add().ok();
+    assert_eq!(address(&second, 4), address(&result, 4));
+    assert!(fs::exists(lease(&address(&second, 4))).unwrap(), "it is held");
+    assert_ne!(address(&own.on(&e).add().ok(), 4), address(&second, 4));
+    own.on(&d).prev(&second).check().ok();
+}
+
+/// Who takes the port or the address of a dead container ends what that has on the host, and asks nobody's plugin.
+#[test]
+fn the_plugin_of_a_dead_container_keeps_nobody() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(|name| lab.container(name));
+    let (first, second) = (pool.network.on(&a).publish(&["8080:80"]), pool.network.on(&b));
+    dies(&lab, &first.add().ok());
+    pool.give("10.66.0.6/24");
+    let dead = second.add().ok();
+    for name in ["slow", "away"] {
+        pool.set(name);
+    }
+    pool.calls();
+    let other = lab.plugin(json!({"ipam": v4(1)}));
+    let taking = other.on(&c).publish(&["8080:80"]).add();
+    taking.ok();
+    assert!(taking.elapsed < SLOW, "{:?}", taking.elapsed);
+    // What is met in the firewall is met by all that died.
+    dies(&lab, &dead);
+    let ranged =
+        json!({"type": "static", "addresses": [{"address": "10.66.0.6/24", "gateway": "10.66.0.1"}]});
+    let fixed = lab.plugin(json!({"name": "fixed", "bridge": "br9", "ipam": ranged})).on(&d);
+    let meeting = fixed.add();
+    meeting.ok();
+    assert!(meeting.elapsed < SLOW, "{:?}", meeting.elapsed);
+    assert_eq!(pool.calls(), nothing());
+    assert_eq!(doomed(), 2, "their addresses are the plugin's to free");
+    assert_eq!(fs::read_dir("/run/linkspan/pending").unwrap().count(), 0);
+
+    pool.unset("slow");
+    first.del().refused(110);
+    // Of the other one too, whose plugin nobody has asked yet: after its own, and once.
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("DEL {}", b.id)]);
+    assert_eq!(doomed(), 2);
+    pool.unset("away");
+    first.del().ok();
+    second.del().ok();
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("DEL {}", b.id)]);
+    assert_eq!(doomed(), 0);
+    other.on(&e).add().ok();
+}
+
+/// An ADD that was killed: the next one undoes it, and leaves its plugin to who holds no lock.
+#[test]
+fn the_plugin_of_an_add_that_was_killed_is_asked_without_the_lock() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let result = pool.network.on(&a).add().ok();
+    let name = format!("{}:eth0", a.id);
+    fs::rename(format!("/run/linkspan/ready/{name}"), format!("/run/linkspan/pending/{name}")).unwrap();
+    pool.calls();
+    let other = lab.plugin(json!({"ipam": v4(1)})).on(&b);
+    other.add().ok();
+    assert_eq!(pool.calls(), nothing());
+    assert_eq!(doomed(), 1);
+    assert!(!lab.host.exec(&["ip", "link", "show", &host_end(&result)]).ok, "its link is gone");
+    other.del().ok();
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id)], "its address is not forgotten");
+    assert_eq!(doomed(), 0);
+}
+
+/// The plugin knows an attachment by its name: what the dead one had is given back before the new one gets anything, and
+/// nobody else waits for it.
+#[test]
+fn the_plugin_of_the_same_attachment_is_asked_before_it_gives_again() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let pool = Pool::new(&lab);
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let same = pool.network.on(&a);
+    dies(&lab, &same.add().ok());
+    pool.set("slow");
+    pool.calls();
+    let running = same.start("ADD");
+    let log = pool.directory.join("log");
+    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|log| log.contains("DEL"))));
+    let other = lab.plugin(json!({"ipam": v4(1)})).on(&b).add();
+    other.ok();
+    assert!(other.elapsed < SLOW, "{:?}", other.elapsed);
+    running.finish().ok();
+    assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("ADD {}", a.id)]);
+    assert_eq!(doomed(), 0);
 }

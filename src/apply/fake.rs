@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{ApplyError, Attempt, Cause, Drift, Host, ensure_or_undo};
-use crate::model::AttachmentKey;
-use crate::plan::{Claims, Forwarding, Plan, Step};
+use super::{ApplyError, Attempt, Cause, Drift, Host, ensure_or_step_back, give_back};
+use crate::model::{AttachmentKey, LeaseSource};
+use crate::plan::{Claims, Forwarding, Leases, Plan, Step};
 
 /// What is there, and which call of `ensure` or `absent` fails.
 #[derive(Default)]
@@ -68,7 +68,7 @@ fn a_failure_at_any_step_leaves_only_what_is_shared() {
     let plan = plan();
     for fail_at in 0..plan.steps.len() {
         let mut host = Fake { fail_at: Some(fail_at), ..Fake::default() };
-        let error = ensure_or_undo(&mut host, &plan).unwrap_err();
+        let error = ensure_or_step_back(&mut host, &plan).unwrap_err();
         assert_eq!(error.object, plan.steps[fail_at].to_string());
         assert!(error.not_undone.is_empty());
         let shared: BTreeSet<String> =
@@ -82,10 +82,24 @@ fn what_cannot_be_undone_is_said_and_the_rest_is_undone() {
     let plan = plan();
     let stuck = plan.steps[2].to_string();
     let mut host = Fake { fail_at: Some(4), fail_absent: Some(stuck.clone()), ..Fake::default() };
-    let error = ensure_or_undo(&mut host, &plan).unwrap_err();
+    let error = ensure_or_step_back(&mut host, &plan).unwrap_err();
     assert_eq!(error.not_undone.len(), 1);
     assert!(error.to_string().contains(&stuck), "{error}");
     assert_eq!(host.present.len(), 2, "the stuck step and the shared one: {:?}", host.present);
+}
+
+#[test]
+fn addresses_stay_for_another_try_until_they_are_given_back() {
+    let mut plan = plan();
+    let owner = AttachmentKey::new("c0", "eth0");
+    plan.steps.insert(0, Step::Leases(Leases { owner, source: LeaseSource::Static, leases: Vec::new() }));
+    let mut host = Fake { fail_at: Some(4), ..Fake::default() };
+    ensure_or_step_back(&mut host, &plan).unwrap_err();
+    let held = plan.steps[0].to_string();
+    assert!(host.present.contains(&held), "{:?}", host.present);
+    assert_eq!(host.present.len(), 2, "and the shared step: {:?}", host.present);
+    assert!(give_back(&mut host, &plan.steps).is_empty());
+    assert!(!host.present.contains(&held));
 }
 
 #[test]
@@ -93,6 +107,6 @@ fn a_plan_that_was_ensured_has_no_drift_and_one_that_was_not_has_all() {
     let plan = plan();
     let mut host = Fake::default();
     assert_eq!(host.probe(&plan.steps).unwrap().len(), plan.steps.len());
-    ensure_or_undo(&mut host, &plan).unwrap();
+    ensure_or_step_back(&mut host, &plan).unwrap();
     assert!(host.probe(&plan.steps).unwrap().is_empty());
 }

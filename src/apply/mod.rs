@@ -2,7 +2,7 @@
 //!
 //! | verb | walk |
 //! |---|---|
-//! | ADD | [`ensure_or_undo`]: forwards; on failure backwards |
+//! | ADD | [`ensure_or_step_back`]: forwards; on failure backwards, and [`give_back`] |
 //! | DEL, GC | [`Host::absent`]: backwards, never stopping at the first error |
 //! | CHECK | [`Host::probe`]: each, every drift |
 //! | reconcile | [`Kernel::mend`]: `probe` over all recorded attachments, and `ensure` of what differs |
@@ -25,4 +25,4 @@ pub use kernel::{
     PortSurvey, Reach, SandboxError, Trip, foreign_drops, is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
-pub use walk::{Attempt, Host, ensure_or_undo};
+pub use walk::{Attempt, Host, ensure_or_step_back, give_back, step_back};

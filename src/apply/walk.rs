@@ -31,15 +31,38 @@ pub trait Host {
     fn probe(&mut self, steps: &[Step]) -> Result<Vec<Drift>, ApplyError>;
 }
 
-/// ADD's walk: forwards, and backwards from the failed step where one fails.
+/// ADD's walk: forwards, and backwards from the failed step where one fails, down to the addresses: these stay, for another
+/// try, or for [`give_back`].
 ///
 /// # Errors
 /// The error of the step that failed, with whatever could not be undone added to it.
-pub fn ensure_or_undo(host: &mut impl Host, plan: &Plan) -> Result<(), ApplyError> {
+pub fn ensure_or_step_back(host: &mut impl Host, plan: &Plan) -> Result<(), ApplyError> {
     let Err((failed, mut error)) = host.ensure(&plan.steps) else { return Ok(()) };
     // The failed step may be half made, so it is undone too: `absent` tolerates what is not there.
     let made = &plan.steps[..=failed.min(plan.steps.len().saturating_sub(1))];
-    error.not_undone =
-        host.absent(&[made], Attempt::Again).into_iter().flatten().map(|e| e.to_string()).collect();
+    error.not_undone = step_back(host, made).iter().map(ToString::to_string).collect();
     Err(error)
+}
+
+/// Undoes all but the addresses. Gives what could not be undone.
+pub fn step_back(host: &mut impl Host, steps: &[Step]) -> Vec<ApplyError> {
+    let made: Vec<Step> = steps.iter().filter(|step| !is_leases(step)).cloned().collect();
+    if made.is_empty() {
+        return Vec::new();
+    }
+    host.absent(&[&made], Attempt::Again).into_iter().flatten().collect()
+}
+
+/// Gives the addresses back, once all else is undone. Another plugin may be asked, which takes its time or hangs: nobody is
+/// to wait for the caller. Gives what could not be undone.
+pub fn give_back(host: &mut impl Host, steps: &[Step]) -> Vec<ApplyError> {
+    let held: Vec<Step> = steps.iter().filter(|step| is_leases(step)).cloned().collect();
+    if held.is_empty() {
+        return Vec::new();
+    }
+    host.absent(&[&held], Attempt::Again).into_iter().flatten().collect()
+}
+
+fn is_leases(step: &Step) -> bool {
+    matches!(step, Step::Leases(_))
 }

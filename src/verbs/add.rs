@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::apply::{ApplyError, Attempt, Host};
+use crate::apply::{ApplyError, give_back, step_back};
 use crate::cni::{CniResult, Ipam, LinkKeys, LogLevel};
 use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
-use crate::store::{Found, Guard, Pending, Record, Stage};
+use crate::store::{Found, Guard, Pending, Record, Stage, State};
 
 use super::addressing::{self, Chosen};
 use super::allowlist;
@@ -50,9 +50,7 @@ fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     // The state outlives the borrow of the context that the pending record would else be.
     let state = cx.state.clone();
-    let lock = state.lock(deadline())?;
-    reap::dead_attachments(cx)?;
-    refuse_existing(cx, &key, &sandbox)?;
+    let lock = lock_cleared(cx, &state, &key, &sandbox)?;
     let provided = network::provide(cx, call.config)?;
     let lower = lower::of(cx, call, &sandbox)?;
     let mut waiting = ports::refuse_taken(cx, call, &provided.network, &key)?;
@@ -102,7 +100,9 @@ fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
     let (pending, written) = match (taken, pending, written) {
         (Ok(()), Some(pending), Some(written)) => (pending, written),
         // Of what is written nothing has been made: only another plugin may have given something.
-        (Err(error), Some(pending), _) => return Err(abandon(cx, pending, &opening(&key, &source), error)),
+        (Err(error), Some(pending), _) => {
+            return Err(abandon(cx, lock, pending, &opening(&key, &source), error));
+        }
         (Err(error), None, _) => {
             // Nothing has happened yet. The agent counts ADDs that fail by their records, which come and go.
             if let Ok(pending) = state.write_pending(&record(&key, call, begun, opening(&key, &source))) {
@@ -114,9 +114,7 @@ fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
         (Ok(()), _, _) => return Err(VerbError::Config("no address was chosen".to_owned())),
     };
     let Written { record, chosen, ports } = written;
-    let attached = attach(cx, call, &provided, pending, record);
-    drop(lock);
-    let record = attached?;
+    let record = attach(cx, call, &provided, lock, pending, record)?;
     cx.journal.note(LogLevel::Info, || format!("attached {key} to {}", record.network));
     let name_servers = if record.naming.is_some() { gateways(&record.plan) } else { Vec::new() };
     let mut result = outcome(cx, call, &record.plan, chosen, previous);
@@ -159,30 +157,30 @@ fn gateways(plan: &Plan) -> Vec<IpAddr> {
         .unwrap_or_default()
 }
 
-/// Makes the plan so that is written down.
+/// Makes the plan so that is written down, under the main lock.
 fn attach(
     cx: &mut Context,
     call: &Call,
     provided: &Provided,
+    lock: Option<Guard>,
     mut pending: Pending<'_>,
     mut record: Record<Plan>,
 ) -> Result<Record<Plan>, VerbError> {
     let needed = |rules: &NetworkRules| network::needs_rules(call.config, rules);
     if let Err(error) = network::prepare(cx, call.config, provided, needed) {
-        return Err(abandon(cx, pending, &record.plan, error));
+        return Err(abandon(cx, lock, pending, &record.plan, error));
     }
-    if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
-        close(pending, &error)?;
-        return Err(error.into());
+    if let Err(error) = reap::ensure_anew(cx, &record.plan) {
+        return Err(close(cx, lock, pending, &record.plan, error));
     }
     if cx.kernel.amend(&mut record.plan)
         && let Err(error) = pending.rewrite(&record)
     {
-        return Err(abandon(cx, pending, &record.plan, error.into()));
+        return Err(abandon(cx, lock, pending, &record.plan, error.into()));
     }
     match pending.ready() {
         Ok(()) => Ok(record),
-        Err((pending, error)) => Err(abandon(cx, pending, &record.plan, error.into())),
+        Err((pending, error)) => Err(abandon(cx, lock, pending, &record.plan, error.into())),
     }
 }
 
@@ -214,10 +212,21 @@ fn labels(call: &Call) -> BTreeMap<String, String> {
     labels
 }
 
-/// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone.
-pub(super) fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error: VerbError) -> VerbError {
-    let errors: Vec<ApplyError> =
-        cx.kernel.absent(&[&plan.steps], Attempt::Again).into_iter().flatten().collect();
+/// Takes back what an ADD that is refused after all has made, and gives the error back with what could not be undone. The
+/// main lock is let go before a plugin is asked.
+pub(super) fn abandon(
+    cx: &mut Context,
+    lock: Option<Guard>,
+    pending: Pending<'_>,
+    plan: &Plan,
+    error: VerbError,
+) -> VerbError {
+    let mut errors = step_back(&mut cx.kernel, &plan.steps);
+    drop(lock);
+    // What could not be closed to the network must not be handed to the next container.
+    if errors.is_empty() {
+        errors = give_back(&mut cx.kernel, &plan.steps);
+    }
     let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };
     let mut left: Vec<String> = errors.iter().map(ApplyError::to_string).collect();
     left.extend(kept.err().map(|error| error.to_string()));
@@ -227,22 +236,56 @@ pub(super) fn abandon(cx: &mut Context, pending: Pending<'_>, plan: &Plan, error
     if left.is_empty() { error } else { VerbError::NotUndone { error: Box::new(error), left } }
 }
 
-/// Ends the record of an ADD that failed: gone where all was undone, doomed where not.
-fn close(pending: Pending<'_>, error: &ApplyError) -> Result<(), VerbError> {
+/// Gives the addresses of an ADD back of which a step failed, and ends its record: gone where all was undone, doomed where
+/// not. As [`abandon`] without the main lock where a plugin is asked.
+pub(super) fn close(
+    cx: &mut Context,
+    lock: Option<Guard>,
+    pending: Pending<'_>,
+    plan: &Plan,
+    mut error: ApplyError,
+) -> VerbError {
+    drop(lock);
+    if error.not_undone.is_empty() {
+        error.not_undone = give_back(&mut cx.kernel, &plan.steps).iter().map(ToString::to_string).collect();
+    }
     let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
-    Ok(closed?)
+    match closed {
+        Ok(()) => error.into(),
+        Err(failure) => failure.into(),
+    }
+}
+
+/// Takes the main lock, with nothing there of an earlier attachment of this name. Whoever gave that one its addresses is
+/// asked before it is asked for new ones, since it knows them by the same name; and without the lock.
+fn lock_cleared(
+    cx: &mut Context,
+    state: &State,
+    key: &AttachmentKey,
+    sandbox: &Sandbox,
+) -> Result<Guard, VerbError> {
+    loop {
+        let lock = state.lock(deadline())?;
+        reap::dead_attachments(cx)?;
+        let had_one = refuse_existing(cx, key, sandbox)?;
+        if !had_one || !state.is_doomed(key)? {
+            return Ok(lock);
+        }
+        drop(lock);
+        reap::reap(cx, std::slice::from_ref(key))?;
+    }
 }
 
 /// Refuses an attachment that is there already, in this namespace or in another that lives, and an interface that
 /// somebody else made. A record whose container has died without DEL gives way: its namespace is gone, or has lost the
-/// interface.
-fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> Result<(), VerbError> {
+/// interface. Gives whether there was one.
+fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> Result<bool, VerbError> {
     let is_there = |cx: &mut Context| {
         let there = cx.kernel.has_interface(sandbox, &key.interface);
         there.map_err(|error| ApplyError::new(format!("interface {}", key.interface), error))
     };
-    match cx.state.find::<Plan>(key)? {
-        None => {}
+    let had_one = match cx.state.find::<Plan>(key)? {
+        None => false,
         Some(Found { stage: Stage::Pending { alive: true }, .. }) => {
             return Err(VerbError::Busy(key.clone()));
         }
@@ -261,16 +304,14 @@ fn refuse_existing(cx: &mut Context, key: &AttachmentKey, sandbox: &Sandbox) -> 
             cx.journal.note(LogLevel::Warning, || {
                 format!("{key} has a record of a container that is gone; taking that attachment away first")
             });
-            reap::evict(cx, key)?;
+            reap::evict(cx, key)?
         }
-        Some(_) => {
-            reap::evict(cx, key)?;
-        }
-    }
+        Some(_) => reap::evict(cx, key)?,
+    };
     if is_there(cx)? {
         return Err(VerbError::InterfaceExists(key.interface.clone()));
     }
-    Ok(())
+    Ok(had_one)
 }
 
 fn outcome(

@@ -19,13 +19,16 @@ use super::{Context, VerbError};
 /// How long nobody else has come where a batch begins that has another before it.
 const LULL: Duration = Duration::from_millis(2);
 
+/// How long a batch asks plugins of attachments that nobody waits for, unless it is there for those.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The longest that a batch gathers.
 const GATHERING: Duration = Duration::from_millis(50);
 
 /// What a batch is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aim<'a> {
-    /// Whose end is waited for, and whose failures are told.
+    /// Whose end is waited for.
     pub wanted: &'a [AttachmentKey],
     /// What is done beside that.
     pub of_others: OfOthers,
@@ -34,12 +37,21 @@ pub(super) struct Aim<'a> {
 /// Which attachments a batch takes away that are not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OfOthers {
-    /// Those that nobody has failed at, but for what needs a plugin: under the main lock.
+    /// Those that nobody has failed at; and of none, whether wanted or not, what needs a plugin: under the main lock.
     Quick,
     /// Those that nobody has failed at.
     New,
     /// Those too that somebody has failed at.
     All,
+}
+
+/// What became of attachments.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Those that are gone.
+    pub ended: Vec<AttachmentKey>,
+    /// Those that could not be taken away, and why. Their records stay doomed.
+    pub failed: Vec<(AttachmentKey, String)>,
 }
 
 /// Something that is left of an attachment: another plugin is to be told that the addresses are free.
@@ -49,15 +61,34 @@ struct Rest {
     steps: Vec<Step>,
 }
 
-/// Claims what is doomed, and takes it away. Gives what went wrong with those that are wanted and were claimed.
+/// Claims what is doomed, and takes it away. Gives whether there is more than could be claimed at a time.
 ///
 /// # Errors
 /// Where the state directory cannot be read.
-pub(super) fn take_away(cx: &mut Context, turn: Guard, aim: Aim<'_>) -> Result<Vec<String>, VerbError> {
-    let mut claimed = gather(cx, aim)?;
+pub(super) fn take_away(
+    cx: &mut Context,
+    turn: Guard,
+    claimed: &mut Claimed<Plan>,
+    aim: Aim<'_>,
+    outcome: &mut Outcome,
+) -> Result<bool, VerbError> {
+    let more = gather(cx, claimed, aim)?;
     drop(turn);
-    let mut failures = Vec::new();
-    let rests = end_all(cx, &mut claimed, aim, &mut failures)?;
+    let rests = end_all(cx, claimed, aim, outcome)?;
+    ask_plugins(cx, claimed, rests, aim, outcome)?;
+    // Nothing can be done for what is left.
+    claimed.let_all_go();
+    Ok(more)
+}
+
+/// Ends those for which another plugin has to be asked, but for what is left to others.
+fn ask_plugins(
+    cx: &mut Context,
+    claimed: &mut Claimed<Plan>,
+    rests: Vec<Rest>,
+    aim: Aim<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), VerbError> {
     let (own, others): (Vec<Rest>, Vec<Rest>) =
         rests.into_iter().partition(|rest| aim.wanted.contains(&rest.key));
     // Who waits for one of these runs its plugin: this one has others to wait for, or to let go.
@@ -67,24 +98,28 @@ pub(super) fn take_away(cx: &mut Context, turn: Guard, aim: Aim<'_>) -> Result<V
         claimed.mark_tried(&cx.state, &rest.key)?;
     }
     let mut left: Vec<AttachmentKey> = waited_for.into_iter().map(|rest| rest.key).collect();
-    let others = match aim.of_others {
-        OfOthers::Quick => {
-            // The next batch of anybody has them, or their own.
-            left.extend(others.into_iter().map(|rest| rest.key));
-            Vec::new()
+    let mut mine: Vec<Rest> = own.into_iter().chain(others).collect();
+    if aim.of_others == OfOthers::Quick {
+        // The next batch of anybody has them, or their own.
+        left.extend(mine.drain(..).map(|rest| rest.key));
+    }
+    let_all_go(cx, claimed, &left);
+    let begun = Instant::now();
+    for rest in mine {
+        let is_wanted = aim.of_others == OfOthers::All || aim.wanted.contains(&rest.key);
+        if !is_wanted && begun.elapsed() > PATIENCE {
+            // One that hangs is enough: the next batch has the next.
+            let_all_go(cx, claimed, &[rest.key]);
+            continue;
         }
-        OfOthers::New | OfOthers::All => others,
-    };
-    let_all_go(cx, &mut claimed, &left);
-    for rest in own.into_iter().chain(others) {
         // From here on others may come to wait for a plugin that hangs.
         claimed.mark_tried(&cx.state, &rest.key)?;
         let errors = cx.kernel.absent(&[&rest.steps], Attempt::Again).into_iter().flatten();
         let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
-        end(cx, &mut claimed, (&rest.key, &rest.network), &errors, aim, &mut failures)?;
-        let_all_go(cx, &mut claimed, &[rest.key]);
+        end(cx, claimed, (&rest.key, Some(&rest.network)), errors, outcome);
+        let_all_go(cx, claimed, &[rest.key]);
     }
-    Ok(failures)
+    Ok(())
 }
 
 /// Takes away all that is claimed but for what another plugin has to be asked for, which it gives.
@@ -92,7 +127,7 @@ fn end_all(
     cx: &mut Context,
     claimed: &mut Claimed<Plan>,
     aim: Aim<'_>,
-    failures: &mut Vec<String>,
+    outcome: &mut Outcome,
 ) -> Result<Vec<Rest>, VerbError> {
     let first = std::mem::take(&mut claimed.listed.found);
     let again = std::mem::take(&mut claimed.again);
@@ -112,22 +147,32 @@ fn end_all(
                 continue;
             }
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            end(cx, claimed, (&key, &network), &errors, aim, failures)?;
+            end(cx, claimed, (&key, Some(&network)), errors, outcome);
             done.push(key);
         }
         let_all_go(cx, claimed, &done);
     }
-    let mut done = Vec::new();
-    for broken in std::mem::take(&mut claimed.listed.broken) {
-        // What its name tells can still be taken away; what only its content told, GC finds by its owner's mark.
-        let Some(key) = broken.key else { continue };
-        cx.journal.note(LogLevel::Warning, || format!("{}: {}", broken.path.display(), broken.error));
-        cx.kernel.remove_stray(&key)?;
-        cx.state.forget(&key)?;
-        done.push(key);
-    }
-    let_all_go(cx, claimed, &done);
+    end_unread(cx, claimed, aim, outcome);
     Ok(rests)
+}
+
+/// Takes away what the names of records tell that cannot be read; what only their content told, GC finds by its owner's
+/// mark. What is no record at all is left alone, but for who wants it gone.
+fn end_unread(cx: &mut Context, claimed: &mut Claimed<Plan>, aim: Aim<'_>, outcome: &mut Outcome) {
+    let broken = std::mem::take(&mut claimed.listed.broken);
+    let mut strange = std::mem::take(&mut claimed.strange);
+    for one in broken.iter().chain(&strange) {
+        cx.journal.note(LogLevel::Warning, || format!("{}: {}", one.path.display(), one.error));
+    }
+    strange.retain(|one| {
+        aim.of_others == OfOthers::All || one.key.as_ref().is_some_and(|key| aim.wanted.contains(key))
+    });
+    let keys: Vec<AttachmentKey> = broken.into_iter().chain(strange).filter_map(|one| one.key).collect();
+    for key in &keys {
+        let errors = cx.kernel.remove_stray(key).err().map(|error| error.to_string());
+        end(cx, claimed, (key, None), errors.into_iter().collect(), outcome);
+    }
+    let_all_go(cx, claimed, &keys);
 }
 
 /// Lets attachments go that were taken away, or could not be: whoever waits for them is to find it so.
@@ -139,27 +184,31 @@ fn let_all_go(cx: &Context, claimed: &mut Claimed<Plan>, keys: &[AttachmentKey])
     }
 }
 
-/// Ends the record of an attachment: gone where nothing went wrong.
+/// Ends the record of an attachment: gone where nothing went wrong. What goes wrong with one is no other's business.
 fn end(
     cx: &mut Context,
     claimed: &mut Claimed<Plan>,
-    (key, network): (&AttachmentKey, &str),
-    errors: &[String],
-    aim: Aim<'_>,
-    failures: &mut Vec<String>,
-) -> Result<(), VerbError> {
+    (key, network): (&AttachmentKey, Option<&str>),
+    mut errors: Vec<String>,
+    outcome: &mut Outcome,
+) {
     if errors.is_empty() {
-        cx.state.forget(key)?;
-        cx.journal.note(LogLevel::Info, || format!("detached {key} from {network}"));
-        return Ok(());
+        match cx.state.forget(key) {
+            Ok(()) => {
+                let from = || network.map(|network| format!(" from {network}")).unwrap_or_default();
+                cx.journal.note(LogLevel::Info, || format!("detached {key}{}", from()));
+                outcome.ended.push(key.clone());
+                return;
+            }
+            Err(error) => errors.push(error.to_string()),
+        }
     }
-    claimed.mark_tried(&cx.state, key)?;
+    if let Err(error) = claimed.mark_tried(&cx.state, key) {
+        errors.push(error.to_string());
+    }
     let text = format!("{key}: {}", errors.join("; "));
     cx.journal.note(LogLevel::Warning, || text.clone());
-    if aim.wanted.contains(key) {
-        failures.push(text);
-    }
-    Ok(())
+    outcome.failed.push((key.clone(), text));
 }
 
 /// Takes the steps out of a plan for which a plugin has to be asked.
@@ -169,17 +218,16 @@ fn without_plugin(found: &mut Found<Plan>) -> Vec<Step> {
     found.record.plan.steps.extract_if(.., is_plugin_s).collect()
 }
 
-/// Claims what is doomed. Whoever finds nobody else at work goes at once. Who comes while a batch is under way has its own
-/// wait for RCU after that one's anyway: it gathers until nobody comes any more. Together links go faster than in small
-/// batches, and faster still when no other processes start beside them.
-fn gather(cx: &mut Context, aim: Aim<'_>) -> Result<Claimed<Plan>, VerbError> {
+/// Claims what is doomed, and gives whether there is more. Whoever finds nobody else at work goes at once. Who comes while a
+/// batch is under way has its own wait for RCU after that one's anyway: it gathers until nobody comes any more. Together
+/// links go faster than in small batches, and faster still when no other processes start beside them.
+fn gather(cx: &mut Context, claimed: &mut Claimed<Plan>, aim: Aim<'_>) -> Result<bool, VerbError> {
     let retry = if aim.of_others == OfOthers::All { Retry::All } else { Retry::Only(aim.wanted) };
     let begun = Instant::now();
-    let mut claimed = Claimed::default();
     loop {
-        let harvest = cx.state.claim_doomed(retry, &mut claimed)?;
-        if claimed.is_empty() || !harvest.others_at_work || begun.elapsed() >= GATHERING {
-            return Ok(claimed);
+        let harvest = cx.state.claim_doomed(retry, claimed)?;
+        if harvest.more || claimed.is_empty() || !harvest.others_at_work || begun.elapsed() >= GATHERING {
+            return Ok(harvest.more);
         }
         if harvest.claimed == 0 {
             break;
@@ -188,7 +236,7 @@ fn gather(cx: &mut Context, aim: Aim<'_>) -> Result<Claimed<Plan>, VerbError> {
     }
     // Nothing can be done while the batch before has the kernel's lock on links.
     if cx.kernel.await_links() >= LULL {
-        cx.state.claim_doomed(retry, &mut claimed)?;
+        return Ok(cx.state.claim_doomed(retry, claimed)?.more);
     }
-    Ok(claimed)
+    Ok(false)
 }

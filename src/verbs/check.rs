@@ -13,6 +13,10 @@ use super::{Call, Context, VerbError, addressing, parts, reference};
 /// # Errors
 /// [`VerbError::Drifted`] with every drift found, [`VerbError::Unknown`] where the container is not attached.
 pub fn check(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    compare(cx, call).map_err(VerbError::of_looking)
+}
+
+fn compare(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let key = call.key();
     let found: Option<Found<Plan>> = cx.state.find(&key)?;
     let record = match found {

@@ -11,6 +11,10 @@ use super::{Call, Context, VerbError, addressing, deadline, reap, reference};
 /// # Errors
 /// Where something could not be taken away; the record is then kept, and DEL or GC tries again.
 pub fn del(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    detach(cx, call).map_err(VerbError::of_taking_away)
+}
+
+fn detach(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let key = call.key();
     let doom = {
         let _lock = cx.state.lock(deadline())?;

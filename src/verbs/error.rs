@@ -20,6 +20,12 @@ pub enum VerbError {
     /// A step could not be walked.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The same of a verb that takes away or puts back: what it could not do is done by the next one.
+    #[error(transparent)]
+    Left(ApplyError),
+    /// The same of a verb that only looks.
+    #[error(transparent)]
+    Unseen(ApplyError),
     /// A plugin that is delegated to has refused a verb that makes nothing.
     #[error("{0}")]
     Forwarded(ApplyError),
@@ -105,6 +111,16 @@ impl VerbError {
     pub(super) fn known(code: Code, words: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Known { code, words: words.into(), why: why.into() }
     }
+
+    /// The same error of a verb that takes away or puts back.
+    pub(super) fn of_taking_away(self) -> Self {
+        if let Self::Apply(error) = self { Self::Left(error) } else { self }
+    }
+
+    /// The same error of a verb that only looks.
+    pub(super) fn of_looking(self) -> Self {
+        if let Self::Apply(error) = self { Self::Unseen(error) } else { self }
+    }
 }
 
 impl From<LoopbackError> for VerbError {
@@ -126,7 +142,15 @@ impl From<VerbError> for CniError {
             VerbError::Known { code, .. } => Self::new(code, msg, details("nothing was changed")),
             VerbError::Sandbox(error) => of_sandbox(&error),
             VerbError::Store(error) => of_store(&error),
-            VerbError::Apply(error) => of_apply(&error),
+            VerbError::Apply(error) => of_apply(&error, "what had been made was taken back"),
+            VerbError::Left(error) => {
+                let told =
+                    of_apply(&error, "what is left is tried again by DEL, GC and 'linkspan reconcile'");
+                // Whatever refused: it could not be taken away.
+                let is_firewall = matches!(error.cause, Cause::Firewall(_));
+                if is_firewall { Self { code: Code::Netlink.number(), ..told } } else { told }
+            }
+            VerbError::Unseen(error) => of_apply(&error, "nothing was changed"),
             VerbError::Forwarded(ApplyError { object, cause, .. }) => Self::new(
                 Code::Delegate,
                 cause.to_string(),
@@ -237,7 +261,8 @@ fn to_open(errno: Errno) -> &'static str {
     }
 }
 
-fn of_apply(error: &ApplyError) -> CniError {
+/// `done` is what became of what was done before.
+fn of_apply(error: &ApplyError, done: &'static str) -> CniError {
     let (code, advice) = match &error.cause {
         Cause::Store(source) => return of_store(source),
         Cause::Sys(SysError::Netns(NetnsError::Unusable { errno, .. })) => (Code::Netlink, to_open(*errno)),
@@ -250,9 +275,8 @@ fn of_apply(error: &ApplyError) -> CniError {
         Cause::Sys(source) if matches!(source.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
             (Code::Netlink, "run as root, or with CAP_NET_ADMIN in the network namespace's user namespace")
         }
-        Cause::Sys(_) | Cause::BlockedRoute { .. } => (Code::Netlink, "what had been made was taken back"),
-        Cause::Batch(_) => (Code::Netlink, "what had been made was taken back"),
-        Cause::Firewall(_) => (Code::Firewall, "what had been made was taken back"),
+        Cause::Sys(_) | Cause::BlockedRoute { .. } | Cause::Batch(_) => (Code::Netlink, done),
+        Cause::Firewall(_) => (Code::Firewall, done),
         Cause::InterfaceExists(_) => {
             (Code::InterfaceExists, "remove the interface, or run DEL for its attachment")
         }
@@ -262,12 +286,14 @@ fn of_apply(error: &ApplyError) -> CniError {
         ),
         Cause::BridgeFull(_) => (Code::BridgeFull, "use a second network for further containers"),
         Cause::NotABridge { .. } | Cause::GatewayClash { .. } => (Code::InvalidConfig, "nothing was changed"),
-        Cause::NotAGatewayLink { .. } => (Code::InvalidConfig, "what had been made was taken back"),
+        Cause::NotAGatewayLink { .. } => (Code::InvalidConfig, done),
         Cause::Elsewhere { .. } => (Code::InvalidEnvironment, "nothing without a record was touched"),
         // The plugin's own code says what failed; where it gave none, ours says who.
-        Cause::Delegated { .. } => {
-            (Code::Delegate, "what had been made was taken back; see the plugin's own words")
-        }
+        Cause::Delegated { .. } => (Code::Delegate, done),
+    };
+    let advice = match &error.cause {
+        Cause::Delegated { .. } => format!("{advice}; see the plugin's own words"),
+        _ => advice.to_owned(),
     };
     let details = if error.not_undone.is_empty() {
         format!("{}: {}; {advice}", error.object, error.cause)

@@ -19,6 +19,10 @@ use super::{Call, Context, VerbError, addressing, deadline, host, left, reap, re
 /// [`VerbError::Apply`] where what has no record is a network's that has none here either: it is left alone.
 /// [`VerbError::Several`] with all that could not be taken away.
 pub fn gc(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
+    collect(cx, call).map_err(VerbError::of_taking_away)
+}
+
+fn collect(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     let valid: HashSet<&AttachmentKey> = valid_attachments(call)?.iter().collect();
     let mut failures = Vec::new();
     let wanted = doom_stale(cx, call, &valid)?;

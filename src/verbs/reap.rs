@@ -7,14 +7,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::{ApplyError, Cause, ensure_or_undo};
+use crate::apply::{ApplyError, Cause, ensure_or_step_back};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Part, names};
 use crate::plan::Plan;
-use crate::store::{Doom, Found, Guard, Listed, Record, Stage, StoreError};
+use crate::store::{Claimed, Doom, Found, Guard, Listed, Record, Stage, StoreError};
 use crate::sys::bell::Bell;
 
-use super::batch::{self, Aim, OfOthers};
+use super::batch::{self, Aim, OfOthers, Outcome};
 use super::{Context, VerbError, deadline, waiting};
 
 /// How long somebody who takes an attachment away is believed to be alive without a look.
@@ -28,6 +28,14 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`VerbError::Several`] with every failure of an attachment in `wanted`; its record stays doomed.
 pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    told(&reap_new(cx, wanted)?, wanted)
+}
+
+/// The same, and gives what became of all.
+///
+/// # Errors
+/// Where the state directory cannot be read.
+pub(super) fn reap_new(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<Outcome, VerbError> {
     let outcome = reap_for(cx, Aim { wanted, of_others: OfOthers::New });
     waiting::hand_over(cx);
     outcome
@@ -38,48 +46,67 @@ pub(super) fn reap(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), Ver
 /// # Errors
 /// As [`reap`].
 pub(super) fn reap_all(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    told(&reap_anew(cx, wanted)?, wanted)
+}
+
+/// The same, and gives what became of all.
+///
+/// # Errors
+/// As [`reap_new`].
+pub(super) fn reap_anew(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<Outcome, VerbError> {
     let outcome = reap_for(cx, Aim { wanted, of_others: OfOthers::All });
     waiting::hand_over(cx);
     outcome
 }
 
-/// The same as [`reap`] under the main lock, for which no plugin of an attachment is run that is not wanted.
+/// The same as [`reap`] under the main lock, for which no plugin is run and waited for: where one has to be asked, what the
+/// attachment had on the host is gone when this returns, and the record is left for a batch without that lock.
 ///
 /// # Errors
 /// As [`reap`].
 pub(super) fn reap_locked(cx: &mut Context, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
-    reap_for(cx, Aim { wanted, of_others: OfOthers::Quick })
+    told(&reap_for(cx, Aim { wanted, of_others: OfOthers::Quick })?, wanted)
 }
 
-fn reap_for(cx: &mut Context, mut aim: Aim<'_>) -> Result<(), VerbError> {
+/// What went wrong with those that were wanted.
+fn told(outcome: &Outcome, wanted: &[AttachmentKey]) -> Result<(), VerbError> {
+    let failures = outcome.failed.iter().filter(|(key, _)| wanted.contains(key));
+    let failures: Vec<String> = failures.map(|(_, text)| text.clone()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(VerbError::Several(failures)) }
+}
+
+fn reap_for(cx: &mut Context, aim: Aim<'_>) -> Result<Outcome, VerbError> {
     let mut wait = Wait { begun: Instant::now(), bell: None };
-    loop {
-        let Some(turn) = turn(cx, aim.wanted, &mut wait)? else { return Ok(()) };
-        let failures = batch::take_away(cx, turn, aim)?;
-        if !failures.is_empty() {
-            return Err(VerbError::Several(failures));
+    let mut claimed = Claimed::default();
+    let mut outcome = Outcome::default();
+    // What this one has had is gone, or has failed, which once is enough for.
+    let mut waiting = aim.wanted.to_vec();
+    let for_plugin = aim.of_others != OfOthers::Quick;
+    while let Some(turn) = turn(cx, &waiting, &mut wait)? {
+        let more = batch::take_away(cx, turn, &mut claimed, aim, &mut outcome)?;
+        waiting.retain(|key| !claimed.has_had(key));
+        if more {
+            wait.bell = None;
+            continue;
         }
-        let Some(first) = first_doomed(cx, aim.wanted)? else { return Ok(()) };
-        // Once is enough for what still fails.
-        if aim.of_others == OfOthers::All {
-            aim.of_others = OfOthers::New;
-        }
+        let Some(first) = first_doomed(cx, &waiting, for_plugin)? else { break };
         // Somebody else has claimed it, and will be done or fail: then it is ours to try.
         wait.go_on(cx, first)?;
     }
+    Ok(outcome)
 }
 
 /// The lock of who claims what is doomed; `None` where nothing of `wanted` is left to wait for.
 fn turn(cx: &Context, wanted: &[AttachmentKey], wait: &mut Wait) -> Result<Option<Guard>, VerbError> {
     loop {
         // Who was waited for has done it, or not.
-        if wait.bell.is_some() && first_doomed(cx, wanted)?.is_none() {
+        if wait.bell.is_some() && first_doomed(cx, wanted, true)?.is_none() {
             return Ok(None);
         }
         if let Some(lock) = cx.state.try_reap_lock()? {
             return Ok(Some(lock));
         }
-        let first = first_doomed(cx, wanted)?;
+        let first = first_doomed(cx, wanted, true)?;
         if first.is_none() && !wanted.is_empty() {
             return Ok(None);
         }
@@ -92,12 +119,15 @@ fn turn(cx: &Context, wanted: &[AttachmentKey], wait: &mut Wait) -> Result<Optio
     }
 }
 
+/// The first of these that is not gone; or, but for what waits `for_plugin`, that somebody is taking away.
 fn first_doomed<'a>(
     cx: &Context,
     wanted: &'a [AttachmentKey],
+    for_plugin: bool,
 ) -> Result<Option<&'a AttachmentKey>, StoreError> {
     for key in wanted {
-        if cx.state.is_doomed(key)? {
+        let is_there = if for_plugin { cx.state.is_doomed(key)? } else { cx.state.is_going(key)? };
+        if is_there {
             return Ok(Some(key));
         }
     }
@@ -159,24 +189,18 @@ pub(super) fn dead_attachments(cx: &mut Context) -> Result<(), VerbError> {
         cx.journal.note(LogLevel::Warning, || format!("the ADD of {key} was killed half-way; undoing it"));
         cx.state.doom(key)?;
     }
-    let mut wait = Wait { begun: Instant::now(), bell: None };
-    if let Some(turn) = turn(cx, &[], &mut wait)? {
-        // What fails is noted, and the ADD goes on.
-        batch::take_away(cx, turn, Aim { wanted: &keys, of_others: OfOthers::Quick })?;
-    }
-    Ok(())
+    // What fails is noted, and the ADD goes on.
+    reap_for(cx, Aim { wanted: &[], of_others: OfOthers::Quick }).map(drop)
 }
 
-/// Takes one attachment away now, under the main lock, and with an interface all the parts that were added to it.
-/// `false` where it has no record.
+/// Takes one attachment away now, under the main lock, and with an interface all the parts that were added to it; but for
+/// what a plugin has to be asked, for which the record stays. `false` where it has no record.
 ///
 /// # Errors
 /// [`VerbError::Busy`] where its ADD is still at work, and as [`reap`].
 pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbError> {
-    let parts = Part::ALL.into_iter().map(|part| key.of_part(part));
-    let keys: Vec<AttachmentKey> = if key.part.is_interface() { parts.collect() } else { vec![key.clone()] };
     let mut doomed = Vec::new();
-    for key in keys {
+    for key in with_parts(key) {
         match cx.state.doom(&key)? {
             Doom::Alive => return Err(VerbError::Busy(key)),
             Doom::Unknown => {}
@@ -189,17 +213,24 @@ pub(super) fn evict(cx: &mut Context, key: &AttachmentKey) -> Result<bool, VerbE
     reap_locked(cx, &doomed).map(|()| true)
 }
 
+/// An attachment and, with an interface, the parts that may have been added to it.
+fn with_parts(key: &AttachmentKey) -> Vec<AttachmentKey> {
+    let parts = Part::ALL.into_iter().map(|part| key.of_part(part));
+    if key.part.is_interface() { parts.collect() } else { vec![key.clone()] }
+}
+
 /// Makes a plan so. Where the firewall has what a container left that died without a DEL, that goes first.
 ///
 /// # Errors
-/// The inner one is the plan's: nothing of it is left then but what it says. The outer one is the eviction's.
-pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<Result<(), ApplyError>, VerbError> {
-    let first = ensure_or_undo(&mut cx.kernel, plan);
+/// The plan's: nothing of it is left then but what it says, and the addresses, which are the caller's to give back.
+pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<(), ApplyError> {
+    let first = ensure_or_step_back(&mut cx.kernel, plan);
     match &first {
-        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost(cx)? => {
-            Ok(ensure_or_undo(&mut cx.kernel, plan))
+        // The addresses are held meanwhile: they are those of the next try.
+        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost(cx) => {
+            ensure_or_step_back(&mut cx.kernel, plan)
         }
-        _ => Ok(first),
+        _ => first,
     }
 }
 
@@ -223,21 +254,36 @@ pub(super) fn is_lost(cx: &mut Context, record: &Record<Plan>) -> Result<bool, V
 }
 
 /// Takes away the attachments whose containers are gone without a DEL, or were detached by another program: where an
-/// ADD meets what they have left. Under the main lock. `false` where there was none.
-///
-/// # Errors
-/// As [`reap`].
-fn evict_lost(cx: &mut Context) -> Result<bool, VerbError> {
+/// ADD meets what they have left. Under the main lock. `false` where there was none. What fails is noted: it is not the
+/// business of that ADD, which then meets the same again, or does not.
+fn evict_lost(cx: &mut Context) -> bool {
+    let evicted = doom_lost(cx).and_then(|doomed| reap_locked(cx, &doomed).map(|()| !doomed.is_empty()));
+    evicted.unwrap_or_else(|error| {
+        // Of several, those that went well are gone.
+        let are_several = matches!(error, VerbError::Several(_));
+        if !are_several {
+            cx.journal
+                .note(LogLevel::Warning, || format!("cannot take away what the dead have left: {error}"));
+        }
+        are_several
+    })
+}
+
+fn doom_lost(cx: &mut Context) -> Result<Vec<AttachmentKey>, VerbError> {
     let Listed { found, .. }: Listed<Plan> = cx.state.all()?;
-    let mut lost = Vec::new();
+    let mut doomed = Vec::new();
     for Found { record, .. } in found.into_iter().filter(|found| found.stage == Stage::Ready) {
-        if is_lost(cx, &record)? {
-            lost.push(record.key);
+        // What cannot be looked at counts as living.
+        if doomed.contains(&record.key) || !is_lost(cx, &record).unwrap_or(false) {
+            continue;
+        }
+        let key = record.key;
+        cx.journal.note(LogLevel::Warning, || format!("{key} is gone without a DEL; taking what it held"));
+        for key in with_parts(&key) {
+            if cx.state.doom(&key)? == Doom::Doomed {
+                doomed.push(key);
+            }
         }
     }
-    for key in &lost {
-        cx.journal.note(LogLevel::Warning, || format!("{key} is gone without a DEL; taking what it held"));
-        evict(cx, key)?;
-    }
-    Ok(!lost.is_empty())
+    Ok(doomed)
 }

@@ -6,7 +6,7 @@ use crate::apply::{Drift, Mending};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Network};
 use crate::plan::Plan;
-use crate::store::{Doom, Listed, Stage};
+use crate::store::{Broken, Doom, Listed, Stage};
 
 use super::left::{self, Idle};
 use super::{Context, VerbError, deadline, reap, waiting};
@@ -57,7 +57,34 @@ impl Reconciled {
     }
 }
 
-/// Compares the host with all records, and with `repair` puts back what differs.
+/// Attachments that a look has found on their way out, and that are yet to be taken away.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    /// Those of dead containers, which it has doomed.
+    dead: Vec<AttachmentKey>,
+    /// Those of ADDs that were killed.
+    unfinished: Vec<AttachmentKey>,
+    /// Those that were doomed before.
+    doomed: Vec<AttachmentKey>,
+}
+
+/// What became of [`Leaving`].
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Those that are gone.
+    pub gone: Vec<AttachmentKey>,
+    /// What went wrong with others, in words.
+    pub failures: Vec<String>,
+}
+
+impl Leaving {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.dead.is_empty() && self.unfinished.is_empty() && self.doomed.is_empty()
+    }
+}
+
+/// Compares the host with all records, and with `repair` puts back what differs, and ends what was doomed before.
 ///
 /// The first look takes no lock: where all is well, no ADD waits for it. Only what differs is looked at once more,
 /// under the lock, and mended.
@@ -65,13 +92,37 @@ impl Reconciled {
 /// # Errors
 /// Where the state directory cannot be read or locked.
 pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result<Reconciled, VerbError> {
+    let (mut outcome, leaving) = mend(cx, repair, collect).map_err(VerbError::of_taking_away)?;
+    if !leaving.is_empty() {
+        // What failed before is tried anew too, whoever wanted it gone.
+        let reaped = reap::reap_anew(cx, &leaving.dead)?;
+        let failures = reaped.failed.iter().map(|(_, text)| text.clone());
+        outcome.failures.extend(failures);
+        outcome.collected.extend(gone(cx, &leaving, &reaped.ended));
+    }
+    Ok(outcome)
+}
+
+/// The first half of [`reconcile`], which waits for nothing but locks: what is yet to be taken away is given, for
+/// [`collect`].
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn mend(
+    cx: &mut Context,
+    repair: bool,
+    collect: Collect<'_>,
+) -> Result<(Reconciled, Leaving), VerbError> {
     let records = Records::read(cx)?;
     let look = cx.kernel.mend(&records.networks, &records.attached, false);
     let is_well = look.is_empty() && records.unfinished.is_empty() && records.idle.is_empty();
-    if is_well || !repair {
-        return Ok(records.report(look));
+    let mut leaving = Leaving::default();
+    if repair && !matches!(collect, Collect::These(_)) {
+        leaving.doomed.clone_from(&records.doomed);
     }
-    let mut done = Vec::new();
+    if is_well || !repair {
+        return Ok((records.report(look), leaving));
+    }
     let mut outcome = {
         let _lock = cx.state.lock(deadline())?;
         reap::dead_attachments(cx)?;
@@ -92,7 +143,7 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
             };
             let doomed = wanted && matches!(cx.state.doom(&dead.key), Ok(Doom::Doomed));
             if doomed {
-                done.push(dead.key.clone());
+                leaving.dead.push(dead.key.clone());
             }
             !doomed
         });
@@ -101,18 +152,32 @@ pub fn reconcile(cx: &mut Context, repair: bool, collect: Collect<'_>) -> Result
     for drift in &outcome.drifts {
         cx.journal.note(LogLevel::Warning, || format!("put back: {drift}"));
     }
-    // Without the main lock: the kernel's waits are long, and nobody else needs to share them.
-    let reaped = match collect {
-        // The agent's looks have more to do than to wait for what failed before.
-        Collect::These(_) => reap::reap(cx, &done),
-        Collect::None | Collect::All => reap::reap_all(cx, &done),
-    };
-    match reaped {
-        Err(VerbError::Several(texts)) => outcome.failures.extend(texts),
-        other => other?,
-    }
-    outcome.collected.extend(done.into_iter().chain(records.unfinished));
-    Ok(outcome)
+    // Those that needed no plugin are gone already.
+    let unfinished = records.unfinished.into_iter();
+    (leaving.unfinished, outcome.collected) =
+        unfinished.partition(|key| cx.state.is_doomed(key).unwrap_or(true));
+    Ok((outcome, leaving))
+}
+
+/// The second half of [`reconcile`] for who has more to do than to wait for what failed before. Without the main lock: the
+/// kernel's waits are long, and a plugin that is asked may hang.
+///
+/// # Errors
+/// Where the state directory cannot be read or locked.
+pub fn collect(cx: &mut Context, leaving: &Leaving) -> Result<Collected, VerbError> {
+    let wanted: Vec<AttachmentKey> = leaving.dead.iter().chain(&leaving.unfinished).cloned().collect();
+    let reaped = reap::reap_new(cx, &wanted)?;
+    let of_ours = reaped.failed.iter().filter(|(key, _)| wanted.contains(key));
+    let failures = of_ours.map(|(_, text)| text.clone()).collect();
+    Ok(Collected { gone: gone(cx, leaving, &reaped.ended), failures })
+}
+
+/// Those that are gone: by this one, or by whoever had them.
+fn gone(cx: &Context, leaving: &Leaving, ended: &[AttachmentKey]) -> Vec<AttachmentKey> {
+    let ours = leaving.dead.iter().chain(&leaving.unfinished);
+    let ours = ours.filter(|key| !cx.state.is_doomed(key).unwrap_or(true));
+    let before = leaving.doomed.iter().filter(|key| ended.contains(key));
+    ours.chain(before).cloned().collect()
 }
 
 /// What is on disk.
@@ -125,6 +190,8 @@ struct Records {
     unfinished: Vec<AttachmentKey>,
     /// Networks without attachments whose walls stand around others'.
     idle: Vec<Idle>,
+    /// Attachments whose DEL has begun.
+    doomed: Vec<AttachmentKey>,
     broken: Vec<String>,
 }
 
@@ -132,6 +199,9 @@ impl Records {
     fn read(cx: &Context) -> Result<Self, VerbError> {
         let (networks, unreadable) = cx.state.networks()?;
         let Listed { found, broken } = cx.state.all::<Plan>()?;
+        let is_doomed = |broken: &&Broken| broken.stage == Stage::Doomed;
+        let mut doomed: Vec<AttachmentKey> =
+            broken.iter().filter(is_doomed).filter_map(|broken| broken.key.clone()).collect();
         let mut broken: Vec<String> =
             broken.into_iter().map(|b| format!("{}: {}", b.path.display(), b.error)).collect();
         broken.extend(unreadable.iter().map(ToString::to_string));
@@ -146,11 +216,12 @@ impl Records {
                     attached.push((found.record.key, found.record.plan));
                 }
                 Stage::Pending { alive: false } => unfinished.push(found.record.key),
-                // On its way in or out: others are at work.
-                Stage::Pending { alive: true } | Stage::Doomed => {}
+                Stage::Doomed => doomed.push(found.record.key),
+                // On its way in: others are at work.
+                Stage::Pending { alive: true } => {}
             }
         }
-        Ok(Self { networks, attached, of, unfinished, idle, broken })
+        Ok(Self { networks, attached, of, unfinished, idle, doomed, broken })
     }
 
     fn report(&self, mending: Mending) -> Reconciled {

@@ -2,9 +2,10 @@
 //!
 //! The kernel tells of changes to nf_tables, links, addresses and forwarding; legacy iptables tells nobody, so the
 //! sizes of its tables are looked at once a second where it is in use. A suspicion is gathered for some milliseconds,
-//! then `verbs::reconcile` looks at the whole host and mends it, on a thread of its own, so that names are served
-//! meanwhile. See `docs/repair.md`.
+//! then `verbs::mend` looks at the whole host and mends it, on a thread of its own, so that names are served meanwhile;
+//! what the dead have left is taken away on another. See `docs/repair.md`.
 
+mod collecting;
 mod pace;
 mod suspicion;
 
@@ -30,7 +31,7 @@ use crate::sys::netlink::{Heard, Monitor, Protocol, Socket};
 use crate::sys::nfnetlink::{NftSocket, notice as firewall};
 use crate::sys::ready::Ready;
 use crate::sys::{rtnl, xtables};
-use crate::verbs::{self, Collect, Context, Journal, Reconciled};
+use crate::verbs::{self, Collect, Collected, Context, Journal, Leaving, Reconciled};
 use pace::Pace;
 use suspicion::Suspicions;
 
@@ -203,7 +204,12 @@ async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
     }
     let repair = &shared.services.repair;
     match outcome.await {
-        Ok(Ok(found)) => repair.note(shared, &found),
+        Ok(Ok((found, leaving))) => {
+            if !leaving.is_empty() {
+                collecting::begin(shared, leaving);
+            }
+            repair.note(shared, &found)
+        }
         Ok(Err(text)) => {
             repair.failures.set(repair.failures.get() + 1);
             log::warn(&format!("cannot put back what is missing: {text}"));
@@ -213,11 +219,15 @@ async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
     }
 }
 
-fn reconcile(root: &Path, expired: &[AttachmentKey]) -> Result<Reconciled, String> {
+fn reconcile(root: &Path, expired: &[AttachmentKey]) -> Result<(Reconciled, Leaving), String> {
+    let mut cx = context(root)?;
+    verbs::mend(&mut cx, true, Collect::These(expired)).map_err(|error| error.to_string())
+}
+
+fn context(root: &Path) -> Result<Context, String> {
     let state = Rc::new(State::open(root).map_err(|error| error.to_string())?);
     let kernel = Kernel::new(Rc::clone(&state));
-    let mut cx = Context { state, kernel, journal: Journal::new(LogLevel::Error) };
-    verbs::reconcile(&mut cx, true, Collect::These(expired)).map_err(|error| error.to_string())
+    Ok(Context { state, kernel, journal: Journal::new(LogLevel::Error) })
 }
 
 impl Repair {
@@ -257,20 +267,16 @@ impl Repair {
         add(&self.objects, found.drifts.len());
         add(&self.runs, usize::from(!found.drifts.is_empty()));
         add(&self.failures, found.failures.len());
-        add(&self.collected, found.collected.len());
         say(found.drifts.iter().map(|drift| format!("put back: {drift}")));
         say(found.failures.iter().map(|failure| format!("cannot put back: {failure}")));
-        say(found.collected.iter().map(|key| format!("took away {key}, which died without DEL")));
         let events = &shared.services.events;
         found
             .drifts
             .iter()
             .for_each(|drift| events.tell("repaired", json!({"object": drift.object, "found": drift.found})));
         found.failures.iter().for_each(|failure| events.tell("repair-failed", json!({"error": failure})));
-        found
-            .collected
-            .iter()
-            .for_each(|key| events.tell("collected", json!({"attachment": key.to_string()})));
+        let collected = Collected { gone: found.collected.clone(), failures: Vec::new() };
+        self.note_collected(shared, &collected);
         self.remember_dead(shared, found);
         match (found.failures.is_empty(), found.drifts.is_empty()) {
             (false, _) => Found::Failure,

@@ -35,6 +35,8 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt) -
     remove_inner_links(kernel, plans, &mut errors);
     forget_flows(kernel, plans, &mut errors);
     leave_zones(kernel, plans, attempt, &mut errors);
+    let are_many = plans.len() > 1;
+    let open = kernel.sandboxes.len();
     for (steps, errors) in plans.iter().zip(&mut errors) {
         // What could not be closed to the network must not be handed to the next container.
         if !errors.is_empty() {
@@ -55,6 +57,9 @@ pub(super) fn absent(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt) -
                 errors.push(ApplyError::new(step, cause));
             }
         }
+        if are_many {
+            kernel.close_sandboxes(open);
+        }
     }
     errors
 }
@@ -70,6 +75,8 @@ fn links(steps: &[Step]) -> impl Iterator<Item = (&Step, &str)> {
 
 /// Devices that are in containers alone.
 fn remove_inner_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<ApplyError>]) {
+    let are_many = plans.len() > 1;
+    let open = kernel.sandboxes.len();
     for (steps, errors) in plans.iter().zip(errors) {
         for step in steps.iter() {
             if let Step::Macvlan(device) = step
@@ -78,16 +85,21 @@ fn remove_inner_links(kernel: &mut Kernel, plans: &[&[Step]], errors: &mut [Vec<
                 errors.push(ApplyError::new(step, cause));
             }
         }
+        // Of one alone it serves the steps that follow too.
+        if are_many {
+            kernel.close_sandboxes(open);
+        }
     }
 }
 
 fn remove_links(kernel: &mut Kernel, plans: &[&[Step]], attempt: Attempt, errors: &mut [Vec<ApplyError>]) {
     let mut doomed: Vec<(usize, &Step, &str)> = Vec::new();
+    let mut owners = None;
     for (plan, steps) in plans.iter().enumerate() {
         for (step, name) in links(steps) {
             match attempt {
                 Attempt::First => doomed.push((plan, step, name)),
-                Attempt::Again => match kernel.is_own_link(name, steps) {
+                Attempt::Again => match kernel.is_own_link(name, steps, &mut owners) {
                     Ok(true) => doomed.push((plan, step, name)),
                     Ok(false) => {}
                     Err(cause) => errors[plan].push(ApplyError::new(step, cause)),

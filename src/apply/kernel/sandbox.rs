@@ -148,6 +148,11 @@ impl Kernel {
         self.sandboxes.retain(|open| !open.sandbox.is_same_as(sandbox));
     }
 
+    /// Lets all namespaces go but for those that were opened first, as many as are to stay.
+    pub(super) fn close_sandboxes(&mut self, stay: usize) {
+        self.sandboxes.truncate(stay);
+    }
+
     /// As [`Kernel::sandbox`], for steps that cannot do without.
     pub(super) fn needed_sandbox(&mut self, sandbox: &Sandbox) -> Result<&mut OpenSandbox, Cause> {
         self.sandbox(sandbox)?

@@ -211,24 +211,24 @@ fn what_one_has_claimed_no_other_claims_until_it_is_let_go() {
     doom("b");
     let (first, harvest) = claim(&state);
     assert_eq!(keys(&first).len(), 2);
-    assert_eq!(harvest, Harvest { claimed: 2, others_at_work: false });
+    assert_eq!(harvest, Harvest { claimed: 2, others_at_work: false, more: false });
     doom("c");
     let (mut second, harvest) = claim(&other);
     assert_eq!(keys(&second), [key("c")]);
-    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true, more: false });
     // Who gathers claims what has come, and nothing twice.
     doom("d");
     let harvest = other.claim_doomed(Retry::Only(&[]), &mut second).unwrap();
-    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true });
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: true, more: false });
     assert_eq!(keys(&second), [key("c"), key("d")]);
     assert_eq!(
         other.claim_doomed(Retry::Only(&[]), &mut second).unwrap(),
-        Harvest { claimed: 0, others_at_work: true }
+        Harvest { claimed: 0, others_at_work: true, more: false }
     );
     state.forget(&key("a")).unwrap();
     drop(first);
     let harvest = other.claim_doomed(Retry::Only(&[]), &mut second).unwrap();
-    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: false });
+    assert_eq!(harvest, Harvest { claimed: 1, others_at_work: false, more: false });
     assert_eq!(keys(&second), [key("c"), key("d")]);
     let again: Vec<_> = second.again.iter().map(|found| found.record.key.clone()).collect();
     assert_eq!(again, [key("b")], "whoever claimed it first may have let go of what it holds");
@@ -253,7 +253,7 @@ fn what_somebody_failed_at_is_claimed_for_who_wants_it() {
     state.forget(&key("b")).unwrap();
     let (none, harvest) = claim(&other);
     assert!(none.is_empty());
-    assert_eq!(harvest, Harvest { claimed: 0, others_at_work: false });
+    assert_eq!(harvest, Harvest { claimed: 0, others_at_work: false, more: false });
     drop(first);
     assert!(claim(&other).0.is_empty(), "nobody wants it");
     for retry in [Retry::Only(&[key("b"), key("a")]), Retry::All] {
@@ -280,6 +280,39 @@ fn a_record_that_was_never_whole_is_not_claimed_as_one() {
     let mut claimed = Claimed::<Value>::default();
     state.claim_doomed(Retry::All, &mut claimed).unwrap();
     assert_eq!((claimed.listed.found.len(), claimed.again.len()), (0, 2));
+}
+
+#[test]
+fn many_are_claimed_in_turns_and_what_is_wanted_first() {
+    let (base, state) = state();
+    let doomed = |id: &str| base.path().join("run/linkspan/doomed").join(key(id).to_string());
+    for n in 0..600 {
+        let id = format!("a{n}");
+        state.write_pending(&record(&id)).unwrap().ready().unwrap();
+        state.doom(&key(&id)).unwrap();
+    }
+    std::fs::create_dir(doomed("odd")).unwrap();
+    std::os::unix::fs::symlink("/", doomed("link")).unwrap();
+    let wanted = [key("a599")];
+    let mut claimed = Claimed::<Value>::default();
+    let (mut turns, mut names) = (0, Vec::new());
+    loop {
+        let harvest = state.claim_doomed(Retry::Only(&wanted), &mut claimed).unwrap();
+        turns += 1;
+        assert!(harvest.claimed <= 256, "{harvest:?}");
+        assert!(turns > 1 || claimed.has_had(&wanted[0]), "it is in the first");
+        names.extend(keys(&claimed));
+        claimed.listed.found.clear();
+        claimed.let_all_go();
+        if !harvest.more {
+            break;
+        }
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!((turns, names.len()), (3, 600), "each once");
+    assert_eq!(claimed.strange.len(), 2);
+    assert!(claimed.again.is_empty() && claimed.listed.broken.is_empty());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, Record, Stage};
 
-use super::add::abandon;
+use super::add::{abandon, close};
 use super::{
     Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
     status as ready, waiting,
@@ -47,9 +47,10 @@ fn add_anew(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbE
     let netns = call.environment.netns.as_deref().unwrap_or_default();
     let sandbox = cx.kernel.open_sandbox(netns, call.environment.netns_override)?;
     let state = cx.state.clone();
-    let _lock = state.lock(deadline())?;
+    let lock = state.lock(deadline())?;
     reap::dead_attachments(cx)?;
-    // A runtime that restarts a container, or reloads its network, asks again without DEL.
+    // A runtime that restarts a container, or reloads its network, asks again without DEL. A part has no addresses of its
+    // own, so that nothing of it is left to another plugin.
     reap::evict(cx, &key)?;
     let (plan, result) = build(cx, call, &key, &sandbox, previous)?;
     if plan.steps.is_empty() {
@@ -58,18 +59,16 @@ fn add_anew(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbE
     let naming = dnsname::naming(call, &key, &result);
     let mut record = Record { naming, ..record(&key, call, plan) };
     let mut pending = state.write_pending(&record)?;
-    if let Err(error) = reap::ensure_anew(cx, &record.plan)? {
-        let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
-        closed?;
-        return Err(error.into());
+    if let Err(error) = reap::ensure_anew(cx, &record.plan) {
+        return Err(close(cx, Some(lock), pending, &record.plan, error));
     }
     if cx.kernel.amend(&mut record.plan)
         && let Err(error) = pending.rewrite(&record)
     {
-        return Err(abandon(cx, pending, &record.plan, error.into()));
+        return Err(abandon(cx, Some(lock), pending, &record.plan, error.into()));
     }
     if let Err((pending, error)) = pending.ready() {
-        return Err(abandon(cx, pending, &record.plan, error.into()));
+        return Err(abandon(cx, Some(lock), pending, &record.plan, error.into()));
     }
     cx.journal.note(LogLevel::Info, || format!("added {key}"));
     let name_servers = record.naming.map(|naming| naming.gateways).unwrap_or_default();
@@ -101,6 +100,10 @@ fn build(
 /// # Errors
 /// Where something could not be taken away; the record is then kept, and DEL or GC tries again.
 pub fn del(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
+    take_away(cx, call, part).map_err(VerbError::of_taking_away)
+}
+
+fn take_away(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     let key = call.key().of_part(part);
     let doom = {
         let _lock = cx.state.lock(deadline())?;
@@ -212,7 +215,7 @@ pub fn gc(cx: &mut Context, call: &Call, part: Part) -> Result<(), VerbError> {
     match part {
         Part::Portmap => {
             let valid = whole::valid_attachments(call)?.iter().collect();
-            reference::gc(cx, call, Kind::Published, &valid)
+            reference::gc(cx, call, Kind::Published, &valid).map_err(VerbError::of_taking_away)
         }
         Part::Bandwidth => bandwidth::gc(cx),
         _ => Ok(()),
