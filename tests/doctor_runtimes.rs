@@ -80,18 +80,18 @@ fn podman_as_it_is_packaged() {
     let cni = "[network]\nnetwork_backend = \"cni\"\n";
     write(conf, cni);
     finds(&[]);
-    write(conf, format!("{cni}cni_plugin_dirs = [\"/opt/cni/bin\", \"{}\"]\n", REFERENCE));
+    write(conf, format!("{cni}cni_plugin_dirs = [\"/opt/cni/bin\", \"{REFERENCE}\"]\n"));
     finds(&[]);
     // Whoever writes one directory has taken the others away.
     write(conf, format!("{cni}cni_plugin_dirs = [\"/opt/cni/bin\"]\n"));
     let elsewhere = ("runtime-directory", "warning");
     let text = finds(&[nobody, nobody, nobody, elsewhere]);
-    let fix = format!("write {} there as well", REFERENCE);
+    let fix = format!("write {REFERENCE} there as well");
     assert!(
         text.contains("these are not there: bridge, host-local, portmap") && text.contains(&fix),
         "{text}"
     );
-    let cri = format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\n", REFERENCE);
+    let cri = format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{REFERENCE}\"\n");
     write("/etc/containerd/config.toml", cri);
     assert!(finds(&[elsewhere]).contains("/etc/cni/net.d/87-podman-bridge.conflist"));
     fs::remove_file("/etc/containerd/config.toml").unwrap();
