@@ -143,13 +143,7 @@ impl From<VerbError> for CniError {
             VerbError::Sandbox(error) => of_sandbox(&error),
             VerbError::Store(error) => of_store(&error),
             VerbError::Apply(error) => of_apply(&error, "what had been made was taken back"),
-            VerbError::Left(error) => {
-                let told =
-                    of_apply(&error, "what is left is tried again by DEL, GC and 'linkspan reconcile'");
-                // Whatever refused: it could not be taken away.
-                let is_firewall = matches!(error.cause, Cause::Firewall(_));
-                if is_firewall { Self { code: Code::Netlink.number(), ..told } } else { told }
-            }
+            VerbError::Left(error) => of_left(&error),
             VerbError::Unseen(error) => of_apply(&error, "nothing was changed"),
             VerbError::Forwarded(ApplyError { object, cause, .. }) => Self::new(
                 Code::Delegate,
@@ -220,6 +214,13 @@ impl From<VerbError> for CniError {
             ),
         }
     }
+}
+
+/// What could not be taken away, whatever refused.
+fn of_left(error: &ApplyError) -> CniError {
+    let told = of_apply(error, "what is left is tried again by DEL, GC and 'linkspan reconcile'");
+    let is_firewall = matches!(error.cause, Cause::Firewall(_));
+    if is_firewall { CniError { code: Code::Netlink.number(), ..told } } else { told }
 }
 
 fn of_sandbox(error: &SandboxError) -> CniError {
