@@ -73,14 +73,10 @@ fn a_del_marks_what_it_has_claimed() {
     let container = lab.container("marked");
     let plugin = network.on(&container);
     plugin.add().ok();
-    // A directory where the lease was cannot be let go.
-    let lease = "/run/linkspan/ipam/web/10.9.0.5";
-    fs::remove_file(lease).unwrap();
-    fs::create_dir(lease).unwrap();
-    assert!(!plugin.del().succeeded());
+    let refused = ["strace", "-qq", "-o", "/dev/null", "-P", "10.9.0.5", "-e", "inject=unlinkat:error=EIO"];
+    assert!(!plugin.wrapped(&refused).del().succeeded());
     let doomed = format!("/run/linkspan/doomed/{}:eth0", container.id);
     assert_eq!(fs::metadata(&doomed).unwrap().permissions().mode() & 0o777, 0o400);
-    fs::remove_dir(lease).unwrap();
     plugin.del().ok();
     assert!(!fs::exists(&doomed).unwrap());
 }
