@@ -13,8 +13,8 @@ use super::Space;
 pub const PATIENCE: Duration = Duration::from_secs(6);
 /// How long a client waits for what must not come.
 pub const BRIEF: Duration = Duration::from_millis(400);
-/// How long a second try may take: on a busy machine, or where a neighbour is asked for again, which takes a second.
-const AGAIN: Duration = Duration::from_millis(1600);
+/// How long a second try may take on a busy machine, where a neighbour may have to be asked for again, after a second.
+const LATE: Duration = Duration::from_millis(1600);
 
 /// What a server told about a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,13 +166,23 @@ pub fn tcp(space: &Space, to: &str) -> Seen {
     answer.unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
 }
 
+/// How long the second try may take: what must not come is waited for in vain, hundreds of times.
+fn second_try() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let is_busy = load > 2.0 * processors as f64;
+    if is_busy { LATE } else { BRIEF }
+}
+
 /// Whether a connection is answered within a brief time, or a second one is: on a busy machine the first may be late.
 pub fn tcp_answers(space: &Space, to: &str) -> bool {
     let silent =
         |error: &io::Error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
     match tcp_within(space, to, BRIEF) {
         Ok(_) => true,
-        Err(error) => silent(&error) && tcp_within(space, to, AGAIN).is_ok(),
+        Err(error) => silent(&error) && tcp_within(space, to, second_try()).is_ok(),
     }
 }
 
@@ -242,7 +252,7 @@ pub fn udp(space: &Space, to: &str) -> Seen {
 /// Whether a datagram is answered within a brief time.
 pub fn udp_answers(space: &Space, to: &str) -> bool {
     let answers = |within| UdpClient::new(space, any_of(to)).ask(to, within).is_ok();
-    answers(BRIEF) || answers(AGAIN)
+    answers(BRIEF) || answers(second_try())
 }
 
 /// Sends `bytes` to a [`sink_server`] and returns how long it took until all had arrived.
