@@ -46,21 +46,21 @@ pub fn ensure_or_step_back(host: &mut impl Host, plan: &Plan) -> Result<(), Appl
 
 /// Undoes all but the addresses. Gives what could not be undone.
 pub fn step_back(host: &mut impl Host, steps: &[Step]) -> Vec<ApplyError> {
-    let made: Vec<Step> = steps.iter().filter(|step| !is_leases(step)).cloned().collect();
-    if made.is_empty() {
-        return Vec::new();
-    }
-    host.absent(&[&made], Attempt::Again).into_iter().flatten().collect()
+    undo(host, steps, |step| !is_leases(step))
 }
 
 /// Gives the addresses back, once all else is undone. Another plugin may be asked, which takes its time or hangs: nobody is
 /// to wait for the caller. Gives what could not be undone.
 pub fn give_back(host: &mut impl Host, steps: &[Step]) -> Vec<ApplyError> {
-    let held: Vec<Step> = steps.iter().filter(|step| is_leases(step)).cloned().collect();
-    if held.is_empty() {
+    undo(host, steps, is_leases)
+}
+
+fn undo(host: &mut impl Host, steps: &[Step], which: impl Fn(&Step) -> bool) -> Vec<ApplyError> {
+    let steps: Vec<Step> = steps.iter().filter(|step| which(step)).cloned().collect();
+    if steps.is_empty() {
         return Vec::new();
     }
-    host.absent(&[&held], Attempt::Again).into_iter().flatten().collect()
+    host.absent(&[&steps], Attempt::Again).into_iter().flatten().collect()
 }
 
 fn is_leases(step: &Step) -> bool {

@@ -70,7 +70,7 @@ fn too_many(containers: u64, limit: u64) -> Option<u64> {
 
 /// A host that forwards may have single interfaces that do not.
 fn forwarding_of_links(sight: &Sight<'_>, findings: &mut Findings) {
-    if !sysctl::read("net/ipv4/ip_forward").is_ok_and(|value| value == "1") {
+    if !sysctl::read(sysctl::FORWARDING4).is_ok_and(|value| value == "1") {
         return;
     }
     let host = &sight.reading.host;
@@ -117,7 +117,7 @@ fn reverse_path(sight: &Sight<'_>, findings: &mut Findings) {
 /// A host that forwards heeds router advertisements only where it is told so.
 fn router_advertisements(sight: &Sight<'_>, findings: &mut Findings) {
     let host = &sight.reading.host;
-    if number("net/ipv6/conf/all/forwarding") != Some(1) {
+    if number(sysctl::FORWARDING6) != Some(1) {
         return;
     }
     for link in host.uplinks() {

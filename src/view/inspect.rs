@@ -13,7 +13,8 @@ use crate::plan::{self, Link, Plan, Step};
 use crate::store::{State, StoreError};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::rtnl::{self, RouteFilter};
-use crate::sys::{Netns, SysError, sysctl};
+use crate::sys::sysctl::{self, FORWARDING4, FORWARDING6};
+use crate::sys::{Netns, SysError};
 
 use super::{Attachment, Network, Reading, Traffic};
 
@@ -242,7 +243,7 @@ pub fn compare_network(network: &Network, plans: &[&Plan], reading: &Reading) ->
             _ => false,
         })
     };
-    for (v4, key) in [(true, "net/ipv4/ip_forward"), (false, "net/ipv6/conf/all/forwarding")] {
+    for (v4, key) in [(true, FORWARDING4), (false, FORWARDING6)] {
         if forwards(v4) {
             sheet.compare(key.replace('/', "."), "1", sysctl::read(key).unwrap_or_else(|e| e.to_string()));
         }

@@ -12,7 +12,7 @@ use crate::sys::SysError;
 use crate::sys::netlink::Socket;
 use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
-use super::{Cause, Kernel, lacks_nftables};
+use super::{Cause, Kernel, unless_lacking};
 
 /// `RT_TABLE_MAIN`.
 const MAIN: u32 = 254;
@@ -23,9 +23,8 @@ impl Kernel {
     /// # Errors
     /// Where it cannot say, which is no answer: the choice of a backend lasts.
     pub fn has_nftables(&mut self) -> Result<bool, Cause> {
-        match self.nft().and_then(|nft| Ok(nft.get(&nft::probe_table())?)) {
-            Ok(_) => Ok(true),
-            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(false),
+        match unless_lacking(self.nft().and_then(|nft| Ok(nft.get(&nft::probe_table())?))) {
+            Ok(found) => Ok(found.is_some()),
             Err(Cause::Sys(error)) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
                 Ok(false)
             }

@@ -144,29 +144,21 @@ impl Kernel {
         Rc::clone(self.sysctls.get_or_insert_with(|| Rc::new(sysctl::Root::new(state.is_crowded()))))
     }
 
-    /// The same, where the kernel has nf_tables.
+    /// The nf_tables socket, where the kernel has nf_tables.
     fn nft_where_there(&mut self) -> Result<Option<&mut NftSocket>, Cause> {
-        match self.nft() {
-            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(None),
-            outcome => outcome.map(Some),
-        }
+        unless_lacking(self.nft())
     }
 
     /// What nf_tables has of what a message selects: nothing where the kernel has none, or not what it would be in.
     fn dump_nftables(&mut self, message: &NftMessage) -> Result<Vec<Vec<u8>>, Cause> {
-        match self.nft().and_then(|nft| Ok(nft.dump(message)?)) {
-            Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(Vec::new()),
-            replies => replies,
-        }
+        let replies = self.nft().and_then(|nft| Ok(nft.dump(message)?));
+        Ok(unless_lacking(replies)?.unwrap_or_default())
     }
 
     /// Whether nf_tables has a chain in the table of a family.
     fn has_chain(&mut self, family: u8, table: &str, chain: &str) -> Result<bool, Cause> {
-        let Some(nft) = self.nft_where_there()? else { return Ok(false) };
-        match nft.get(&nft::chain_policy(family, table, chain)) {
-            Err(error) if lacks_nftables(error.errno()) => Ok(false),
-            outcome => Ok(outcome?.is_some()),
-        }
+        let found = self.nft().and_then(|nft| Ok(nft.get(&nft::chain_policy(family, table, chain))?));
+        Ok(unless_lacking(found)?.flatten().is_some())
     }
 
     /// Whether legacy iptables uses a table, as of the first time that this call asked.
@@ -234,6 +226,14 @@ fn opened<T, E: Into<Cause>>(
     match slot {
         Some(value) => Ok(value),
         None => Ok(slot.insert(open().map_err(Into::into)?)),
+    }
+}
+
+/// What came of asking nf_tables; `None` where the kernel has none.
+fn unless_lacking<T>(outcome: Result<T, Cause>) -> Result<Option<T>, Cause> {
+    match outcome {
+        Err(Cause::Sys(error)) if lacks_nftables(error.errno()) => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
 
