@@ -36,9 +36,10 @@ impl Agent {
             .env("NOTIFY_SOCKET", &socket)
             .stdin(stdin)
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        let mut agent = Self { child };
+        let mut agent = Self::heard(child);
         // What is to be kept for the next one is told before, and kept by nobody here.
         loop {
             let mut text = [0; 128];
@@ -55,8 +56,8 @@ impl Agent {
     pub fn start_alone(arguments: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.arg("agent").args(arguments).env_remove("NOTIFY_SOCKET");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let mut agent = Self { child };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut agent = Self::heard(command.spawn().unwrap());
         let mine = i32::try_from(agent.child.id()).unwrap();
         let serves = eventually(Duration::from_secs(20), || {
             let ended = agent.ended();
@@ -65,6 +66,18 @@ impl Agent {
         });
         assert!(serves, "{mine} does not serve");
         agent
+    }
+
+    /// What it says goes where the test's own words go: shown where the test fails, and only there.
+    fn heard(mut child: Child) -> Self {
+        if let Some(pipe) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                    eprintln!("{line}");
+                }
+            });
+        }
+        Self { child }
     }
 
     /// Whether it has ended, and how.

@@ -62,6 +62,11 @@ impl Space {
         &self.name
     }
 
+    /// What to enter it by, for a child that does so itself.
+    pub fn descriptor(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     /// Runs a closure inside.
     pub fn in_ns<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
