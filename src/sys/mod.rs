@@ -11,6 +11,8 @@ pub mod datagrams;
 pub mod dbus;
 mod error;
 pub mod listen;
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
+mod memory;
 pub mod netlink;
 mod netns;
 pub mod nfnetlink;
