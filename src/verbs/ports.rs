@@ -43,7 +43,7 @@ pub(super) fn refuse_taken(
     refuse(cx, call, network, key, gives_way)
 }
 
-/// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
+/// As [`refuse_taken`], for those who only ask: what is on its way out is no obstacle, and stays.
 ///
 /// # Errors
 /// [`VerbError::PortTaken`], naming the owner.
@@ -53,7 +53,7 @@ pub(super) fn refuse_held(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<Vec<Publication>, VerbError> {
-    refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
+    refuse(cx, call, network, key, would_give_way)
 }
 
 /// Whether what an owner has is let go for another attachment, or held already.
@@ -86,6 +86,18 @@ pub(super) fn refuse_each_taken(
     key: &AttachmentKey,
 ) -> Result<Vec<Publication>, VerbError> {
     refuse_each(cx, publications.to_vec(), key, gives_way)
+}
+
+/// As [`refuse_held`], where the targets are known.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_each_held(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+) -> Result<Vec<Publication>, VerbError> {
+    refuse_each(cx, publications.to_vec(), key, would_give_way)
 }
 
 fn refuse_each(
@@ -299,33 +311,63 @@ fn choose(
     )))
 }
 
-/// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.
-fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
-    let Some(owner) = AttachmentKey::parse(owner) else { return Ok(false) };
+/// How the owner of a claim stands to somebody else who asks for the port.
+enum Standing {
+    /// It is the one who asks.
+    Own,
+    /// Its DEL has begun.
+    Doomed(AttachmentKey),
+    /// Its container died without DEL.
+    Lost(AttachmentKey),
+    /// No attachment has its name.
+    Nobody,
+    /// It keeps the port.
+    Alive,
+}
+
+/// How an owner stands, without any effect.
+fn standing(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<Standing, VerbError> {
+    let Some(owner) = AttachmentKey::parse(owner) else { return Ok(Standing::Alive) };
     if owner == *key {
-        return Ok(true);
+        return Ok(Standing::Own);
     }
     if cx.state.is_doomed(&owner)? {
-        // Whoever takes it away.
-        reap::reap_locked(cx, std::slice::from_ref(&owner))?;
-        return Ok(true);
+        return Ok(Standing::Doomed(owner));
     }
-    let known = cx.state.keys()?;
-    if known.contains(&owner) {
-        // A container that died without DEL took its end of the link with it.
-        let gone = match cx.state.find::<Plan>(&owner)? {
-            Some(Found { stage: Stage::Ready, record }) => reap::is_lost(cx, &record)?,
-            _ => false,
-        };
-        if gone {
+    if !cx.state.keys()?.contains(&owner) {
+        return Ok(Standing::Nobody);
+    }
+    // A container that died without DEL took its end of the link with it.
+    let is_lost = match cx.state.find::<Plan>(&owner)? {
+        Some(Found { stage: Stage::Ready, record }) => reap::is_lost(cx, &record)?,
+        _ => false,
+    };
+    Ok(if is_lost { Standing::Lost(owner) } else { Standing::Alive })
+}
+
+/// Whether [`gives_way`] would say so.
+fn would_give_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
+    Ok(!matches!(standing(cx, owner, key)?, Standing::Alive))
+}
+
+/// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.
+fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
+    match standing(cx, owner, key)? {
+        Standing::Alive => return Ok(false),
+        Standing::Own => {}
+        // Whoever takes it away.
+        Standing::Doomed(owner) => reap::reap_locked(cx, std::slice::from_ref(&owner))?,
+        Standing::Lost(owner) => {
             cx.journal
                 .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
             reap::evict(cx, &owner.attachment())?;
         }
-        return Ok(gone);
-    }
-    for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
-        cx.state.drop_claim(&claim)?;
+        Standing::Nobody => {
+            let known = cx.state.keys()?;
+            for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
+                cx.state.drop_claim(&claim)?;
+            }
+        }
     }
     Ok(true)
 }
