@@ -114,11 +114,15 @@ fn refuse_each(
         if !is_other_interface(&owner, key) {
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
+        waiting.push((publication, owner));
+    }
+    for (publication, owner) in &waiting {
         cx.journal.note(LogLevel::Warning, || {
             format!("host port {publication} stays with {owner}, another interface of the container; {key} waits for it")
         });
-        waiting.push(publication);
     }
+    let mut waiting: Vec<Publication> = waiting.into_iter().map(|(publication, _)| publication).collect();
+    waiting.dedup();
     publications.retain(|publication| !waiting.contains(publication));
     refuse_those_of_others(cx, &publications, key)?;
     Ok(waiting)

@@ -36,6 +36,9 @@ fn a_specific_address_keeps_a_wildcard_out_but_not_its_neighbour() {
     state.claim(&[tcp("10.0.0.2:80")], &key("b")).unwrap();
     assert!(state.claim(&[tcp("0.0.0.0:80")], &key("c")).is_err());
     assert_eq!(state.claims().unwrap().len(), 2);
+    let owners: Vec<String> =
+        state.owners(&[tcp("0.0.0.0:80")]).unwrap().into_iter().map(|(_, owner)| owner).collect();
+    assert_eq!(owners, ["a:eth0", "b:eth0"], "each that is in the way");
 }
 
 fn range(host: &str, count: u16) -> Publication {
