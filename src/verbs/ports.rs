@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::ipam::PortPool;
 use crate::model::{AttachmentKey, Network, PortMapping, Protocol, Publication, names};
 
-use super::{Call, Context, VerbError, addressing, reap};
-use crate::cni::{Ipam, LogLevel, NetworkConfig, PortmapKeys};
+use super::{Call, Context, VerbError, addressing, family, reap};
+use crate::cni::{Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NAMES_PORT;
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
@@ -71,7 +71,7 @@ fn refuse(
         return Ok(Vec::new());
     }
     let addresses = expected(call, network);
-    refuse_missing_family(keys, &addresses)?;
+    family::refuse_missing(cx, keys, &addresses, key)?;
     let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
     refuse_each(cx, publications, key, gives_way)
 }
@@ -129,7 +129,7 @@ fn refuse_each(
 }
 
 /// Whether the owner of a claim is the same container by another interface.
-fn is_other_interface(owner: &str, key: &AttachmentKey) -> bool {
+pub(super) fn is_other_interface(owner: &str, key: &AttachmentKey) -> bool {
     AttachmentKey::parse(owner)
         .is_some_and(|owner| owner.container_id == key.container_id && owner.interface != key.interface)
 }
@@ -191,21 +191,6 @@ fn publications<'a>(
     named.flat_map(|mapping| Publication::of(mapping, addresses))
 }
 
-/// The reference passes over a `hostIP` of a family that the container lacks; somebody would look for that port.
-fn refuse_missing_family(keys: &PortmapKeys, addresses: &[IpAddr]) -> Result<(), VerbError> {
-    for mapping in keys.mappings.iter().filter(|_| keys.require_family) {
-        let Some(host_ip) = mapping.host_ip.filter(|ip| !ip.is_unspecified()) else { continue };
-        if !addresses.iter().any(|address| address.is_ipv4() == host_ip.is_ipv4()) {
-            let family = if host_ip.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Err(VerbError::Config(format!(
-                "container port {} cannot be published on {host_ip}: the container has no {family} address",
-                mapping.container_port
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// A configuration whose port mappings have a host port each, and those of them whose port was chosen here.
 #[derive(Debug)]
 pub(super) struct Settled<'a> {
@@ -233,27 +218,12 @@ pub(super) fn settle<'a>(
         settled.config.to_mut().portmap.mappings.clear();
         return Ok(settled);
     }
-    refuse_missing_family(keys, addresses)?;
-    warn(cx, keys, addresses);
+    family::refuse_missing(cx, keys, addresses, key)?;
+    family::warn(cx, keys, addresses);
     if keys.mappings.iter().any(PortMapping::is_automatic) {
         choose_all(cx, &mut settled, key)?;
     }
     Ok(settled)
-}
-
-/// Says what is less than somebody may expect.
-fn warn(cx: &mut Context, keys: &PortmapKeys, addresses: &[IpAddr]) {
-    for mapping in &keys.mappings {
-        let stand_in = PortMapping { host_port: mapping.host_port.max(1), ..mapping.clone() };
-        if Publication::of(&stand_in, addresses).is_empty() {
-            cx.journal.note(LogLevel::Warning, || {
-                format!(
-                    "container port {} is not published: no address of its family",
-                    mapping.container_port
-                )
-            });
-        }
-    }
 }
 
 fn choose_all(cx: &mut Context, settled: &mut Settled, key: &AttachmentKey) -> Result<(), VerbError> {
