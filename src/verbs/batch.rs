@@ -52,6 +52,8 @@ pub(super) struct Outcome {
     pub ended: Vec<AttachmentKey>,
     /// Those that could not be taken away, and why. Their records stay doomed.
     pub failed: Vec<(AttachmentKey, String)>,
+    /// How long plugins have taken so far, in all turns.
+    pub asking: Duration,
 }
 
 /// Something that is left of an attachment: another plugin is to be told that the addresses are free.
@@ -104,18 +106,19 @@ fn ask_plugins(
         left.extend(mine.drain(..).map(|rest| rest.key));
     }
     let_all_go(cx, claimed, &left);
-    let begun = Instant::now();
     for rest in mine {
         let is_wanted = aim.of_others == OfOthers::All || aim.wanted.contains(&rest.key);
-        if !is_wanted && begun.elapsed() > PATIENCE {
+        if !is_wanted && outcome.asking > PATIENCE {
             // One that hangs is enough: the next batch has the next.
             let_all_go(cx, claimed, &[rest.key]);
             continue;
         }
         // From here on others may come to wait for a plugin that hangs.
         claimed.mark_tried(&cx.state, &rest.key)?;
+        let begun = Instant::now();
         let errors = cx.kernel.absent(&[&rest.steps], Attempt::Again).into_iter().flatten();
         let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+        outcome.asking += begun.elapsed();
         end(cx, claimed, (&rest.key, Some(&rest.network)), errors, outcome);
         let_all_go(cx, claimed, &[rest.key]);
     }
