@@ -77,20 +77,22 @@ pub(super) fn take_away(
     let more = gather(cx, claimed, aim)?;
     drop(turn);
     let rests = end_all(cx, claimed, aim, outcome)?;
-    ask_plugins(cx, claimed, rests, aim, outcome)?;
+    let mine = sort_out(cx, claimed, rests, aim)?;
+    ask_plugins(cx, claimed, mine, aim, outcome)?;
     // Nothing can be done for what is left.
     claimed.let_all_go();
     Ok(more)
 }
 
-/// Ends those for which another plugin has to be asked, but for what is left to others.
-fn ask_plugins(
+/// Of those for which another plugin has to be asked, the ones that this batch asks for, those that it wants first; the
+/// others are let go. None of them is waited for any more by who holds the main lock.
+fn sort_out(
     cx: &mut Context,
     claimed: &mut Claimed<Plan>,
     rests: Vec<Rest>,
     aim: Aim<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), VerbError> {
+) -> Result<Vec<Rest>, VerbError> {
+    rests.iter().for_each(|rest| claimed.note_cleared(&rest.key));
     let (own, others): (Vec<Rest>, Vec<Rest>) =
         rests.into_iter().partition(|rest| aim.wanted.contains(&rest.key));
     // Who waits for one of these runs its plugin: this one has others to wait for, or to let go.
@@ -106,6 +108,21 @@ fn ask_plugins(
         left.extend(mine.drain(..).map(|rest| rest.key));
     }
     let_all_go(cx, claimed, &left);
+    // The first one is marked as it is asked.
+    for rest in mine.iter().skip(1) {
+        claimed.mark_cleared(&cx.state, &rest.key)?;
+    }
+    Ok(mine)
+}
+
+/// Ends those for which another plugin has to be asked.
+fn ask_plugins(
+    cx: &mut Context,
+    claimed: &mut Claimed<Plan>,
+    mine: Vec<Rest>,
+    aim: Aim<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), VerbError> {
     for rest in mine {
         let is_wanted = aim.of_others == OfOthers::All || aim.wanted.contains(&rest.key);
         if !is_wanted && outcome.asking > PATIENCE {
