@@ -63,12 +63,20 @@ impl State {
     }
 
     /// Releases what the attachment holds of these publications. Fine where it holds none of them. Gives who waits for
-    /// some of it: looked for only where a directory is not empty when all of these are gone from it.
+    /// some of it: looked for only where a directory is not empty when all of these are gone from it, or where something
+    /// was gone already, perhaps by one that has told nobody.
     ///
     /// # Errors
-    /// The first [`StoreError::Io`], after all were tried.
-    pub fn release(&self, publications: &[Publication], owner: &AttachmentKey) -> Result<Vec<AttachmentKey>> {
-        let owner = key_name(owner)?;
+    /// The first [`StoreError::Io`], after all were tried: beside those who wait for what was released all the same.
+    pub fn release(
+        &self,
+        publications: &[Publication],
+        owner: &AttachmentKey,
+    ) -> (Vec<AttachmentKey>, Result<()>) {
+        let owner = match key_name(owner) {
+            Ok(owner) => owner,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
         let mut outcome = Ok(());
         let mut shared = HashSet::new();
         for publication in publications {
@@ -81,22 +89,18 @@ impl State {
                         shared.insert(directory)
                     };
                 }),
-                Ok(_) => Ok(()),
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => {
+                    shared.insert(directory(publication));
+                    Ok(())
+                }
                 Err(error) => Err(error),
             };
             outcome = outcome.and(released);
         }
-        outcome?;
-        self.waiters(&shared)
-    }
-
-    /// Who holds a publication, or one that collides with it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn owner(&self, publication: &Publication) -> Result<Option<String>> {
-        if let Some(owner) = self.target(&link(publication))? {
-            return Ok(Some(owner));
+        match self.waiters(&shared) {
+            Ok(waiters) => (waiters, outcome),
+            Err(error) => (Vec::new(), outcome.and(Err(error))),
         }
     }
 

@@ -12,8 +12,9 @@ impl Kernel {
 
     pub(super) fn release_claims(&mut self, step: &Claims) -> Result<(), Cause> {
         self.state.stop_waiting(&step.waiting, &step.owner)?;
-        self.waiters.extend(self.state.release(&step.publications, &step.owner)?);
-        Ok(())
+        let (waiters, outcome) = self.state.release(&step.publications, &step.owner);
+        self.note_waiters(waiters);
+        Ok(outcome?)
     }
 
     pub(super) fn probe_claims(&mut self, step: &Claims, drifts: &mut Vec<Drift>) -> Result<(), Cause> {

@@ -128,6 +128,11 @@ impl Kernel {
         std::mem::take(&mut self.waiters)
     }
 
+    /// Notes some more.
+    pub fn note_waiters(&mut self, waiters: Vec<AttachmentKey>) {
+        self.waiters.extend(waiters);
+    }
+
     /// The routing socket of the host's namespace.
     fn host(&mut self) -> Result<&mut Socket, Cause> {
         opened(&mut self.host, || Socket::open(Protocol::Route))

@@ -21,10 +21,10 @@ fn a_port_has_one_owner_and_wildcards_cover_their_family() {
     }
     state.claim(&[tcp("0.0.0.0:81"), publication(Protocol::Udp, "0.0.0.0:80")], &key("b")).unwrap();
     assert_eq!(state.claims().unwrap().len(), 4);
-    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("b")).unwrap();
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("b")).1.unwrap();
     assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap().as_deref(), Some("a:eth0"));
-    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).unwrap();
-    state.release(&[tcp("0.0.0.0:80")], &key("a")).unwrap();
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).1.unwrap();
+    state.release(&[tcp("0.0.0.0:80")], &key("a")).1.unwrap();
     assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap(), None);
     assert!(!base.path().join("run/linkspan/ports/tcp-80").exists());
 }
@@ -71,7 +71,7 @@ fn ranges_overlap_each_other_and_single_ports() {
         assert_eq!(owners.first().map(|(_, owner)| owner.as_str()), owner, "{wanted}");
         let claimed = state.claim(&[tcp("0.0.0.0:1234"), wanted], &key("c"));
         match owner {
-            None => assert!(state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).unwrap().is_empty()),
+            None => assert!(state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).0.is_empty()),
             Some(_) => assert!(matches!(claimed, Err(StoreError::Claimed { .. })), "{wanted}"),
         }
         assert_eq!(state.claims().unwrap().len(), 2, "{wanted}: all or nothing");
@@ -96,17 +96,36 @@ fn who_waits_is_told_by_the_release() {
         state.wait_for(&ports, &key("c")).unwrap();
         assert_eq!(state.claims().unwrap().len(), ports.len());
         state.stop_waiting(&ports, &key("c")).unwrap();
-        assert!(state.release(&ports[1..], &key("b")).unwrap().is_empty(), "what it does not have");
-        assert_eq!(state.release(&ports, &key("a")).unwrap(), [key("b")]);
+        assert!(state.release(&ports[1..], &key("b")).0.is_empty(), "what it does not have");
+        assert_eq!(state.release(&ports, &key("a")).0, [key("b")]);
         state.claim(&ports, &key("b")).unwrap();
         state.stop_waiting(&ports, &key("b")).unwrap();
-        assert!(state.release(&ports, &key("b")).unwrap().is_empty());
+        assert!(state.release(&ports, &key("b")).0.is_empty());
         state.wait_for(&ports, &key("d")).unwrap();
         assert!(state.claims_of_unknown(|owner| *owner == key("a")).unwrap().is_empty());
         for directory in ["ports/tcp-80", "ranges"] {
             assert!(!base.path().join("run/linkspan").join(directory).exists(), "{directory}");
         }
     }
+}
+
+/// What was let go is told of, whatever becomes of the rest; and once more where it was let go before.
+#[test]
+fn who_waits_is_told_whatever_else_fails() {
+    let (base, state) = state();
+    let ports = [tcp("0.0.0.0:80"), tcp("0.0.0.0:81"), tcp("0.0.0.0:82")];
+    state.claim(&ports, &key("a")).unwrap();
+    state.wait_for(&ports[..1], &key("b")).unwrap();
+    // No claim reads so.
+    let odd = base.path().join("run/linkspan/ports/tcp-81/4-0.0.0.0");
+    std::fs::remove_file(&odd).unwrap();
+    std::fs::write(&odd, "").unwrap();
+    for _ in 0..2 {
+        let (waiters, outcome) = state.release(&ports, &key("a"));
+        assert!(outcome.is_err());
+        assert_eq!(waiters, [key("b")]);
+    }
+    assert_eq!(state.owner(&ports[2]).unwrap(), None);
 }
 
 #[test]

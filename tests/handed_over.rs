@@ -1,0 +1,76 @@
+//! Published ports that go from one interface of a container to another, where something goes wrong on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::needless_pass_by_value)]
+
+mod lab;
+
+use std::fs;
+use std::time::Duration;
+
+use lab::cli::{linkspan, shell};
+use lab::plugin::v4;
+use lab::pool::pooled;
+use lab::talk::{Server, tcp, tcp_answers, tcp_server};
+use lab::{Container, Lab, Outside, Plugin, eventually};
+use serde_json::json;
+
+/// The longest that is waited for what must happen.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A container on two networks, each of which is given the ports 8080 and 8081; `eth1` waits for them.
+struct Pair {
+    a: Container,
+    _servers: [Server; 2],
+    eth0: Plugin,
+    eth1: Plugin,
+    outside: Outside,
+    lab: Lab,
+}
+
+impl Pair {
+    fn new() -> Option<Self> {
+        if lab::is_reference() {
+            lab::skipped("the reference hands nothing over");
+            return None;
+        }
+        let lab = Lab::new()?;
+        let outside = lab.outside();
+        let a = lab.container("a");
+        let servers = ["0.0.0.0:80", "0.0.0.0:81"].map(|at| tcp_server(&a, at, "a"));
+        let [eth0, eth1] = [1, 2].map(|n| {
+            let network = lab.plugin(json!({"name": format!("n{n}"), "ipam": v4(n)}));
+            network.on(&a).ifname(&format!("eth{}", n - 1)).publish(&["8080:80", "8081:81"])
+        });
+        eth0.add().ok();
+        let result = eth1.add().ok();
+        let eth1 = eth1.prev(&result);
+        Some(Self { a, _servers: servers, eth0, eth1, outside, lab })
+    }
+
+    /// `plugin` with strace's `rule` on one path.
+    fn struck(plugin: &Plugin, path: &str, rule: &str) -> Plugin {
+        let inject = format!("inject={rule}");
+        plugin.wrapped(&["strace", "-qq", "-o", "/dev/null", "-P", path, "-e", &inject])
+    }
+
+    fn answers(&self, port: u16) -> bool {
+        tcp_answers(&self.outside, &format!("192.0.2.1:{port}"))
+    }
+
+    fn serves(&self) {
+        for port in [8080, 8081] {
+            assert_eq!(tcp(&self.outside, &format!("192.0.2.1:{port}")).tag, "a", "{port}");
+        }
+        self.eth1.check().ok();
+    }
+}
+
+/// One port that cannot be let go keeps no other.
+#[test]
+fn what_was_let_go_is_taken_up_whatever_else_fails() {
+    let Some(pair) = Pair::new() else { return };
+    let struck = Pair::struck(&pair.eth0, "ports/tcp-8081/4-0.0.0.0", "unlinkat:error=EIO");
+    assert!(!struck.del().succeeded());
+    assert!(pair.answers(8080) && !pair.answers(8081));
+    pair.eth0.del().ok();
+    pair.serves();
+}
