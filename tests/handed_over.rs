@@ -74,3 +74,24 @@ fn what_was_let_go_is_taken_up_whatever_else_fails() {
     pair.eth0.del().ok();
     pair.serves();
 }
+
+/// A DEL meets what a dead container has left to a plugin that hangs.
+#[test]
+fn the_ports_wait_for_nobody_s_plugin() {
+    let Some(pair) = Pair::new() else { return };
+    let (directory, network) = pooled(&pair.lab, "while [ ! -e $here/go ]; do sleep 0.1; done");
+    let (dead, other) = (pair.lab.container("dead"), pair.lab.container("other"));
+    network.on(&dead).add().ok();
+    let name = format!("{}:eth0", dead.id);
+    fs::create_dir_all("/run/linkspan/doomed").unwrap();
+    fs::rename(format!("/run/linkspan/ready/{name}"), format!("/run/linkspan/doomed/{name}")).unwrap();
+    let running = pair.eth0.env("CNI_PATH", &directory).start("DEL");
+    let begun = eventually(LIMIT, || fs::exists(format!("{directory}/begun")).unwrap());
+    assert!(begun && pair.answers(8080) && pair.answers(8081));
+    pair.serves();
+    let beside = pair.lab.plugin(json!({"name": "n1", "ipam": v4(1)})).on(&other).add();
+    beside.ok();
+    assert!(beside.elapsed < LIMIT, "{:?}", beside.elapsed);
+    fs::write(format!("{directory}/go"), "").unwrap();
+    running.finish().ok();
+}

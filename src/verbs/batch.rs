@@ -14,7 +14,7 @@ use crate::store::{Claimed, Found, Guard, Retry};
 use crate::sys::bell;
 
 use super::reap::bell_of;
-use super::{Context, VerbError};
+use super::{Context, VerbError, waiting};
 
 /// How long nobody else has come where a batch begins that has another before it.
 const LULL: Duration = Duration::from_millis(2);
@@ -78,6 +78,10 @@ pub(super) fn take_away(
     drop(turn);
     let rests = end_all(cx, claimed, aim, outcome)?;
     let mine = sort_out(cx, claimed, rests, aim)?;
+    if !mine.is_empty() {
+        // Ports that were let go are not to be nobody's for as long as a plugin takes.
+        waiting::hand_over(cx);
+    }
     ask_plugins(cx, claimed, mine, aim, outcome)?;
     // Nothing can be done for what is left.
     claimed.let_all_go();
@@ -85,7 +89,7 @@ pub(super) fn take_away(
 }
 
 /// Of those for which another plugin has to be asked, the ones that this batch asks for, those that it wants first; the
-/// others are let go. None of them is waited for any more by who holds the main lock.
+/// others are let go. None of them is waited for any more by who holds the main lock, which this one may be about to take.
 fn sort_out(
     cx: &mut Context,
     claimed: &mut Claimed<Plan>,
@@ -108,8 +112,9 @@ fn sort_out(
         left.extend(mine.drain(..).map(|rest| rest.key));
     }
     let_all_go(cx, claimed, &left);
-    // The first one is marked as it is asked.
-    for rest in mine.iter().skip(1) {
+    // The first one is marked as it is asked, at once where there is nothing to hand over.
+    let at_once = usize::from(!cx.kernel.has_waiters());
+    for rest in mine.iter().skip(at_once) {
         claimed.mark_cleared(&cx.state, &rest.key)?;
     }
     Ok(mine)
