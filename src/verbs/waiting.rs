@@ -59,6 +59,8 @@ fn give(cx: &mut Context, key: &AttachmentKey) -> Result<Vec<Publication>, VerbE
     };
     let Some(claims) = record.plan.claims() else { return Ok(Vec::new()) };
     let (waiting, own) = (claims.waiting.clone(), key.to_string());
+    // Before the look: who lets one go after that finds out who waits for it.
+    cx.state.wait_for(&waiting, key)?;
     let owned = cx.state.owners(&waiting)?;
     let is_free = |port: &Publication| !owned.iter().any(|(taken, owner)| taken == port && *owner != own);
     let (free, rest): (Vec<Publication>, Vec<Publication>) = waiting.iter().partition(|port| is_free(port));
@@ -68,8 +70,7 @@ fn give(cx: &mut Context, key: &AttachmentKey) -> Result<Vec<Publication>, VerbE
     cx.state.claim(&free, key)?;
     record.plan.take_up(&free);
     cx.state.rewrite_ready(&record)?;
-    cx.state.stop_waiting(&waiting, key)?;
-    cx.state.wait_for(&rest, key)?;
+    cx.state.stop_waiting(&free, &rest, key)?;
     let rules: Vec<Step> =
         record.plan.steps.into_iter().filter(|step| matches!(step, Step::Firewall(_))).collect();
     cx.kernel.ensure(&rules).map_err(|(_, error)| error)?;

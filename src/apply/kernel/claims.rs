@@ -11,7 +11,7 @@ impl Kernel {
     }
 
     pub(super) fn release_claims(&mut self, step: &Claims) -> Result<(), Cause> {
-        self.state.stop_waiting(&step.waiting, &step.owner)?;
+        self.state.stop_waiting(&step.waiting, &[], &step.owner)?;
         let (waiters, outcome) = self.state.release(&step.publications, &step.owner);
         self.note_waiters(waiters);
         Ok(outcome?)

@@ -95,11 +95,11 @@ fn who_waits_is_told_by_the_release() {
         state.wait_for(&ports, &key("b")).unwrap();
         state.wait_for(&ports, &key("c")).unwrap();
         assert_eq!(state.claims().unwrap().len(), ports.len());
-        state.stop_waiting(&ports, &key("c")).unwrap();
+        state.stop_waiting(&ports, &[], &key("c")).unwrap();
         assert!(state.release(&ports[1..], &key("b")).0.is_empty(), "what it does not have");
         assert_eq!(state.release(&ports, &key("a")).0, [key("b")]);
         state.claim(&ports, &key("b")).unwrap();
-        state.stop_waiting(&ports, &key("b")).unwrap();
+        state.stop_waiting(&ports, &[], &key("b")).unwrap();
         assert!(state.release(&ports, &key("b")).0.is_empty());
         state.wait_for(&ports, &key("d")).unwrap();
         assert!(state.claims_of_unknown(|owner| *owner == key("a")).unwrap().is_empty());
@@ -126,6 +126,17 @@ fn who_waits_is_told_whatever_else_fails() {
         assert_eq!(waiters, [key("b")]);
     }
     assert_eq!(state.owner(&ports[2]).unwrap(), None);
+}
+
+/// Ranges have their links in one directory: who takes one up waits for the other all the time.
+#[test]
+fn who_waits_for_the_rest_keeps_its_link() {
+    let (_base, state) = state();
+    let ports = [range("0.0.0.0:8000", 11), range("0.0.0.0:9000", 11)];
+    state.claim(&ports, &key("a")).unwrap();
+    state.wait_for(&ports, &key("b")).unwrap();
+    state.stop_waiting(&ports[..1], &ports[1..], &key("b")).unwrap();
+    assert_eq!(state.release(&ports[1..], &key("a")).0, [key("b")]);
 }
 
 #[test]
