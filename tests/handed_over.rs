@@ -75,6 +75,19 @@ fn what_was_let_go_is_taken_up_whatever_else_fails() {
     pair.serves();
 }
 
+/// Whoever hands over is killed with the new record half-way.
+#[test]
+fn a_record_that_was_half_rewritten_leaves_nothing() {
+    let Some(pair) = Pair::new() else { return };
+    let half = format!("ready/.new-{}:eth1", pair.a.id);
+    let killed = Pair::struck(&pair.eth0, &half, "renameat:error=EIO:signal=KILL");
+    assert!(!killed.del().succeeded());
+    assert!(fs::exists(format!("/run/linkspan/{half}")).unwrap());
+    pair.eth1.del().ok();
+    let left: Vec<_> = fs::read_dir("/run/linkspan/ready").unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// A DEL meets what a dead container has left to a plugin that hangs.
 #[test]
 fn the_ports_wait_for_nobody_s_plugin() {

@@ -69,6 +69,15 @@ impl State {
         self.dir.replace(&path, &content, |_| Ok(()))
     }
 
+    /// Removes what one that was killed may have left, who was about to rewrite the record of a complete attachment. It has
+    /// left `ready` by now, so that nobody else is.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Io`].
+    pub fn forget_rewrite(&self, key: &AttachmentKey) -> Result<()> {
+        self.dir.unlink_remains(&format!("ready/{}", key_name(key)?))
+    }
+
     /// Who waits in these directories.
     pub(super) fn waiters(&self, directories: &HashSet<String>) -> Result<Vec<AttachmentKey>> {
         let mut waiters = Vec::new();

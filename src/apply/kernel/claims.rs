@@ -11,7 +11,10 @@ impl Kernel {
     }
 
     pub(super) fn release_claims(&mut self, step: &Claims) -> Result<(), Cause> {
-        self.state.stop_waiting(&step.waiting, &[], &step.owner)?;
+        if !step.waiting.is_empty() {
+            self.state.stop_waiting(&step.waiting, &[], &step.owner)?;
+            self.state.forget_rewrite(&step.owner)?;
+        }
         let (waiters, outcome) = self.state.release(&step.publications, &step.owner);
         self.note_waiters(waiters);
         Ok(outcome?)
