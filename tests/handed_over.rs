@@ -64,6 +64,17 @@ impl Pair {
     }
 }
 
+/// GC finds the claims of one whose record could not be read.
+#[test]
+fn what_gc_frees_is_taken_up() {
+    let Some(pair) = Pair::new() else { return };
+    fs::write(format!("/run/linkspan/ready/{}:eth0", pair.a.id), "{").unwrap();
+    pair.eth0.del().ok();
+    assert!(!pair.answers(8080));
+    pair.eth0.gc(&[]).ok();
+    pair.serves();
+}
+
 /// One port that cannot be let go keeps no other.
 #[test]
 fn what_was_let_go_is_taken_up_whatever_else_fails() {

@@ -154,24 +154,17 @@ impl State {
         Ok(claims)
     }
 
-    /// Removes a claim that [`State::claims_of_unknown`] found. Fine where it is gone.
+    /// Removes a claim that [`State::claims_of_unknown`] found. Fine where it is gone. Gives who waits for it.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn drop_claim(&self, claim: &Claim) -> Result<()> {
-        self.unclaim(&Publication {
-            protocol: claim.protocol,
-            host: claim.host,
-            target: claim.host,
-            count: claim.count,
-        })
-        .map(drop)
-    }
-
-    fn around(&self, publications: &[Publication]) -> Result<Around> {
-        let some_range = publications.iter().any(Publication::is_range);
-        let singles = if some_range { self.singles()? } else { Vec::new() };
-        Ok(Around { ranges: self.ranges()?, singles })
+    pub fn drop_claim(&self, claim: &Claim) -> Result<Vec<AttachmentKey>> {
+        let (host, count) = (claim.host, claim.count);
+        let publication = Publication { protocol: claim.protocol, host, target: host, count };
+        match self.unclaim(&publication)? {
+            true => Ok(Vec::new()),
+            false => self.waiters(&HashSet::from([directory(&publication)])),
+        }
     }
 
     /// The claimed ranges, without targets.

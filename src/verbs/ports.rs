@@ -339,7 +339,8 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
         Standing::Nobody => {
             let known = cx.state.keys()?;
             for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
-                cx.state.drop_claim(&claim)?;
+                let waiters = cx.state.drop_claim(&claim)?;
+                cx.kernel.note_waiters(waiters);
             }
         }
     }
