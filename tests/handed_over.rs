@@ -86,6 +86,28 @@ fn what_was_let_go_is_taken_up_whatever_else_fails() {
     pair.serves();
 }
 
+#[test]
+fn reconcile_says_what_it_could_not_hand_over() {
+    let Some(pair) = Pair::new() else { return };
+    for port in ["8080", "8081"] {
+        let directory = format!("/run/linkspan/ports/tcp-{port}");
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let links = names.filter(|path| path.display().to_string().contains("/wait-"));
+        links.for_each(|path| fs::remove_file(path).unwrap());
+    }
+    pair.eth0.del().ok();
+    let record = format!("ready/{}:eth1", pair.a.id);
+    let line =
+        format!("strace -qq -o /dev/null -P {record} -e inject=renameat:error=ENOSPC \"$L\" reconcile");
+    for _ in 0..2 {
+        let said = shell(&line);
+        assert!(!said.ok && said.stderr.contains("does not get its ports"), "{}{}", said.stdout, said.stderr);
+        assert!(!said.stdout.contains("which is free"), "{}", said.stdout);
+    }
+    assert!(linkspan("reconcile").ok().contains("8080, which is free"));
+    pair.serves();
+}
+
 /// Whoever hands over is killed with the new record half-way.
 #[test]
 fn a_record_that_was_half_rewritten_leaves_nothing() {

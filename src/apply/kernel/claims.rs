@@ -34,7 +34,7 @@ impl Kernel {
         for publication in &step.waiting {
             // Who has it may have died while handing it over.
             if self.state.owner(publication)?.is_none_or(|owner| owner == own) {
-                drifts.push(Drift::missing(format!("publication of host port {publication}, which is free")));
+                drifts.push(Drift::unpublished(publication));
             }
         }
         Ok(())
