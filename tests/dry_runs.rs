@@ -106,6 +106,40 @@ fn a_list_of_the_reference_names_is_announced_plugin_by_plugin() {
     assert!(done.ok && inspect::link(&blue, "eth0").is_none(), "{}", done.stderr);
 }
 
+/// What died without a DEL gives way to an ADD, and stays for who only asks.
+#[test]
+fn a_port_of_a_dead_container_is_taken_by_no_dry_run() {
+    for plugins in [
+        json!([{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}},
+               {"type": "portmap", "capabilities": {"portMappings": true}}]),
+        json!([{"type": "linkspan", "capabilities": {"portMappings": true},
+                "ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}]]}}]),
+    ] {
+        let Some(lab) = host(&plugins) else { return };
+        let directory = lab.work.path().join("bin");
+        linkspan(&format!("install --dir {} --all", directory.display())).ok();
+        let typed = |id: &str, words: &str| {
+            let given = r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#;
+            let (path, own) = (directory.display(), directory.join("linkspan"));
+            let line =
+                format!("CNI_PATH={path} CNI_CONTAINERID={id} CAP_ARGS='{given}' {} {words}", own.display());
+            lab::cli::shell(&line)
+        };
+        let _both = [lab.container("blue"), lab.container("green")];
+        let added = typed("c1", "add web blue");
+        let result: Value = serde_json::from_str(&added.stdout).unwrap();
+        lab.ip(&format!("link del {}", host_end(&result)));
+        let before = Snapshot::take(&lab);
+        let dry = typed("c2", "add web green --dry-run");
+        assert!(dry.ok, "{}", dry.stderr);
+        says(&dry.stdout, &["claim the host port tcp 0.0.0.0:8080", "nothing was changed"]);
+        Snapshot::take(&lab).assert_same(&before, "a dry run changes nothing");
+        let added = typed("c2", "add web green");
+        assert!(added.ok, "{}", added.stderr);
+    }
+}
+
 #[test]
 fn another_ones_plugin_is_named_and_its_refusal_is_told_once() {
     let plugins =

@@ -134,6 +134,63 @@ fn an_add_that_was_killed_leaves_another_s_way_out(backend: &str) {
     undone();
 }
 
+/// The programs of iptables, for a `PATH`: some that do this first.
+fn programs(lab: &Lab, name: &str, first: &str) -> String {
+    let directory = lab.work.path().join(name);
+    fs::create_dir(&directory).unwrap();
+    for program in ["iptables", "ip6tables"] {
+        for program in ["", "-save", "-restore"].map(|end| format!("{program}{end}")) {
+            let path = directory.join(&program);
+            fs::write(&path, format!("#!/bin/sh\n{first}\nexec /usr/sbin/{program} \"$@\"\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())
+}
+
+/// A DEL that has failed once is tried again, and takes its time over what is on the host: whoever needs that waits.
+#[test]
+fn a_del_that_is_tried_again_is_waited_for() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    if !lab.iptables("nft") {
+        lab::skip!("iptables-nft is not here, or not chosen by alternatives");
+    }
+    let begun = lab.work.path().join("begun");
+    let failing = programs(&lab, "failing", "exit 4");
+    let slow = programs(&lab, "slow", &format!("echo >{}; sleep 0.7", begun.display()));
+    let again = |plugin: &Plugin| {
+        assert!(!plugin.env("PATH", &failing).del().succeeded());
+        let running = plugin.env("PATH", &slow).start("DEL");
+        assert!(lab::eventually(std::time::Duration::from_secs(20), || begun.exists()));
+        fs::remove_file(&begun).unwrap();
+        running
+    };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let by = |n: u8, backend: &str| lab.plugin(json!({"name": backend, "backend": backend, "ipam": v4(n)}));
+    let first = by(1, "iptables").on(&a).publish(&["8080:80"]);
+    first.add().ok();
+    let running = again(&first);
+    // Another's: the port is its own once it is free.
+    let second = by(2, "nftables").on(&b).publish(&["8080:80"]);
+    let result = second.add().ok();
+    running.finish().ok();
+    second.prev(&result).check().ok();
+    second.del().ok();
+    // Its own: what the old one lets go is not the new one's.
+    let chain = chained(&lab).publish(&["8080:80"]);
+    let mut plugins = chain.plugins(&a);
+    let portmap = plugins.pop().unwrap().with(json!({"backend": "iptables"}));
+    let portmap = portmap.prev(&plugins.pop().unwrap().add().ok());
+    portmap.add().ok();
+    let running = again(&portmap);
+    let result = portmap.add().ok();
+    running.finish().ok();
+    portmap.prev(&result).check().ok();
+}
+
 /// A link with the name of an attachment's host end that is not marked as linkspan's.
 #[test]
 fn a_stranger_s_link_stays() {

@@ -143,6 +143,24 @@ fn what_could_not_be_taken_back_is_said() {
     plugin.add().ok();
 }
 
+#[test]
+fn the_reason_is_said_where_the_record_cannot_be_ended() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let plugin =
+        network(&lab, "one", 1, json!({"sysctl": {"net.ipv4.ip_local_reserved_ports": "xyz"}})).on(&a);
+    let record = format!("pending/{}:eth0", a.id);
+    let outcome = failing(&plugin, "unlinkat:error=EIO", Some(&record)).add();
+    let said = outcome.refused(110);
+    assert!(has_failed() && said.contains("'xyz'"), "{said}");
+    assert!(said.contains("not undone") && said.contains(&record), "{said}");
+    assert!(outcome.stderr.contains("'xyz'") && outcome.stderr.contains(&record), "{}", outcome.stderr);
+    plugin.del().ok();
+}
+
 /// What the reference plugins attached, detached by ours.
 #[test]
 fn rules_of_the_reference_that_cannot_be_seen_now_are_not_forgotten() {

@@ -4,35 +4,18 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use lab::agent::{Agent, status};
 use lab::cli::linkspan;
 use lab::outcome::host_end;
 use lab::plugin::v4;
-use lab::{Lab, Plugin, eventually};
+use lab::pool::pooled;
+use lab::{Lab, eventually};
 use serde_json::json;
 
 /// The longest that is waited for what must happen.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A network whose IPAM plugin does this at DEL; where it lies.
-fn pooled(lab: &Lab, at_del: &str) -> (String, Plugin) {
-    let directory = lab.work.path().join("pool").display().to_string();
-    fs::create_dir_all(&directory).unwrap();
-    let program = format!("{directory}/pool");
-    let script = format!(
-        "#!/bin/sh\nexec 2>/dev/null; here={directory}; cat >/dev/null\ncase $CNI_COMMAND in\n\
-         ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.66.0.5/24\"}}]}}' ;;\n\
-         DEL) echo >$here/begun; {at_del} ;;\nesac\n"
-    );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let network =
-        lab.plugin(json!({"name": "pooled", "bridge": "br8", "gcAfter": 1, "ipam": {"type": "pool"}}));
-    (directory.clone(), network.env("CNI_PATH", &directory))
-}
 
 #[test]
 fn the_agent_mends_while_a_plugin_hangs() {
@@ -80,4 +63,29 @@ fn reconcile_tries_again_what_failed_where_nothing_differs() {
     assert!(linkspan("reconcile").ok().contains(&format!("deleted: {}:eth0", a.id)));
     assert!(linkspan("reconcile").ok().contains("nothing differs"));
     assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 0);
+}
+
+/// Of plugins that hang and that nobody waits for, a DEL of something else meets one, however many times it has to look.
+#[test]
+fn more_than_can_be_claimed_at_a_time_take_no_more_of_a_del() {
+    if lab::is_reference() {
+        lab::skip!("the reference shares no work");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (directory, network) = pooled(&lab, "sleep 3");
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let other = lab.plugin(json!({"ipam": v4(1)})).on(&b).env("CNI_PATH", &directory);
+    other.add().ok();
+    // Sixteen are claimed at a time.
+    for n in 0..18 {
+        let name = format!("eth{n}");
+        network.on(&a).ifname(&name).add().ok();
+        let record = format!("{}:{name}", a.id);
+        fs::rename(format!("/run/linkspan/ready/{record}"), format!("/run/linkspan/doomed/{record}"))
+            .unwrap();
+    }
+    other.wrapped(&["prlimit", "--nofile=64:64"]).del().ok();
+    let asked = fs::read_to_string(format!("{directory}/begun")).unwrap();
+    assert_eq!(asked.lines().count(), 1);
+    assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 17);
 }

@@ -172,6 +172,50 @@ fn a_family_that_the_first_network_lacks_is_the_second_one_s() {
     }
 }
 
+/// A network without IPv4 is given a port that is published on an IPv4 address.
+#[test]
+fn an_address_of_a_family_that_the_second_network_lacks_is_the_first_one_s() {
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let _server = tcp_server(&a, "[::]:80", "a");
+    let six = json!({"type": "host-local", "ranges": [[{"subnet": "fd00:88:2::/64"}]]});
+    let second = lab.plugin(json!({"name": "n2", "ipam": six})).on(&a).ifname("eth1");
+    let second = second.publish(&["127.0.0.1:8080:80"]);
+    // Nobody publishes it there.
+    assert!(second.add().refused(7).contains("no IPv4 address"));
+    let first = lab.plugin(json!({"name": "n1", "ipam": v4(1)})).on(&a);
+    let first = first.publish(&["127.0.0.1:8080:80"]);
+    first.add().ok();
+    let outcome = second.add();
+    let result = outcome.ok();
+    assert!(outcome.stderr.contains("no address of its family"), "{}", outcome.stderr);
+    second.prev(&result).check().ok();
+    assert_eq!(tcp(&lab.host, "127.0.0.1:8080").tag, "a");
+    // What the first one does not publish either.
+    second.del().ok();
+    second.publish(&["127.0.0.1:8081:80"]).add().refused(7);
+}
+
+/// A wildcard meets what each has on an address: one's own other interface, and somebody else.
+#[test]
+fn what_another_container_has_on_one_address_is_not_waited_for() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    lab.ip("address add 192.0.2.77/24 dev uplink");
+    let networks = [1, 2].map(|n| lab.plugin(json!({"name": format!("n{n}"), "ipam": v4(n)})));
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let [own, other] = [(&a, "192.0.2.1:8080:80"), (&b, "192.0.2.77:8080:80")]
+        .map(|(container, port)| networks[0].on(container).publish(&[port]));
+    let second = networks[1].on(&a).ifname("eth1").publish(&["0.0.0.0:8080:80"]);
+    for order in [[&own, &other], [&other, &own]] {
+        order.iter().for_each(|plugin| drop(plugin.add().ok()));
+        let outcome = second.add();
+        assert!(outcome.refused(102).contains(&b.id), "{}", outcome.words());
+        assert!(!outcome.stderr.contains("waits for it"), "{}", outcome.stderr);
+        order.iter().for_each(|plugin| drop(plugin.del().ok()));
+    }
+}
+
 /// In whichever order a runtime attaches them.
 #[test]
 fn an_internal_network_leaves_the_ports_to_the_other() {

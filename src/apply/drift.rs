@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::Publication;
+
 /// One way in which the host differs from what a step wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
@@ -22,6 +24,11 @@ impl Drift {
     /// An object that is not there.
     pub fn missing(object: impl Into<String>) -> Self {
         Self::new(object, "present", "missing")
+    }
+
+    /// A host port that somebody waits for, and nobody has.
+    pub fn unpublished(publication: &Publication) -> Self {
+        Self::missing(format!("publication of host port {publication}, which is free"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ApplyError, Attempt, Cause, Drift, Host, ensure_or_step_back, give_back};
+use super::{ApplyError, Attempt, Cause, Drift, Host, ensure_again, ensure_or_step_back, give_back};
 use crate::model::{AttachmentKey, LeaseSource};
 use crate::plan::{Claims, Forwarding, Leases, Plan, Step};
 
@@ -86,6 +86,22 @@ fn what_cannot_be_undone_is_said_and_the_rest_is_undone() {
     assert_eq!(error.not_undone.len(), 1);
     assert!(error.to_string().contains(&stuck), "{error}");
     assert_eq!(host.present.len(), 2, "the stuck step and the shared one: {:?}", host.present);
+}
+
+/// Each try undoes as far as it came.
+#[test]
+fn what_the_first_try_could_not_undo_is_not_forgotten_by_the_second() {
+    let plan = plan();
+    let stuck = plan.steps[3].to_string();
+    let mut host = Fake { fail_at: Some(4), fail_absent: Some(stuck.clone()), ..Fake::default() };
+    let first = ensure_or_step_back(&mut host, &plan).unwrap_err();
+    host.fail_at = Some(0);
+    let second = ensure_again(&mut host, &plan, &first).unwrap_err();
+    assert_eq!(second.object, plan.steps[0].to_string());
+    assert!(second.not_undone.len() == 1 && second.not_undone[0].contains(&stuck), "{second}");
+    host.fail_absent = None;
+    assert!(ensure_again(&mut host, &plan, &first).unwrap_err().not_undone.is_empty());
+    assert!(!host.present.contains(&stuck), "{:?}", host.present);
 }
 
 #[test]

@@ -25,4 +25,4 @@ pub use kernel::{
     PortSurvey, Reach, SandboxError, Trip, foreign_drops, is_own_program,
 };
 pub use loopback::{Loopback, LoopbackError};
-pub use walk::{Attempt, Host, ensure_or_step_back, give_back, step_back};
+pub use walk::{Attempt, Host, ensure_again, ensure_or_step_back, give_back, step_back};

@@ -44,6 +44,20 @@ pub fn ensure_or_step_back(host: &mut impl Host, plan: &Plan) -> Result<(), Appl
     Err(error)
 }
 
+/// A second try of [`ensure_or_step_back`]. Where it fails before the step that the first one failed at, what the first one
+/// could not undo is tried again.
+///
+/// # Errors
+/// As the first.
+pub fn ensure_again(host: &mut impl Host, plan: &Plan, first: &ApplyError) -> Result<(), ApplyError> {
+    ensure_or_step_back(host, plan).map_err(|mut error| {
+        if !first.not_undone.is_empty() {
+            error.not_undone = step_back(host, &plan.steps).iter().map(ToString::to_string).collect();
+        }
+        error
+    })
+}
+
 /// Undoes all but the addresses. Gives what could not be undone.
 pub fn step_back(host: &mut impl Host, steps: &[Step]) -> Vec<ApplyError> {
     undo(host, steps, |step| !is_leases(step))

@@ -1,7 +1,7 @@
 //! Claims of published ports: one owner for each (protocol, host address, port).
 //!
 //! A claim is a symbolic link, whose target is the owner's text: symlink(2) is atomic and exclusive, and readlink(2)
-//! reads it in one call. A single port is `ports/tcp-8080/4-0.0.0.0`, a range of ports
+//! reads it in one call. What one may collide with: see [`super::colliding`]. A single port is `ports/tcp-8080/4-0.0.0.0`, a range of ports
 //! `ranges/tcp-8000-8010-4-0.0.0.0`: a range costs one link, and a port on a host without ranges one look for the
 //! directory that is not there. Who waits for a port has a link in the same directory: see [`super::waiting`].
 
@@ -13,19 +13,13 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
+use super::colliding::Around;
 use super::state::{State, key_name};
 use super::{Result, StoreError};
 use crate::model::{AttachmentKey, Protocol, Publication};
 
 /// The directory of the claims of ranges.
 pub(super) const RANGES: &str = "ranges";
-
-/// What a claim may collide with, looked up once for many: every claimed range, and, where a range is asked for, the
-/// single ports that have a claim.
-struct Around {
-    ranges: Vec<Publication>,
-    singles: Vec<(Protocol, u16)>,
-}
 
 /// A claim as it is found on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +63,20 @@ impl State {
     }
 
     /// Releases what the attachment holds of these publications. Fine where it holds none of them. Gives who waits for
-    /// some of it: looked for only where a directory is not empty when all of these are gone from it.
+    /// some of it: looked for only where a directory is not empty when all of these are gone from it, or where something
+    /// was gone already, perhaps by one that has told nobody.
     ///
     /// # Errors
-    /// The first [`StoreError::Io`], after all were tried.
-    pub fn release(&self, publications: &[Publication], owner: &AttachmentKey) -> Result<Vec<AttachmentKey>> {
-        let owner = key_name(owner)?;
+    /// The first [`StoreError::Io`], after all were tried: beside those who wait for what was released all the same.
+    pub fn release(
+        &self,
+        publications: &[Publication],
+        owner: &AttachmentKey,
+    ) -> (Vec<AttachmentKey>, Result<()>) {
+        let owner = match key_name(owner) {
+            Ok(owner) => owner,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
         let mut outcome = Ok(());
         let mut shared = HashSet::new();
         for publication in publications {
@@ -87,40 +89,19 @@ impl State {
                         shared.insert(directory)
                     };
                 }),
-                Ok(_) => Ok(()),
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => {
+                    shared.insert(directory(publication));
+                    Ok(())
+                }
                 Err(error) => Err(error),
             };
             outcome = outcome.and(released);
         }
-        outcome?;
-        self.waiters(&shared)
-    }
-
-    /// Who holds a publication, or one that collides with it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn owner(&self, publication: &Publication) -> Result<Option<String>> {
-        if let Some(owner) = self.target(&link(publication))? {
-            return Ok(Some(owner));
+        match self.waiters(&shared) {
+            Ok(waiters) => (waiters, outcome),
+            Err(error) => (Vec::new(), outcome.and(Err(error))),
         }
-        let around = self.around(std::slice::from_ref(publication))?;
-        self.collision(publication, &around, None)
-    }
-
-    /// Those of the publications that somebody holds, or that collide with what somebody holds, each with its owner.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn owners(&self, publications: &[Publication]) -> Result<Vec<(Publication, String)>> {
-        let around = self.around(publications)?;
-        let mut owners = Vec::new();
-        for publication in publications {
-            if let Some(owner) = self.collision(publication, &around, None)? {
-                owners.push((*publication, owner));
-            }
-        }
-        Ok(owners)
     }
 
     /// Every port that has a claim on some address, as protocol, first port and count.
@@ -173,33 +154,26 @@ impl State {
         Ok(claims)
     }
 
-    /// Removes a claim that [`State::claims_of_unknown`] found. Fine where it is gone.
+    /// Removes a claim that [`State::claims_of_unknown`] found. Fine where it is gone. Gives who waits for it.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn drop_claim(&self, claim: &Claim) -> Result<()> {
-        self.unclaim(&Publication {
-            protocol: claim.protocol,
-            host: claim.host,
-            target: claim.host,
-            count: claim.count,
-        })
-        .map(drop)
-    }
-
-    fn around(&self, publications: &[Publication]) -> Result<Around> {
-        let some_range = publications.iter().any(Publication::is_range);
-        let singles = if some_range { self.singles()? } else { Vec::new() };
-        Ok(Around { ranges: self.ranges()?, singles })
+    pub fn drop_claim(&self, claim: &Claim) -> Result<Vec<AttachmentKey>> {
+        let (host, count) = (claim.host, claim.count);
+        let publication = Publication { protocol: claim.protocol, host, target: host, count };
+        match self.unclaim(&publication)? {
+            true => Ok(Vec::new()),
+            false => self.waiters(&HashSet::from([directory(&publication)])),
+        }
     }
 
     /// The claimed ranges, without targets.
-    fn ranges(&self) -> Result<Vec<Publication>> {
+    pub(super) fn ranges(&self) -> Result<Vec<Publication>> {
         Ok(self.dir.names(RANGES)?.iter().filter_map(|name| parse_range(name)).collect())
     }
 
     /// The single ports that have a claim.
-    fn singles(&self) -> Result<Vec<(Protocol, u16)>> {
+    pub(super) fn singles(&self) -> Result<Vec<(Protocol, u16)>> {
         Ok(self.dir.names("ports")?.iter().filter_map(|name| parse_directory(name)).collect())
     }
 
@@ -223,8 +197,8 @@ impl State {
         }
         self.link_claim(publication, owner, made)?;
         let taken = match alone {
-            true => self.range_collision(publication, around, Some(owner))?,
-            false => self.collision(publication, around, Some(owner))?,
+            true => self.range_collision(publication, around, owner)?,
+            false => self.collision(publication, around, owner)?,
         };
         taken.map_or(Ok(()), |owner| Err(StoreError::Claimed { publication: *publication, owner }))
     }
@@ -236,7 +210,7 @@ impl State {
         around: &Around,
         made: &mut Vec<&'a Publication>,
     ) -> Result<()> {
-        match self.collision(publication, around, Some(owner))? {
+        match self.collision(publication, around, owner)? {
             Some(owner) => Err(StoreError::Claimed { publication: *publication, owner }),
             None => self.link_claim(publication, owner, made),
         }
@@ -260,68 +234,6 @@ impl State {
             Err(error) => return Err(self.dir.error("create", &link, error)),
         }
         Ok(())
-    }
-
-    /// Another's claim that has a port in common, and whose address covers this one or is covered by it.
-    fn collision(
-        &self,
-        publication: &Publication,
-        around: &Around,
-        except: Option<&str>,
-    ) -> Result<Option<String>> {
-        if let Some(owner) = self.range_collision(publication, around, except)? {
-            return Ok(Some(owner));
-        }
-        if !publication.is_range() {
-            return self.collision_at(publication, publication.host.port(), except);
-        }
-        let ports = publication.host.port()..=publication.last_host_port();
-        for (protocol, port) in &around.singles {
-            if *protocol == publication.protocol
-                && ports.contains(port)
-                && let Some(owner) = self.collision_at(publication, *port, except)?
-            {
-                return Ok(Some(owner));
-            }
-        }
-        Ok(None)
-    }
-
-    fn range_collision(
-        &self,
-        publication: &Publication,
-        around: &Around,
-        except: Option<&str>,
-    ) -> Result<Option<String>> {
-        for range in around.ranges.iter().filter(|range| range.collides(publication)) {
-            if let Some(owner) = self.target(&link(range))?
-                && except != Some(owner.as_str())
-            {
-                return Ok(Some(owner));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same among the claims of one single port.
-    fn collision_at(
-        &self,
-        publication: &Publication,
-        port: u16,
-        except: Option<&str>,
-    ) -> Result<Option<String>> {
-        let directory = format!("ports/{}-{port}", publication.protocol);
-        for name in self.dir.names(&directory)? {
-            let Some(address) = parse_address(&name) else { continue };
-            let other = Publication { host: SocketAddr::new(address, port), count: 1, ..*publication };
-            if other.collides(publication)
-                && let Some(owner) = self.target(&format!("{directory}/{name}"))?
-                && except != Some(owner.as_str())
-            {
-                return Ok(Some(owner));
-            }
-        }
-        Ok(None)
     }
 
     pub(super) fn target(&self, link: &str) -> Result<Option<String>> {
@@ -355,7 +267,7 @@ pub(super) fn directory(publication: &Publication) -> String {
     format!("ports/{}-{}", publication.protocol, publication.host.port())
 }
 
-fn link(publication: &Publication) -> String {
+pub(super) fn link(publication: &Publication) -> String {
     let address = publication.host.ip();
     let family = if address.is_ipv4() { 4 } else { 6 };
     if publication.is_range() {
@@ -370,7 +282,7 @@ fn parse_directory(name: &str) -> Option<(Protocol, u16)> {
     Some((Protocol::from_name(protocol)?, port.parse().ok()?))
 }
 
-fn parse_address(name: &str) -> Option<IpAddr> {
+pub(super) fn parse_address(name: &str) -> Option<IpAddr> {
     name.split_once('-')?.1.parse().ok()
 }
 

@@ -20,6 +20,7 @@
 
 mod agent;
 mod claims;
+mod colliding;
 mod error;
 mod files;
 mod lease;

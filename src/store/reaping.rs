@@ -28,6 +28,10 @@ const BEGUN: Mode = Mode::S_IRUSR.union(Mode::S_IXUSR);
 /// not want this very attachment gone leaves it alone.
 const TRIED: Mode = Mode::S_IRUSR;
 
+/// Beside one of these: nothing of it is left on the host but what a plugin is to be told, which nobody waits for who holds
+/// the main lock.
+const CLEARED: Mode = Mode::S_IRGRP;
+
 /// How many attachments are claimed at a time: each is an open file while it is.
 const MOST: usize = 256;
 
@@ -48,6 +52,8 @@ pub struct Claimed<P> {
     held: BTreeMap<String, Flock<File>>,
     /// The names of all that was claimed at any time, or was strange.
     known: HashSet<String>,
+    /// The names of those of which nothing is left on the host.
+    cleared: HashSet<String>,
     /// How many there may be at a time, where that was asked for.
     room: Option<usize>,
 }
@@ -60,6 +66,7 @@ impl<P> Default for Claimed<P> {
             strange: Vec::new(),
             held: BTreeMap::new(),
             known: HashSet::new(),
+            cleared: HashSet::new(),
             room: None,
         }
     }
@@ -82,11 +89,27 @@ impl<P> Claimed<P> {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn mark_tried(&self, state: &State, key: &AttachmentKey) -> Result<()> {
+        self.mark(state, key, TRIED)
+    }
+
+    /// Notes that nothing of an attachment is left on the host, for the marks that it is given from now on.
+    pub fn note_cleared(&mut self, key: &AttachmentKey) {
+        self.cleared.insert(key.to_string());
+    }
+
+    /// Marks an attachment that was noted so, and whose plugin has yet to be asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn mark_cleared(&self, state: &State, key: &AttachmentKey) -> Result<()> {
+        self.mark(state, key, BEGUN)
+    }
+
+    fn mark(&self, state: &State, key: &AttachmentKey, as_what: Mode) -> Result<()> {
         let name = key.to_string();
-        match self.held.get(&name) {
-            Some(held) => mark(&state.dir, &format!("{}/{name}", Stage::Doomed.directory()), held, TRIED),
-            None => Ok(()),
-        }
+        let Some(held) = self.held.get(&name) else { return Ok(()) };
+        let mode = if self.cleared.contains(&name) { as_what | CLEARED } else { as_what };
+        mark(&state.dir, &format!("{}/{name}", Stage::Doomed.directory()), held, mode)
     }
 
     /// Lets an attachment go: whoever wants it gone can claim it.
@@ -276,9 +299,10 @@ impl State {
         let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held,
             Err((file, Errno::EWOULDBLOCK)) => {
-                // Nobody who waits for a plugin is worth waiting for.
-                let is_tried = mode(&self.look(path, &file)?) == TRIED;
-                return Ok(if is_tried { Seen::Passed } else { Seen::AtWork });
+                // Nobody who waits for a plugin is worth waiting for, nor who tries again what takes its time.
+                let mode = mode(&self.look(path, &file)?);
+                let is_slow = is_tried(mode) || mode.contains(CLEARED);
+                return Ok(if is_slow { Seen::Passed } else { Seen::AtWork });
             }
             Err((_, error)) => return Err(self.dir.error("lock", path, error)),
         };
@@ -288,7 +312,7 @@ impl State {
         }
         let mode = mode(&status);
         // Whoever had it before may have been done with it since it was opened.
-        if status.st_nlink == 0 || (mode == TRIED && !retry.has(name)) {
+        if status.st_nlink == 0 || (is_tried(mode) && !retry.has(name)) {
             return Ok(Seen::Passed);
         }
         Ok(Seen::Free(held, mode))
@@ -327,19 +351,24 @@ impl State {
         Broken { key: AttachmentKey::parse(name), stage: Stage::Doomed, path, error }
     }
 
-    /// Whether somebody may be taking away what an attachment has on the host: it is doomed, and not left to a plugin or to
-    /// who wants it gone.
+    /// Whether an attachment may have something on the host that somebody is taking away: it is doomed, and what is left of
+    /// it is more than a plugin's.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn is_going(&self, key: &AttachmentKey) -> Result<bool> {
         let found = self.dir.stat(&format!("{}/{}", Stage::Doomed.directory(), key_name(key)?))?;
-        Ok(found.is_some_and(|status| mode(&status) != TRIED))
+        Ok(found.is_some_and(|status| !mode(&status).contains(CLEARED)))
     }
 
     fn look(&self, path: &str, file: &File) -> Result<libc::stat> {
         fstat(file).map_err(|error| self.dir.error("look at", path, error))
     }
+}
+
+/// Whether somebody could not take it away, or is about to have a plugin do it.
+fn is_tried(mode: Mode) -> bool {
+    !mode.intersects(WHOLE.union(Mode::S_IXUSR))
 }
 
 /// What a record's file may be.

@@ -40,15 +40,20 @@ impl State {
         Ok(())
     }
 
-    /// The attachment waits no more. Fine where it did not.
+    /// The attachment waits no more for these, but for others `still`, whose links are never away. Fine where it did not.
     ///
     /// # Errors
     /// [`super::StoreError::Io`].
-    pub fn stop_waiting(&self, publications: &[Publication], who: &AttachmentKey) -> Result<()> {
+    pub fn stop_waiting(
+        &self,
+        publications: &[Publication],
+        still: &[Publication],
+        who: &AttachmentKey,
+    ) -> Result<()> {
         let who = key_name(who)?;
-        for directory in directories(publications) {
-            self.dir.unlink(&link(&directory, &who))?;
-            self.remove_if_empty(&directory)?;
+        for directory in directories(publications).difference(&directories(still)) {
+            self.dir.unlink(&link(directory, &who))?;
+            self.remove_if_empty(directory)?;
         }
         Ok(())
     }
@@ -62,6 +67,15 @@ impl State {
         let path = format!("ready/{}", key_name(&record.key)?);
         let content = super::records::encode(&self.dir, &path, record)?;
         self.dir.replace(&path, &content, |_| Ok(()))
+    }
+
+    /// Removes what one that was killed may have left, who was about to rewrite the record of a complete attachment. It has
+    /// left `ready` by now, so that nobody else is.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Io`].
+    pub fn forget_rewrite(&self, key: &AttachmentKey) -> Result<()> {
+        self.dir.unlink_remains(&format!("ready/{}", key_name(key)?))
     }
 
     /// Who waits in these directories.

@@ -230,6 +230,11 @@ pub(super) fn abandon(
     let kept = if errors.is_empty() { pending.forget() } else { pending.doom() };
     let mut left: Vec<String> = errors.iter().map(ApplyError::to_string).collect();
     left.extend(kept.err().map(|error| error.to_string()));
+    not_undone(cx, error, left)
+}
+
+/// The error of an ADD, with what is left of it.
+fn not_undone(cx: &mut Context, error: VerbError, left: Vec<String>) -> VerbError {
     for words in &left {
         cx.journal.note(LogLevel::Warning, || format!("not undone: {words}"));
     }
@@ -250,10 +255,9 @@ pub(super) fn close(
         error.not_undone = give_back(&mut cx.kernel, &plan.steps).iter().map(ToString::to_string).collect();
     }
     let closed = if error.not_undone.is_empty() { pending.forget() } else { pending.doom() };
-    match closed {
-        Ok(()) => error.into(),
-        Err(failure) => failure.into(),
-    }
+    let mut left = std::mem::take(&mut error.not_undone);
+    left.extend(closed.err().map(|failure| failure.to_string()));
+    not_undone(cx, error.into(), left)
 }
 
 /// Takes the main lock, with nothing there of an earlier attachment of this name. Whoever gave that one its addresses is

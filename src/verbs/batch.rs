@@ -14,7 +14,7 @@ use crate::store::{Claimed, Found, Guard, Retry};
 use crate::sys::bell;
 
 use super::reap::bell_of;
-use super::{Context, VerbError};
+use super::{Context, VerbError, waiting};
 
 /// How long nobody else has come where a batch begins that has another before it.
 const LULL: Duration = Duration::from_millis(2);
@@ -52,6 +52,8 @@ pub(super) struct Outcome {
     pub ended: Vec<AttachmentKey>,
     /// Those that could not be taken away, and why. Their records stay doomed.
     pub failed: Vec<(AttachmentKey, String)>,
+    /// How long plugins have taken so far, in all turns.
+    pub asking: Duration,
 }
 
 /// Something that is left of an attachment: another plugin is to be told that the addresses are free.
@@ -75,20 +77,26 @@ pub(super) fn take_away(
     let more = gather(cx, claimed, aim)?;
     drop(turn);
     let rests = end_all(cx, claimed, aim, outcome)?;
-    ask_plugins(cx, claimed, rests, aim, outcome)?;
+    let mine = sort_out(cx, claimed, rests, aim)?;
+    if !mine.is_empty() {
+        // Ports that were let go are not to be nobody's for as long as a plugin takes.
+        waiting::hand_over(cx);
+    }
+    ask_plugins(cx, claimed, mine, aim, outcome)?;
     // Nothing can be done for what is left.
     claimed.let_all_go();
     Ok(more)
 }
 
-/// Ends those for which another plugin has to be asked, but for what is left to others.
-fn ask_plugins(
+/// Of those for which another plugin has to be asked, the ones that this batch asks for, those that it wants first; the
+/// others are let go. None of them is waited for any more by who holds the main lock, which this one may be about to take.
+fn sort_out(
     cx: &mut Context,
     claimed: &mut Claimed<Plan>,
     rests: Vec<Rest>,
     aim: Aim<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), VerbError> {
+) -> Result<Vec<Rest>, VerbError> {
+    rests.iter().for_each(|rest| claimed.note_cleared(&rest.key));
     let (own, others): (Vec<Rest>, Vec<Rest>) =
         rests.into_iter().partition(|rest| aim.wanted.contains(&rest.key));
     // Who waits for one of these runs its plugin: this one has others to wait for, or to let go.
@@ -104,18 +112,35 @@ fn ask_plugins(
         left.extend(mine.drain(..).map(|rest| rest.key));
     }
     let_all_go(cx, claimed, &left);
-    let begun = Instant::now();
+    // The first one is marked as it is asked, at once where there is nothing to hand over.
+    let at_once = usize::from(!cx.kernel.has_waiters());
+    for rest in mine.iter().skip(at_once) {
+        claimed.mark_cleared(&cx.state, &rest.key)?;
+    }
+    Ok(mine)
+}
+
+/// Ends those for which another plugin has to be asked.
+fn ask_plugins(
+    cx: &mut Context,
+    claimed: &mut Claimed<Plan>,
+    mine: Vec<Rest>,
+    aim: Aim<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), VerbError> {
     for rest in mine {
         let is_wanted = aim.of_others == OfOthers::All || aim.wanted.contains(&rest.key);
-        if !is_wanted && begun.elapsed() > PATIENCE {
+        if !is_wanted && outcome.asking > PATIENCE {
             // One that hangs is enough: the next batch has the next.
             let_all_go(cx, claimed, &[rest.key]);
             continue;
         }
         // From here on others may come to wait for a plugin that hangs.
         claimed.mark_tried(&cx.state, &rest.key)?;
+        let begun = Instant::now();
         let errors = cx.kernel.absent(&[&rest.steps], Attempt::Again).into_iter().flatten();
         let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+        outcome.asking += begun.elapsed();
         end(cx, claimed, (&rest.key, Some(&rest.network)), errors, outcome);
         let_all_go(cx, claimed, &[rest.key]);
     }

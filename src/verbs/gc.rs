@@ -9,7 +9,7 @@ use crate::model::AttachmentKey;
 use crate::plan::Plan;
 use crate::store::{Doom, Listed};
 
-use super::{Call, Context, VerbError, addressing, deadline, host, left, reap, reference};
+use super::{Call, Context, VerbError, addressing, deadline, host, left, reap, reference, waiting};
 
 /// Takes away every attachment of the network that is not valid, and then what carries our mark and has no record:
 /// links, shaping devices, addresses, host ports, firewall elements.
@@ -56,6 +56,8 @@ fn collect(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
             failures.push(error.to_string());
         }
     }
+    // Another interface may wait for a port of what had no record.
+    waiting::hand_over(cx);
     if call.config.defaults.reads.bridge
         && !call.config.defaults.is_own()
         && let Err(error) = reference::gc(cx, call, Kind::Masquerade, &valid)

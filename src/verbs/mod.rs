@@ -7,6 +7,7 @@ mod batch;
 mod check;
 mod del;
 mod error;
+mod family;
 mod gc;
 mod host;
 pub mod ipam;

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::ipam::PortPool;
 use crate::model::{AttachmentKey, Network, PortMapping, Protocol, Publication, names};
 
-use super::{Call, Context, VerbError, addressing, reap};
-use crate::cni::{Ipam, LogLevel, NetworkConfig, PortmapKeys};
+use super::{Call, Context, VerbError, addressing, family, reap};
+use crate::cni::{Ipam, LogLevel, NetworkConfig};
 use crate::firewall::NAMES_PORT;
 use crate::plan::{self, Plan};
 use crate::store::{Found, Stage};
@@ -43,7 +43,7 @@ pub(super) fn refuse_taken(
     refuse(cx, call, network, key, gives_way)
 }
 
-/// As [`refuse_taken`], for those who only ask: nothing that is on its way out is taken away.
+/// As [`refuse_taken`], for those who only ask: what is on its way out is no obstacle, and stays.
 ///
 /// # Errors
 /// [`VerbError::PortTaken`], naming the owner.
@@ -53,7 +53,7 @@ pub(super) fn refuse_held(
     network: &Network,
     key: &AttachmentKey,
 ) -> Result<Vec<Publication>, VerbError> {
-    refuse(cx, call, network, key, |_, owner, key| Ok(owner == key.to_string()))
+    refuse(cx, call, network, key, would_give_way)
 }
 
 /// Whether what an owner has is let go for another attachment, or held already.
@@ -71,7 +71,7 @@ fn refuse(
         return Ok(Vec::new());
     }
     let addresses = expected(call, network);
-    refuse_missing_family(keys, &addresses)?;
+    family::refuse_missing(cx, keys, &addresses, key)?;
     let publications: Vec<Publication> = publications(&keys.mappings, &addresses).collect();
     refuse_each(cx, publications, key, gives_way)
 }
@@ -88,6 +88,18 @@ pub(super) fn refuse_each_taken(
     refuse_each(cx, publications.to_vec(), key, gives_way)
 }
 
+/// As [`refuse_held`], where the targets are known.
+///
+/// # Errors
+/// [`VerbError::PortTaken`], naming the owner.
+pub(super) fn refuse_each_held(
+    cx: &mut Context,
+    publications: &[Publication],
+    key: &AttachmentKey,
+) -> Result<Vec<Publication>, VerbError> {
+    refuse_each(cx, publications.to_vec(), key, would_give_way)
+}
+
 fn refuse_each(
     cx: &mut Context,
     mut publications: Vec<Publication>,
@@ -102,18 +114,22 @@ fn refuse_each(
         if !is_other_interface(&owner, key) {
             return Err(VerbError::PortTaken { publication, owner: format!("container {owner}") });
         }
+        waiting.push((publication, owner));
+    }
+    for (publication, owner) in &waiting {
         cx.journal.note(LogLevel::Warning, || {
             format!("host port {publication} stays with {owner}, another interface of the container; {key} waits for it")
         });
-        waiting.push(publication);
     }
+    let mut waiting: Vec<Publication> = waiting.into_iter().map(|(publication, _)| publication).collect();
+    waiting.dedup();
     publications.retain(|publication| !waiting.contains(publication));
     refuse_those_of_others(cx, &publications, key)?;
     Ok(waiting)
 }
 
 /// Whether the owner of a claim is the same container by another interface.
-fn is_other_interface(owner: &str, key: &AttachmentKey) -> bool {
+pub(super) fn is_other_interface(owner: &str, key: &AttachmentKey) -> bool {
     AttachmentKey::parse(owner)
         .is_some_and(|owner| owner.container_id == key.container_id && owner.interface != key.interface)
 }
@@ -175,21 +191,6 @@ fn publications<'a>(
     named.flat_map(|mapping| Publication::of(mapping, addresses))
 }
 
-/// The reference passes over a `hostIP` of a family that the container lacks; somebody would look for that port.
-fn refuse_missing_family(keys: &PortmapKeys, addresses: &[IpAddr]) -> Result<(), VerbError> {
-    for mapping in keys.mappings.iter().filter(|_| keys.require_family) {
-        let Some(host_ip) = mapping.host_ip.filter(|ip| !ip.is_unspecified()) else { continue };
-        if !addresses.iter().any(|address| address.is_ipv4() == host_ip.is_ipv4()) {
-            let family = if host_ip.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Err(VerbError::Config(format!(
-                "container port {} cannot be published on {host_ip}: the container has no {family} address",
-                mapping.container_port
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// A configuration whose port mappings have a host port each, and those of them whose port was chosen here.
 #[derive(Debug)]
 pub(super) struct Settled<'a> {
@@ -217,27 +218,12 @@ pub(super) fn settle<'a>(
         settled.config.to_mut().portmap.mappings.clear();
         return Ok(settled);
     }
-    refuse_missing_family(keys, addresses)?;
-    warn(cx, keys, addresses);
+    family::refuse_missing(cx, keys, addresses, key)?;
+    family::warn(cx, keys, addresses);
     if keys.mappings.iter().any(PortMapping::is_automatic) {
         choose_all(cx, &mut settled, key)?;
     }
     Ok(settled)
-}
-
-/// Says what is less than somebody may expect.
-fn warn(cx: &mut Context, keys: &PortmapKeys, addresses: &[IpAddr]) {
-    for mapping in &keys.mappings {
-        let stand_in = PortMapping { host_port: mapping.host_port.max(1), ..mapping.clone() };
-        if Publication::of(&stand_in, addresses).is_empty() {
-            cx.journal.note(LogLevel::Warning, || {
-                format!(
-                    "container port {} is not published: no address of its family",
-                    mapping.container_port
-                )
-            });
-        }
-    }
 }
 
 fn choose_all(cx: &mut Context, settled: &mut Settled, key: &AttachmentKey) -> Result<(), VerbError> {
@@ -299,33 +285,64 @@ fn choose(
     )))
 }
 
-/// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.
-fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
-    let Some(owner) = AttachmentKey::parse(owner) else { return Ok(false) };
+/// How the owner of a claim stands to somebody else who asks for the port.
+enum Standing {
+    /// It is the one who asks.
+    Own,
+    /// Its DEL has begun.
+    Doomed(AttachmentKey),
+    /// Its container died without DEL.
+    Lost(AttachmentKey),
+    /// No attachment has its name.
+    Nobody,
+    /// It keeps the port.
+    Alive,
+}
+
+/// How an owner stands, without any effect.
+fn standing(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<Standing, VerbError> {
+    let Some(owner) = AttachmentKey::parse(owner) else { return Ok(Standing::Alive) };
     if owner == *key {
-        return Ok(true);
+        return Ok(Standing::Own);
     }
     if cx.state.is_doomed(&owner)? {
-        // Whoever takes it away.
-        reap::reap_locked(cx, std::slice::from_ref(&owner))?;
-        return Ok(true);
+        return Ok(Standing::Doomed(owner));
     }
-    let known = cx.state.keys()?;
-    if known.contains(&owner) {
-        // A container that died without DEL took its end of the link with it.
-        let gone = match cx.state.find::<Plan>(&owner)? {
-            Some(Found { stage: Stage::Ready, record }) => reap::is_lost(cx, &record)?,
-            _ => false,
-        };
-        if gone {
+    if !cx.state.keys()?.contains(&owner) {
+        return Ok(Standing::Nobody);
+    }
+    // A container that died without DEL took its end of the link with it.
+    let is_lost = match cx.state.find::<Plan>(&owner)? {
+        Some(Found { stage: Stage::Ready, record }) => reap::is_lost(cx, &record)?,
+        _ => false,
+    };
+    Ok(if is_lost { Standing::Lost(owner) } else { Standing::Alive })
+}
+
+/// Whether [`gives_way`] would say so.
+fn would_give_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
+    Ok(!matches!(standing(cx, owner, key)?, Standing::Alive))
+}
+
+/// Whether a claim is of an attachment that is on its way out, or of none: it is then taken away.
+fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool, VerbError> {
+    match standing(cx, owner, key)? {
+        Standing::Alive => return Ok(false),
+        Standing::Own => {}
+        // Whoever takes it away.
+        Standing::Doomed(owner) => reap::reap_locked(cx, std::slice::from_ref(&owner))?,
+        Standing::Lost(owner) => {
             cx.journal
                 .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
             reap::evict(cx, &owner.attachment())?;
         }
-        return Ok(gone);
-    }
-    for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
-        cx.state.drop_claim(&claim)?;
+        Standing::Nobody => {
+            let known = cx.state.keys()?;
+            for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
+                let waiters = cx.state.drop_claim(&claim)?;
+                cx.kernel.note_waiters(waiters);
+            }
+        }
     }
     Ok(true)
 }

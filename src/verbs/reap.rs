@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apply::{ApplyError, Cause, ensure_or_step_back};
+use crate::apply::{ApplyError, Cause, ensure_again, ensure_or_step_back};
 use crate::cni::LogLevel;
 use crate::model::{AttachmentKey, Part, names};
 use crate::plan::Plan;
@@ -224,13 +224,12 @@ fn with_parts(key: &AttachmentKey) -> Vec<AttachmentKey> {
 /// # Errors
 /// The plan's: nothing of it is left then but what it says, and the addresses, which are the caller's to give back.
 pub(super) fn ensure_anew(cx: &mut Context, plan: &Plan) -> Result<(), ApplyError> {
-    let first = ensure_or_step_back(&mut cx.kernel, plan);
-    match &first {
+    match ensure_or_step_back(&mut cx.kernel, plan) {
         // The addresses are held meanwhile: they are those of the next try.
-        Err(ApplyError { cause: Cause::Firewall(_), .. }) if evict_lost(cx) => {
-            ensure_or_step_back(&mut cx.kernel, plan)
+        Err(first) if matches!(first.cause, Cause::Firewall(_)) && evict_lost(cx) => {
+            ensure_again(&mut cx.kernel, plan, &first)
         }
-        _ => first,
+        done => done,
     }
 }
 

@@ -129,8 +129,10 @@ pub fn mend(
         let retired = left::retire_idle(cx, None);
         let records = Records::read(cx)?;
         let mending = cx.kernel.mend(&records.networks, &records.attached, true);
-        waiting::mend(cx)?;
+        let empty = waiting::mend(cx)?;
         let mut outcome = records.report(mending);
+        outcome.drifts.retain(|drift| !empty.iter().any(|one| one.drifts.contains(drift)));
+        outcome.failures.extend(empty.into_iter().map(|one| one.why));
         match retired {
             Ok(idle) => outcome.drifts.extend(idle.iter().map(Idle::drift)),
             Err(error) => outcome.failures.push(error.to_string()),

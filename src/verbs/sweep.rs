@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::apply::Reach;
 
-use super::{Context, VerbError, deadline, reap};
+use super::{Context, VerbError, deadline, reap, waiting};
 
 /// Ends every DEL that has begun, and then takes away what carries our mark and has no record: links, shaping devices,
 /// host ports, firewall elements, and leases in the state directory. Leases in a directory that a configuration names
@@ -16,6 +16,13 @@ use super::{Context, VerbError, deadline, reap};
 /// does not say that records are lost; [`VerbError::Several`] with all that could not be taken away.
 pub fn sweep(cx: &mut Context, reach: Reach) -> Result<(), VerbError> {
     reap::reap_all(cx, &[])?;
+    let swept = sweep_orphans(cx, reach);
+    // Another interface may wait for a port of theirs.
+    waiting::hand_over(cx);
+    swept
+}
+
+fn sweep_orphans(cx: &mut Context, reach: Reach) -> Result<(), VerbError> {
     // Under the main lock nothing is half-made, so what has no record now is an orphan.
     let _lock = cx.state.lock(deadline())?;
     let known = cx.state.keys()?;

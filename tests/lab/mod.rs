@@ -36,6 +36,7 @@ pub mod live;
 pub mod outcome;
 pub mod outside;
 pub mod plugin;
+pub mod pool;
 pub mod programs;
 pub mod rows;
 pub mod schema;

@@ -11,9 +11,13 @@ impl Kernel {
     }
 
     pub(super) fn release_claims(&mut self, step: &Claims) -> Result<(), Cause> {
-        self.state.stop_waiting(&step.waiting, &step.owner)?;
-        self.waiters.extend(self.state.release(&step.publications, &step.owner)?);
-        Ok(())
+        if !step.waiting.is_empty() {
+            self.state.stop_waiting(&step.waiting, &[], &step.owner)?;
+            self.state.forget_rewrite(&step.owner)?;
+        }
+        let (waiters, outcome) = self.state.release(&step.publications, &step.owner);
+        self.note_waiters(waiters);
+        Ok(outcome?)
     }
 
     pub(super) fn probe_claims(&mut self, step: &Claims, drifts: &mut Vec<Drift>) -> Result<(), Cause> {
@@ -30,7 +34,7 @@ impl Kernel {
         for publication in &step.waiting {
             // Who has it may have died while handing it over.
             if self.state.owner(publication)?.is_none_or(|owner| owner == own) {
-                drifts.push(Drift::missing(format!("publication of host port {publication}, which is free")));
+                drifts.push(Drift::unpublished(publication));
             }
         }
         Ok(())

@@ -128,6 +128,16 @@ impl Kernel {
         std::mem::take(&mut self.waiters)
     }
 
+    /// Whether there are any of these.
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Notes some more.
+    pub fn note_waiters(&mut self, waiters: Vec<AttachmentKey>) {
+        self.waiters.extend(waiters);
+    }
+
     /// The routing socket of the host's namespace.
     fn host(&mut self) -> Result<&mut Socket, Cause> {
         opened(&mut self.host, || Socket::open(Protocol::Route))

@@ -174,7 +174,8 @@ impl Kernel {
 
     fn orphan_claims(&mut self, known: &HashSet<AttachmentKey>) -> Result<(), Cause> {
         for claim in self.state.claims_of_unknown(|key| known.contains(key))? {
-            self.state.drop_claim(&claim)?;
+            let waiters = self.state.drop_claim(&claim)?;
+            self.note_waiters(waiters);
         }
         Ok(())
     }

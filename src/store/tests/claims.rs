@@ -21,10 +21,10 @@ fn a_port_has_one_owner_and_wildcards_cover_their_family() {
     }
     state.claim(&[tcp("0.0.0.0:81"), publication(Protocol::Udp, "0.0.0.0:80")], &key("b")).unwrap();
     assert_eq!(state.claims().unwrap().len(), 4);
-    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("b")).unwrap();
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("b")).1.unwrap();
     assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap().as_deref(), Some("a:eth0"));
-    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).unwrap();
-    state.release(&[tcp("0.0.0.0:80")], &key("a")).unwrap();
+    state.release(&[tcp("0.0.0.0:80"), tcp("[::]:80")], &key("a")).1.unwrap();
+    state.release(&[tcp("0.0.0.0:80")], &key("a")).1.unwrap();
     assert_eq!(state.owner(&tcp("0.0.0.0:80")).unwrap(), None);
     assert!(!base.path().join("run/linkspan/ports/tcp-80").exists());
 }
@@ -36,6 +36,9 @@ fn a_specific_address_keeps_a_wildcard_out_but_not_its_neighbour() {
     state.claim(&[tcp("10.0.0.2:80")], &key("b")).unwrap();
     assert!(state.claim(&[tcp("0.0.0.0:80")], &key("c")).is_err());
     assert_eq!(state.claims().unwrap().len(), 2);
+    let owners: Vec<String> =
+        state.owners(&[tcp("0.0.0.0:80")]).unwrap().into_iter().map(|(_, owner)| owner).collect();
+    assert_eq!(owners, ["a:eth0", "b:eth0"], "each that is in the way");
 }
 
 fn range(host: &str, count: u16) -> Publication {
@@ -68,7 +71,7 @@ fn ranges_overlap_each_other_and_single_ports() {
         assert_eq!(owners.first().map(|(_, owner)| owner.as_str()), owner, "{wanted}");
         let claimed = state.claim(&[tcp("0.0.0.0:1234"), wanted], &key("c"));
         match owner {
-            None => assert!(state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).unwrap().is_empty()),
+            None => assert!(state.release(&[tcp("0.0.0.0:1234"), wanted], &key("c")).0.is_empty()),
             Some(_) => assert!(matches!(claimed, Err(StoreError::Claimed { .. })), "{wanted}"),
         }
         assert_eq!(state.claims().unwrap().len(), 2, "{wanted}: all or nothing");
@@ -92,18 +95,48 @@ fn who_waits_is_told_by_the_release() {
         state.wait_for(&ports, &key("b")).unwrap();
         state.wait_for(&ports, &key("c")).unwrap();
         assert_eq!(state.claims().unwrap().len(), ports.len());
-        state.stop_waiting(&ports, &key("c")).unwrap();
-        assert!(state.release(&ports[1..], &key("b")).unwrap().is_empty(), "what it does not have");
-        assert_eq!(state.release(&ports, &key("a")).unwrap(), [key("b")]);
+        state.stop_waiting(&ports, &[], &key("c")).unwrap();
+        assert!(state.release(&ports[1..], &key("b")).0.is_empty(), "what it does not have");
+        assert_eq!(state.release(&ports, &key("a")).0, [key("b")]);
         state.claim(&ports, &key("b")).unwrap();
-        state.stop_waiting(&ports, &key("b")).unwrap();
-        assert!(state.release(&ports, &key("b")).unwrap().is_empty());
+        state.stop_waiting(&ports, &[], &key("b")).unwrap();
+        assert!(state.release(&ports, &key("b")).0.is_empty());
         state.wait_for(&ports, &key("d")).unwrap();
         assert!(state.claims_of_unknown(|owner| *owner == key("a")).unwrap().is_empty());
         for directory in ["ports/tcp-80", "ranges"] {
             assert!(!base.path().join("run/linkspan").join(directory).exists(), "{directory}");
         }
     }
+}
+
+/// What was let go is told of, whatever becomes of the rest; and once more where it was let go before.
+#[test]
+fn who_waits_is_told_whatever_else_fails() {
+    let (base, state) = state();
+    let ports = [tcp("0.0.0.0:80"), tcp("0.0.0.0:81"), tcp("0.0.0.0:82")];
+    state.claim(&ports, &key("a")).unwrap();
+    state.wait_for(&ports[..1], &key("b")).unwrap();
+    // No claim reads so.
+    let odd = base.path().join("run/linkspan/ports/tcp-81/4-0.0.0.0");
+    std::fs::remove_file(&odd).unwrap();
+    std::fs::write(&odd, "").unwrap();
+    for _ in 0..2 {
+        let (waiters, outcome) = state.release(&ports, &key("a"));
+        assert!(outcome.is_err());
+        assert_eq!(waiters, [key("b")]);
+    }
+    assert_eq!(state.owner(&ports[2]).unwrap(), None);
+}
+
+/// Ranges have their links in one directory: who takes one up waits for the other all the time.
+#[test]
+fn who_waits_for_the_rest_keeps_its_link() {
+    let (_base, state) = state();
+    let ports = [range("0.0.0.0:8000", 11), range("0.0.0.0:9000", 11)];
+    state.claim(&ports, &key("a")).unwrap();
+    state.wait_for(&ports, &key("b")).unwrap();
+    state.stop_waiting(&ports[..1], &ports[1..], &key("b")).unwrap();
+    assert_eq!(state.release(&ports[1..], &key("a")).0, [key("b")]);
 }
 
 #[test]

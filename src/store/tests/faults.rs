@@ -70,7 +70,7 @@ fn write_for_ever(root: &Path) {
         pending.ready().unwrap();
         assert_eq!(state.doom(&record.key).unwrap(), Doom::Doomed);
         leases.release(&given, &record.key).unwrap();
-        state.release(&ports, &record.key).unwrap();
+        state.release(&ports, &record.key).1.unwrap();
         state.forget(&record.key).unwrap();
     }
 }

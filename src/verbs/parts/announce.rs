@@ -27,7 +27,7 @@ pub fn announce(
                 mappings.iter().flat_map(|mapping| Publication::of(mapping, addresses)).collect();
             all.sort_unstable();
             all.dedup();
-            let waiting = ports::refuse_each_taken(cx, &all, &call.key().of_part(part))?;
+            let waiting = ports::refuse_each_held(cx, &all, &call.key().of_part(part))?;
             all.retain(|publication| !waiting.contains(publication));
             let backend = backend(config.backend);
             let claims = all.iter().map(|p| format!("claim the host port {p}"));
