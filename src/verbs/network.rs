@@ -72,11 +72,10 @@ fn settle(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbErro
         let facts = facts(cx, config)?;
         return Ok(Provided { network: plan::network(config, facts), recorded });
     };
-    if let Some(bridge) = &config.bridge.bridge {
-        network.bridge.clone_from(bridge);
-    }
     network.gc_after = config.gc_after;
-    if network.bridge.is_empty() {
+    if let Some(bridge) = known_bridge(config, recorded.as_ref()) {
+        bridge.clone_into(&mut network.bridge);
+    } else {
         // Until now its interfaces were another plugin's.
         let (others, _) = cx.state.networks()?;
         let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
@@ -90,6 +89,13 @@ fn settle(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbErro
         network.automatic = vec![vec![range]];
     }
     Ok(Provided { network, recorded })
+}
+
+/// The bridge of the network's next ADD, as far as that is known: the one that is configured, or else the one that it has
+/// had. A name that is free is chosen where neither is.
+pub(super) fn known_bridge<'a>(config: &'a NetworkConfig, recorded: Option<&'a Network>) -> Option<&'a str> {
+    let had = recorded.map(|network| network.bridge.as_str()).filter(|bridge| !bridge.is_empty());
+    config.bridge.bridge.as_deref().or(had)
 }
 
 /// The network of a part, whose interface another plugin has made on `bridge` (empty: on none). Called under the main

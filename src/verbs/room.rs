@@ -3,11 +3,11 @@
 use ipnetwork::IpNetwork;
 
 use crate::apply::Cause;
-use crate::cni::{Code, Ipam, LinkKeys, NetworkConfig};
+use crate::cni::{Code, Ipam, LinkKeys, NetworkConfig, StaticAddress};
 use crate::model::{FirewallBackend, Network, RangeSet};
 use crate::plan::Bridge;
 
-use super::{Context, VerbError, addressing};
+use super::{Context, VerbError, addressing, network};
 
 /// Refuses where the bridge has an address that the network's gateways cannot stand beside.
 ///
@@ -23,18 +23,10 @@ pub(super) fn require_gateways(
         return Ok(());
     }
     // One that nobody has named gets a name that is free.
-    let name = recorded.map(|network| network.bridge.clone()).or_else(|| config.bridge.bridge.clone());
-    let Some(name) = name else { return Ok(()) };
-    let (mut gateways, mut siblings) = (Vec::new(), Vec::new());
-    for set in range_sets(config, recorded) {
-        // Which range of a set an ADD takes is not known before: the first, as long as that has addresses.
-        let all = set.iter().filter_map(|range| IpNetwork::new(range.gateway?, range.subnet.prefix()).ok());
-        let mut all = all.collect::<Vec<IpNetwork>>().into_iter();
-        gateways.extend(all.next());
-        siblings.extend(all);
-    }
+    let Some(name) = network::known_bridge(config, recorded) else { return Ok(()) };
+    let (gateways, siblings) = gateways(config, recorded);
     let bridge = Bridge {
-        name,
+        name: name.to_owned(),
         mac: None,
         mtu: None,
         gateways,
@@ -46,6 +38,23 @@ pub(super) fn require_gateways(
         route_localnet: false,
     };
     cx.kernel.refuse_gateway_clash(&bridge).map_err(|cause| not_ready(cause.to_string()))
+}
+
+/// The gateways that the next ADD puts on the bridge, and those that another one may.
+fn gateways(config: &NetworkConfig, recorded: Option<&Network>) -> (Vec<IpNetwork>, Vec<IpNetwork>) {
+    if let Ipam::Static { addresses, .. } = &config.ipam {
+        let of = |one: &StaticAddress| IpNetwork::new(one.gateway?, one.address.prefix()).ok();
+        return (addresses.iter().filter_map(of).collect(), Vec::new());
+    }
+    let (mut gateways, mut siblings) = (Vec::new(), Vec::new());
+    for set in range_sets(config, recorded) {
+        // Which range of a set an ADD takes is not known before: the first, as long as that has addresses.
+        let all = set.iter().filter_map(|range| IpNetwork::new(range.gateway?, range.subnet.prefix()).ok());
+        let mut all = all.collect::<Vec<IpNetwork>>().into_iter();
+        gateways.extend(all.next());
+        siblings.extend(all);
+    }
+    (gateways, siblings)
 }
 
 /// Refuses where the state directory's file system has not as many free inodes as an ADD makes files.
