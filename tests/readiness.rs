@@ -4,6 +4,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use lab::plugin::{dual_stack, v4};
 use lab::{Lab, Plugin};
@@ -146,4 +147,42 @@ fn status_looks_at_the_bridge_of_the_next_add() {
     lab.ip("address flush dev br7");
     fixed.status().ok();
     fixed.add().ok();
+}
+
+/// A record that is written anew is there twice for a moment: once more is known of what another plugin gave, and of
+/// settings that the kernel words in its own way.
+#[test]
+fn status_counts_the_inode_of_a_record_that_is_written_anew() {
+    let Some(mut lab) = Lab::new() else { return };
+    let container = lab.container("c1");
+    let given = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.66.0.5/24", "gateway": "10.66.0.1"}]});
+    let path = lab.work.path().join("gives");
+    fs::write(&path, format!("#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{given}'\n"))
+        .unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = lab.work.path().display().to_string();
+    let ports = json!({"net.ipv4.ip_local_reserved_ports": "30000,30001"});
+    let plugins = [
+        lab.plugin(json!({"name": "given", "ipam": {"type": "gives"}})).env("CNI_PATH", &directory),
+        lab.plugin(json!({"name": "worded", "ipam": v4(2), "sysctl": ports})),
+    ];
+    fs::create_dir_all("/run/linkspan").unwrap();
+    for plugin in plugins {
+        let plugin = plugin.on(&container);
+        let (mut told, mut attached) = (0, 0);
+        for inodes in 2..30 {
+            lab.cover_small("/run/linkspan", &format!("nr_inodes={inodes}"));
+            for _ in 0..2 {
+                let said = plugin.status();
+                let added = plugin.add();
+                told += usize::from(said.words().contains("free inodes, and an ADD needs"));
+                attached += usize::from(added.succeeded());
+                assert!(added.succeeded() || !said.succeeded(), "{inodes} inodes: {}", added.words());
+                if added.succeeded() {
+                    plugin.del().ok();
+                }
+            }
+        }
+        assert!(told > 0 && attached > 0, "{told} {attached}");
+    }
 }

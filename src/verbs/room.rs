@@ -101,8 +101,9 @@ pub(super) fn require_sets(cx: &mut Context, backend: FirewallBackend) -> Result
 /// where it is the host's first, the lock, the directories of both and the account of the ruleset.
 const OF_A_NETWORK: u64 = 6;
 
-/// The record and a name for each lease, which tmpfs counts as an inode too; of a new network also a file for each range
-/// set, and [`OF_A_NETWORK`].
+/// The record and a name for each lease, which tmpfs counts as an inode too; a file more where the record may be written
+/// anew, which is there beside it until it takes its place; of a new network also a file for each range set, and
+/// [`OF_A_NETWORK`].
 fn files_of_an_add(config: &NetworkConfig, recorded: Option<&Network>) -> u64 {
     let own_sets = match &config.ipam {
         Ipam::HostLocal(host_local) if host_local.data_dir.is_none() => host_local.range_sets.len().max(1),
@@ -110,7 +111,13 @@ fn files_of_an_add(config: &NetworkConfig, recorded: Option<&Network>) -> u64 {
     };
     let own_sets = u64::try_from(own_sets).unwrap_or_default();
     let of_network = if recorded.is_none() { OF_A_NETWORK + own_sets } else { 0 };
-    1 + own_sets + of_network
+    1 + u64::from(may_be_rewritten(config)) + own_sets + of_network
+}
+
+/// Whether more may be known of an attachment than when its record was written: addresses that another plugin gave, and
+/// settings that the kernel words in its own way.
+fn may_be_rewritten(config: &NetworkConfig) -> bool {
+    matches!(config.ipam, Ipam::Delegated { .. }) || !config.tuning.sysctl.is_empty()
 }
 
 /// The network's range sets, automatic ones among them; none where another hands out its addresses.
