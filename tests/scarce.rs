@@ -122,6 +122,32 @@ fn a_program_that_does_nothing_is_not_believed() {
     assert_eq!(rules(), 0);
 }
 
+/// What a network that nobody is attached to has on a firewall that does not answer is no reason to refuse another's
+/// container, on another firewall.
+#[test]
+fn an_idle_network_that_cannot_be_retired_keeps_nobody_from_its_bridge() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let container = lab.container("c1");
+    let network = |name: &str, backend: &str| {
+        let keys = json!({"name": name, "bridge": "br0", "backend": backend, "ipam": v4(1)});
+        lab.plugin(keys).on(&container)
+    };
+    let (old, new) = (network("old", kind), network("new", "nftables"));
+    old.add().ok();
+    old.del().ok();
+    let is_there = || lab.host.must(&["iptables-save"]).contains("network old");
+    assert!(is_there());
+    let added = with_failing_iptables(&lab, &new).add();
+    let result = added.ok();
+    assert!(added.stderr.contains("network old") && added.stderr.contains("reconcile"), "{}", added.stderr);
+    new.prev(&result).check().ok();
+    with_failing_iptables(&lab, &new).gc(&[(&container.id, "eth0")]).refused(110);
+    assert!(is_there());
+    new.gc(&[(&container.id, "eth0")]).ok();
+    assert!(!is_there());
+}
+
 fn without(capability: &str, plugin: &Plugin) -> Plugin {
     plugin.wrapped(&["setpriv", &format!("--bounding-set=-{capability}")])
 }

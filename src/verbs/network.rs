@@ -237,7 +237,17 @@ pub(super) fn prepare(
     }
     cx.kernel.expect_no_settled_bridge();
     // A wall of a network that nobody uses is none of this one's.
-    left::retire_idle(cx, Some(&wanted))?;
+    match left::retire_idle(cx, Some(&wanted)) {
+        // It may be on another firewall, whose programs do not work, which keeps nobody from this one.
+        Err(VerbError::Apply(error)) => cx.journal.note(LogLevel::Warning, || {
+            format!(
+                "{error}: nobody is attached to that network, and its rules stay on the bridge {}, where they may stop what \
+                 network {} lets pass; GC and 'linkspan reconcile' try again",
+                wanted.bridge, wanted.name
+            )
+        }),
+        other => drop(other?),
+    }
     let stays = recorded.as_ref().is_some_and(|old| old.backend == wanted.backend && old.left == wanted.left);
     if is_needed && !(stays && old.as_ref() == Some(&rules)) {
         cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;
