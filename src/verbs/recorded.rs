@@ -59,8 +59,8 @@ pub fn steps_of_del(cx: &Context, key: &AttachmentKey) -> Result<Option<Vec<Step
     }))
 }
 
-/// What GC can do for a network whose configuration is gone: its firewall rules are taken away, unless somebody is
-/// attached to it. Who is, is given: nobody says which of them are valid. `None` where the network has no record.
+/// What GC can do for a network whose configuration is gone: all that the firewall has of it is taken away, unless somebody
+/// is attached to it. Who is, is given: nobody says which of them are valid. `None` where the network has no record.
 ///
 /// # Errors
 /// Where a record cannot be read, or the firewall refuses.
@@ -75,7 +75,7 @@ pub fn retire(cx: &mut Context, name: &str, is_dry: bool) -> Result<Option<Vec<A
     let of_network = found.into_iter().filter(|found| found.record.network == name);
     let attached: Vec<AttachmentKey> = of_network.map(|found| found.record.key).collect();
     if attached.is_empty() && !is_dry {
-        left::retire(cx, &network)?;
+        left::retire_for_good(cx, &network)?;
     }
     Ok(Some(attached))
 }
