@@ -149,6 +149,29 @@ fn gc_dry_run_names_what_gc_then_takes() {
     assert_eq!(linkspan("check --all").ok(), "1 checked, 1 as made\n");
 }
 
+/// A file that cannot be read may be the network's configuration: it is named, and nothing is taken away.
+#[test]
+fn gc_takes_no_broken_file_for_none() {
+    let Some(lab) = Lab::new() else { return };
+    let web = host(&lab);
+    let a = lab.container("a");
+    web.on(&a).add().ok();
+    let rules = || lab.host.must(&["nft", "list", "table", "inet", "linkspan"]);
+    for attached in [true, false] {
+        fs::write("/etc/cni/net.d/10-web.conflist", r#"{"cniVersion":"1.1.0","name":"web""#).unwrap();
+        let before = rules();
+        for words in ["gc web --dry-run", "gc web"] {
+            linkspan(words).failed(1, "/etc/cni/net.d/10-web.conflist is not valid JSON");
+        }
+        assert_eq!(rules(), before);
+        fs::remove_file("/etc/cni/net.d/10-web.conflist").unwrap();
+        let did = if attached { "kept its firewall rules" } else { "deleted its firewall rules" };
+        let said = linkspan("gc web");
+        assert!(said.ok().contains(did), "{}", said.stdout);
+        web.on(&a).del().ok();
+    }
+}
+
 /// A version without GC: linkspan's own plugins are asked all the same, and what they have a record of is alive.
 #[test]
 fn gc_of_an_old_list_does_linkspan_s_part() {

@@ -250,7 +250,10 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let is_dry = matches.get_flag("dry-run");
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = match session.place.network(name) {
-        Err(error @ Error::UnknownNetwork { .. }) => return retire(session, name, is_dry, error),
+        // A file that cannot be read may be its configuration.
+        Err(error) if matches!(&error, Error::UnknownNetwork { broken, .. } if broken.is_empty()) => {
+            return retire(session, name, is_dry, error);
+        }
         known => known?,
     };
     let _ticker = Ticker::new("collecting", session.terminal.stderr);
