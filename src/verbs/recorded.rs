@@ -2,8 +2,8 @@
 
 use crate::apply::{Drift, Host};
 use crate::cni::CniResult;
-use crate::model::AttachmentKey;
-use crate::plan::{Plan, Step};
+use crate::model::{AttachmentKey, Publication};
+use crate::plan::{Claims, Plan, Step};
 use crate::store::{Doom, Found, Listed, Stage};
 
 use super::{Context, VerbError, check, deadline, left, reap};
@@ -57,6 +57,29 @@ pub fn steps_of_del(cx: &Context, key: &AttachmentKey) -> Result<Option<Vec<Step
         let own = found.record.plan.steps.into_iter().filter(|step| !step.is_shared());
         own.rev().collect()
     }))
+}
+
+/// Who takes up which ports when DEL lets go of those of an attachment: other interfaces of its container that wait for them,
+/// but for attachments that are `leaving` with it.
+///
+/// # Errors
+/// Where the state directory cannot be read.
+pub fn heirs(
+    cx: &Context,
+    key: &AttachmentKey,
+    leaving: &[AttachmentKey],
+) -> Result<Vec<(Publication, AttachmentKey)>, VerbError> {
+    let own: Option<Found<Plan>> = cx.state.find(key)?;
+    let Some(own) = own.as_ref().and_then(|found| found.record.plan.claims()) else { return Ok(Vec::new()) };
+    let Listed { mut found, .. }: Listed<Plan> = cx.state.all()?;
+    found.retain(|one| one.stage == Stage::Ready && !leaving.contains(&one.record.key.attachment()));
+    found.sort_by(|a, b| a.record.key.cmp(&b.record.key));
+    let heir = |port: &Publication| {
+        let waits = |claims: &Claims| claims.waiting.iter().any(|other| other.is_at(port));
+        let first = found.iter().find(|one| one.record.plan.claims().is_some_and(waits))?;
+        Some((*port, first.record.key.clone()))
+    };
+    Ok(own.publications.iter().filter_map(heir).collect())
 }
 
 /// What GC can do for a network whose configuration is gone: all that the firewall has of it is taken away, unless somebody

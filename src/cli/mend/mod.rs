@@ -206,7 +206,7 @@ pub(super) fn del(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
         Meant::Target(target) if is_dry => {
             let attachment = attachment(&target, session.env)?;
             let key = AttachmentKey::new(attachment.container_id, attachment.interface);
-            if !dry::del(session, &key)? {
+            if !dry::del(session, &key, std::slice::from_ref(&key))? {
                 writeln!(
                     session.stdout,
                     "linkspan has no record of {key}: there is nothing of it to take away"
@@ -230,9 +230,10 @@ fn del_container(session: &mut Session<'_>, name: &str, is_dry: bool) -> Result<
         .into_iter()
         .map(|a| (AttachmentKey::new(&a.container, &a.interface), a.network.clone()))
         .collect();
+    let leaving: Vec<AttachmentKey> = keys.iter().map(|(key, _)| key.clone()).collect();
     for (key, network) in &keys {
         if is_dry {
-            dry::del(session, key)?;
+            dry::del(session, key, &leaving)?;
             continue;
         }
         if let Some(mut cx) = recorded::context()? {
