@@ -4,6 +4,9 @@
 
 mod lab;
 
+use std::fs;
+
+use lab::cli::linkspan;
 use lab::plugin::dual_stack;
 use lab::snapshot::Snapshot;
 use lab::talk::{Server, tcp_answers, tcp_server};
@@ -151,6 +154,44 @@ fn docker_user_is_left_as_it_was() {
         chain(&after).iter().any(|l| l.contains("-A DOCKER-USER -j RETURN")),
         "the administrator's rule stays"
     );
+}
+
+/// With the rules of a network whose configuration is gone go its chains and what let it through another's; a way that
+/// another network on its bridge needs stays.
+#[test]
+fn a_retired_network_keeps_no_way_through() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no commands");
+    }
+    for variant in ["nft", "legacy"] {
+        let Some(closed) = attached("nftables", variant, iptables_policy(variant)) else { return };
+        let Closed { container, plugin, lab, .. } = &closed;
+        let tools = [format!("iptables-{variant}"), format!("ip6tables-{variant}")];
+        let ways = || tools.each_ref().map(|tool| lab.host.must(&[tool, "-S"]).contains("lks-web"));
+        let record = || fs::read_to_string("/run/linkspan/networks/web.json").unwrap();
+        let retire = || assert!(linkspan("gc web").ok().contains("deleted its firewall rules"));
+        assert_eq!(ways(), [true; 2], "{variant}");
+        plugin.prev(&closed.result).del().ok();
+        retire();
+        assert_eq!(ways(), [false; 2], "{variant}");
+        let left = lab.host.must(&["nft", "list", "table", "inet", "linkspan"]);
+        assert!(!left.contains("web"), "{variant}: {left}");
+        assert!(!record().contains("admitted"), "{}", record());
+        retire();
+
+        let beside = plugin.with(json!({"name": "beside", "bridge": "lks-web"}));
+        let result = beside.add().ok();
+        retire();
+        assert_eq!(ways(), [true; 2], "{variant}");
+        assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new(), "{variant}");
+        beside.prev(&result).check().ok();
+        beside.prev(&result).del().ok();
+
+        let again = plugin.on(container).add().ok();
+        assert_eq!(closed.broken(&[4, 6]), Vec::<&str>::new(), "{variant}");
+        plugin.prev(&again).check().ok();
+        assert_eq!(linkspan("reconcile --dry-run").ok().trim(), "nothing differs", "{variant}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 
 use lab::cli::{Answer, document, linkspan, linkspan_with, shell};
 use lab::outcome::{address, host_end};
-use lab::plugin::dual_stack;
+use lab::plugin::{binary, dual_stack};
 use lab::snapshot::Snapshot;
 use lab::{Lab, Plugin, inspect};
 use serde_json::json;
@@ -147,6 +147,54 @@ fn gc_dry_run_names_what_gc_then_takes() {
     assert!(inspect::link(&lab.host, &host_end(&result)).is_none());
     assert!(!fs::exists(format!("/run/linkspan/ipam/web/{ghost}")).unwrap());
     assert_eq!(linkspan("check --all").ok(), "1 checked, 1 as made\n");
+}
+
+/// A file that cannot be read may be the network's configuration: it is named, and nothing is taken away.
+#[test]
+fn gc_takes_no_broken_file_for_none() {
+    let Some(lab) = Lab::new() else { return };
+    let web = host(&lab);
+    let a = lab.container("a");
+    web.on(&a).add().ok();
+    let rules = || lab.host.must(&["nft", "list", "table", "inet", "linkspan"]);
+    for attached in [true, false] {
+        fs::write("/etc/cni/net.d/10-web.conflist", r#"{"cniVersion":"1.1.0","name":"web""#).unwrap();
+        let before = rules();
+        for words in ["gc web --dry-run", "gc web"] {
+            linkspan(words).failed(1, "/etc/cni/net.d/10-web.conflist is not valid JSON");
+        }
+        assert_eq!(rules(), before);
+        fs::remove_file("/etc/cni/net.d/10-web.conflist").unwrap();
+        let did = if attached { "kept its firewall rules" } else { "deleted its firewall rules" };
+        let said = linkspan("gc web");
+        assert!(said.ok().contains(did), "{}", said.stdout);
+        web.on(&a).del().ok();
+    }
+}
+
+/// What is linkspan is asked by whichever linkspan, wherever that is, and whatever the other is called.
+#[test]
+fn gc_of_an_old_list_knows_a_copy() {
+    let Some(lab) = Lab::new() else { return };
+    let web = host(&lab);
+    let (a, _blue) = (lab.container("a"), lab.container("blue"));
+    web.on(&a).add().ok();
+    by_hand("add web blue").ok();
+    let bin = lab.work.path().join("copies");
+    fs::create_dir(&bin).unwrap();
+    for name in ["linkspan", "portmap"] {
+        fs::copy(binary(), bin.join(name)).unwrap();
+    }
+    fs::write(bin.join("foreign"), "#!/bin/sh\n").unwrap();
+    let plugins =
+        json!([{"type": "linkspan", "ipam": dual_stack(1)}, {"type": "portmap"}, {"type": "foreign"}]);
+    let list = json!({"cniVersion": "0.4.0", "name": "web", "plugins": plugins});
+    fs::write("/etc/cni/net.d/10-web.conflist", list.to_string()).unwrap();
+    let said = linkspan_with("gc web", &[("CNI_PATH", bin.to_str().unwrap())]);
+    for line in ["web: not asked: foreign;", "web: linkspan cleaned up", "web: portmap cleaned up"] {
+        assert!(said.ok().contains(line), "{line} in {}", said.stdout);
+    }
+    assert_eq!(linkspan("check --all").ok(), "2 checked, 2 as made\n");
 }
 
 /// A version without GC: linkspan's own plugins are asked all the same, and what they have a record of is alive.

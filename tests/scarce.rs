@@ -122,6 +122,32 @@ fn a_program_that_does_nothing_is_not_believed() {
     assert_eq!(rules(), 0);
 }
 
+/// What a network that nobody is attached to has on a firewall that does not answer is no reason to refuse another's
+/// container, on another firewall.
+#[test]
+fn an_idle_network_that_cannot_be_retired_keeps_nobody_from_its_bridge() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let container = lab.container("c1");
+    let network = |name: &str, backend: &str| {
+        let keys = json!({"name": name, "bridge": "br0", "backend": backend, "ipam": v4(1)});
+        lab.plugin(keys).on(&container)
+    };
+    let (old, new) = (network("old", kind), network("new", "nftables"));
+    old.add().ok();
+    old.del().ok();
+    let is_there = || lab.host.must(&["iptables-save"]).contains("network old");
+    assert!(is_there());
+    let added = with_failing_iptables(&lab, &new).add();
+    let result = added.ok();
+    assert!(added.stderr.contains("network old") && added.stderr.contains("reconcile"), "{}", added.stderr);
+    new.prev(&result).check().ok();
+    with_failing_iptables(&lab, &new).gc(&[(&container.id, "eth0")]).refused(110);
+    assert!(is_there());
+    new.gc(&[(&container.id, "eth0")]).ok();
+    assert!(!is_there());
+}
+
 fn without(capability: &str, plugin: &Plugin) -> Plugin {
     plugin.wrapped(&["setpriv", &format!("--bounding-set=-{capability}")])
 }
@@ -222,60 +248,6 @@ fn a_host_without_room_for_files_begins_no_add_that_it_cannot_end() {
     assert!(attached > 0);
 }
 
-/// What STATUS calls ready takes an ADD, for the first time and after that.
-#[test]
-fn status_tells_of_too_few_inodes() {
-    let Some(mut lab) = Lab::new() else { return };
-    let (first, second) = (lab.container("c1"), lab.container("c2"));
-    let plugin = lab.plugin(json!({"ipam": dual_stack(1)}));
-    let mut told = 0;
-    fs::create_dir_all("/run/linkspan").unwrap();
-    for inodes in 2..30 {
-        lab.cover_small("/run/linkspan", &format!("nr_inodes={inodes}"));
-        let mut attached = Vec::new();
-        for container in [&first, &second] {
-            let said = plugin.status();
-            let added = plugin.on(container).add();
-            attached.extend(added.succeeded().then_some(container));
-            told += usize::from(said.words().contains("free inodes, and an ADD needs"));
-            assert!(added.succeeded() || !said.succeeded(), "{inodes} inodes: {}", added.words());
-            if !said.succeeded() {
-                assert_eq!(said.code(), 50, "{inodes} inodes: {}", said.words());
-            }
-        }
-        for container in attached {
-            plugin.on(container).del().ok();
-        }
-    }
-    assert!(told > 0);
-    plugin.status().ok();
-}
-
-#[test]
-fn status_tells_of_another_address_on_the_bridge() {
-    let Some(lab) = Lab::new() else { return };
-    let container = lab.container("c1");
-    let plugin = lab.plugin(json!({"bridge": "br9", "ipam": v4(1)})).on(&container);
-    lab.ip("link add br9 type bridge");
-    plugin.status().ok();
-    lab.ip("address add 10.77.0.1/24 dev br9");
-    let words = "already has an IP address different from 10.88.1.1/24: 10.77.0.1/24";
-    assert!(plugin.status().refused(50).contains(words));
-    plugin.add().refused(7);
-    plugin.with(json!({"forceAddress": true})).status().ok();
-    lab.ip("address flush dev br9");
-    plugin.add().ok();
-    plugin.status().ok();
-    // The same after somebody has taken ours away.
-    lab.ip("address flush dev br9");
-    lab.ip("address add 10.77.0.1/24 dev br9");
-    assert!(plugin.status().refused(50).contains(words));
-    // A name that is free is chosen where nobody says one.
-    lab.ip("link add lks-own type bridge");
-    lab.ip("address add 10.77.1.1/24 dev lks-own");
-    lab.plugin(json!({"name": "own", "ipam": v4(2)})).status().ok();
-}
-
 #[test]
 fn a_map_of_another_type_keeps_no_record() {
     let Some(lab) = Lab::new() else { return };
@@ -347,43 +319,4 @@ fn a_fifo_among_the_records_is_waited_for_by_nobody() {
         assert_ne!(odd.status.code(), Some(124), "DEL of {stage}/odd waits");
         let _ = fs::remove_file(format!("/run/linkspan/{stage}/odd:eth0"));
     }
-}
-
-#[test]
-fn status_says_what_keeps_an_add_from_working() {
-    let Some(mut lab) = Lab::new() else { return };
-    let container = lab.container("c1");
-    let network = lab.plugin(json!({"backend": "nftables", "ipam": dual_stack(1)}));
-    network.status().ok();
-    assert!(without("sys_admin", &network).status().refused(50).contains("CAP_SYS_ADMIN"));
-    lab.host.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
-    assert!(network.status().refused(50).contains("net.ipv6.conf.default.disable_ipv6=0"));
-    let said = network.on(&container).add().refused(110);
-    assert!(said.contains("disable_ipv6=0") && !said.contains("run as root"), "{said}");
-    lab.host.set_sysctl("net/ipv6/conf/default/disable_ipv6", "0");
-    lab.ip("link delete lks-web");
-    lab.host.must(&["nft", "delete table inet linkspan"]);
-    lab.host.must(&["nft", "add table inet linkspan { flags dormant ; }"]);
-    assert!(network.status().refused(50).contains("dormant"));
-    lab.host.must(&["nft", "delete table inet linkspan"]);
-    lab.host.set_sysctl("net/ipv4/ip_forward", "0");
-    network.status().ok();
-    lab.freeze("/proc/sys");
-    assert!(network.status().refused(50).contains("net.ipv4.ip_forward=1"));
-}
-
-/// Every interface is told something under net.ipv6.conf.
-#[test]
-fn status_tells_of_settings_that_cannot_be_made() {
-    let Some(mut lab) = Lab::new() else { return };
-    if lab::is_reference() {
-        lab::skip!("the reference has no such STATUS");
-    }
-    let container = lab.container("c1");
-    let network = lab.plugin(json!({"backend": "nftables", "ipam": v4(1)}));
-    lab.host.set_sysctl("net/ipv4/ip_forward", "1");
-    network.status().ok();
-    lab.freeze("/proc/sys");
-    assert!(network.status().refused(50).contains("/proc/sys"));
-    network.on(&container).add().refused(110);
 }

@@ -93,6 +93,24 @@ fn the_first_network_publishes_and_the_second_waits(backend: &str) {
     town.networks[1].on(&b).publish(&PORTS).add().ok();
 }
 
+/// A dry run says what becomes of the ports: the other interface has them, unless that goes too.
+#[test]
+fn a_dry_run_names_who_takes_the_ports_up() {
+    let Some(town) = Town::new("nftables") else { return };
+    let (a, _servers, [one, two]) = town.container("a");
+    one.add().ok();
+    two.add().ok();
+    let said = |of: &str| linkspan(&format!("del {}{of} --dry-run", a.id)).ok().to_owned();
+    let (first, second, both) = (said(":eth0"), said(":eth1"), said(""));
+    for port in ["tcp 0.0.0.0:8080", "tcp [::]:8080", "udp 0.0.0.0:8081", "tcp 0.0.0.0:8090-8092"] {
+        let line = format!("  hand the host port {port} to {}:eth1, which waits for it\n", a.id);
+        assert!(first.contains(&line), "{line} in {first}");
+        assert!(both.contains(&format!("  free the host port {port}\n")), "{both}");
+    }
+    assert!(!first.contains("free the host port"), "{first}");
+    assert!(!second.contains("host port") && !both.contains("hand the host port"), "{second}{both}");
+}
+
 /// As `podman network disconnect` has it: with the container's first network goes what published its ports.
 fn the_second_network_takes_the_ports_up(backend: &str) {
     let Some(town) = Town::new(backend) else { return };

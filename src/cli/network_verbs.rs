@@ -12,7 +12,7 @@ use super::error::Error;
 use super::exec::{self, Verb};
 use super::inject;
 use super::version::SpecVersion;
-use crate::apply;
+use crate::doctor;
 use crate::model::AttachmentKey;
 use crate::plugins::Face;
 
@@ -21,7 +21,7 @@ impl Chain<'_> {
     ///
     /// With `dry_run` it only says so. Gives those that are alive; nothing where nobody was asked. An attachment counts as
     /// alive where its namespace exists or is not known. Of a list whose version has no GC those plugins are asked that
-    /// are this program, and `recorded` are alive too: what linkspan knows to be.
+    /// are linkspan, and `recorded` are alive too: what linkspan knows to be.
     ///
     /// # Errors
     /// All failures together; nothing is done where a file of the cache may be an attachment that cannot be read.
@@ -83,9 +83,11 @@ impl Chain<'_> {
         Ok(Some(alive))
     }
 
-    /// Whether a plugin is this program, and so is what gives it addresses, if anybody does.
+    /// Whether a plugin is linkspan, of whatever version, and so is what gives it addresses, if anybody does.
     fn is_ours(&self, plugin: &Plugin) -> bool {
-        let is_own = |kind: &str| apply::is_own_program(kind, &self.path.joined(":"));
+        let is_own = |kind: &str| {
+            self.path.find(kind).is_ok_and(|program| doctor::is_linkspan(&program).unwrap_or_default())
+        };
         let ipam = plugin.raw.get("ipam").and_then(|ipam| ipam["type"].as_str()).unwrap_or_default();
         // By its own name it is these two itself, whatever there is on the path.
         let has_it =

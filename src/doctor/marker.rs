@@ -1,9 +1,14 @@
-//! Which linkspan a file is, without running it: the version stands in it between two marks.
+//! Whether a file is linkspan, and which, without running it: the version stands in it between two marks.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// What an earlier or later linkspan holds somewhere in its text, and no other program.
+const WORDS: &[u8] = b"linkspan gives containers their network";
+/// The program that runs.
+const SELF: &str = "/proc/self/exe";
 /// What stands before the version, and after it.
 const BEFORE: &[u8] = b"<linkspan version ";
 const AFTER: u8 = b'>';
@@ -23,9 +28,20 @@ pub(super) enum Build {
     Other(Option<String>),
 }
 
+/// Whether a program is linkspan, of whatever version and under whatever name.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_linkspan(path: &Path) -> io::Result<bool> {
+    let file = fs::metadata(path)?;
+    let is_this = fs::metadata(SELF).is_ok_and(|own| (own.dev(), own.ino()) == (file.dev(), file.ino()));
+    // Nobody waits for what a FIFO has to say.
+    Ok(is_this || (file.is_file() && bears_words(path)?))
+}
+
 /// Compares a file with the program that runs; `None` where it cannot be read.
 pub(super) fn build(path: &Path) -> Option<Build> {
-    let own = Path::new("/proc/self/exe");
+    let own = Path::new(SELF);
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino(), file.len()));
     let (theirs, ours) = (identity(path)?, identity(own)?);
     if (theirs.0, theirs.1) == (ours.0, ours.1) {
@@ -36,6 +52,31 @@ pub(super) fn build(path: &Path) -> Option<Build> {
         return Some(Build::This);
     }
     Some(Build::Other(version(&content)))
+}
+
+/// Whether a file holds the words of a linkspan of some version.
+fn bears_words(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut kept = 0;
+    loop {
+        let read = file.read(&mut buffer[kept..])?;
+        if read == 0 {
+            return Ok(false);
+        }
+        let filled = kept + read;
+        let first = WORDS[0];
+        let mut rest = &buffer[..filled];
+        while let Some(at) = rest.iter().position(|byte| *byte == first) {
+            if rest[at..].starts_with(WORDS) {
+                return Ok(true);
+            }
+            rest = &rest[at + 1..];
+        }
+        // They may lie across two readings.
+        kept = filled.min(WORDS.len() - 1);
+        buffer.copy_within(filled - kept..filled, 0);
+    }
 }
 
 /// The version in a program's text.
@@ -61,6 +102,19 @@ mod tests {
         assert_eq!(version(text).as_deref(), Some("1.2.3-rc1"));
         assert_eq!(version(b"<linkspan version "), None);
         assert_eq!(version(MARK.as_bytes()).as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn a_copy_is_linkspan_and_another_program_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("bridge");
+        assert!(is_linkspan(&file).is_err());
+        assert!(is_linkspan(Path::new(SELF)).unwrap());
+        fs::write(&file, [&vec![b'l'; (1 << 20) - 3], WORDS, b".".as_slice()].concat()).unwrap();
+        assert!(is_linkspan(&file).unwrap());
+        fs::write(&file, &WORDS[1..]).unwrap();
+        assert!(!is_linkspan(&file).unwrap());
+        assert!(!is_linkspan(directory.path()).unwrap());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Everything that is looked at, read once.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -11,6 +13,7 @@ use crate::plan::{Plan, Step};
 use crate::store::{Stage, State};
 use crate::view::{self, Attachment, Lease, Reading, ViewError, Wants};
 
+use super::marker::is_linkspan;
 use super::runtimes;
 
 /// A plugin of a configuration.
@@ -92,6 +95,8 @@ pub struct Sight<'a> {
     pub(super) look: Option<Look>,
     /// Where plugins are looked for: where the command line says, and where a runtime of this host looks.
     pub(super) directories: Vec<PathBuf>,
+    /// Which types of plugins are linkspan, of those that were asked for.
+    own: RefCell<HashMap<String, bool>>,
     /// Whether what has no record may be another state directory's, so that it is taken away only where somebody says
     /// that records are lost.
     pub(super) elsewhere: bool,
@@ -133,7 +138,8 @@ impl<'a> Sight<'a> {
                 directories.push(directory);
             }
         }
-        Ok(Self { given, reading, attachments, leases, look, directories, elsewhere })
+        let own = RefCell::default();
+        Ok(Self { given, reading, attachments, leases, look, directories, own, elsewhere })
     }
 
     /// All steps of all records.
@@ -143,7 +149,14 @@ impl<'a> Sight<'a> {
 
     /// Whether a plugin's type is linkspan, under its own name or one that it stands for in the plugins' directories.
     pub(super) fn is_ours(&self, kind: &str) -> bool {
-        kind == OWN || self.program(kind).is_some_and(|path| leads_to_linkspan(&path))
+        // Asked for many times, and what others are is read whole.
+        let known = self.own.borrow().get(kind).copied();
+        known.unwrap_or_else(|| {
+            let is_own = |path: PathBuf| is_linkspan(&path).unwrap_or_default();
+            let is_ours = kind == OWN || self.program(kind).is_some_and(is_own);
+            self.own.borrow_mut().insert(kind.to_owned(), is_ours);
+            is_ours
+        })
     }
 
     /// The program of a plugin's type, where any runtime would find it.
@@ -161,7 +174,3 @@ impl<'a> Sight<'a> {
 
 /// The name that linkspan has in a directory of plugins; all others are links to it.
 pub(super) const OWN: &str = "linkspan";
-
-fn leads_to_linkspan(path: &Path) -> bool {
-    std::fs::canonicalize(path).is_ok_and(|target| target.file_name().is_some_and(|name| name == OWN))
-}

@@ -160,6 +160,11 @@ impl Publication {
         self.host.port() != self.target.port()
     }
 
+    /// Whether two publications ask for the same of the host.
+    pub fn is_at(&self, other: &Self) -> bool {
+        (self.protocol, self.host, self.count) == (other.protocol, other.host, other.count)
+    }
+
     /// Whether two publications would fight for the same packets: same family and protocol, a port in common, and
     /// one address that covers the other.
     pub fn collides(&self, other: &Self) -> bool {

@@ -9,13 +9,13 @@ impl Plan {
     /// Leaves ports to another interface of the container: they are remembered, and neither held nor translated. Which
     /// these are is told by the host's side alone.
     pub fn set_aside(&mut self, waiting: &[Publication]) {
-        let is_one = |port: &mut Publication| waiting.iter().any(|other| is_same(port, other));
+        let is_one = |port: &mut Publication| waiting.iter().any(|other| port.is_at(other));
         self.settle(|claims| claims.waiting.extend(claims.publications.extract_if(.., is_one)), waiting);
     }
 
     /// Takes ports up that have waited.
     pub fn take_up(&mut self, free: &[Publication]) {
-        let is_one = |port: &mut Publication| free.iter().any(|other| is_same(port, other));
+        let is_one = |port: &mut Publication| free.iter().any(|other| port.is_at(other));
         self.settle(
             |claims| {
                 claims.publications.extend(claims.waiting.extract_if(.., is_one));
@@ -44,11 +44,6 @@ impl Plan {
             attachment.publications = translated_by(proxy, network.hairpin, &publications);
         }
     }
-}
-
-/// Whether two ask for the same of the host.
-fn is_same(one: &Publication, other: &Publication) -> bool {
-    (one.protocol, one.host, one.count) == (other.protocol, other.host, other.count)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Steps in words, for those who want to know before it happens.
 
-use crate::model::LeaseSource;
+use crate::model::{AttachmentKey, LeaseSource, Publication};
 
-use super::step::{Bridge, Firewall, Interface, Link, Port, Step};
+use super::step::{Bridge, Claims, Firewall, Interface, Link, Port, Step};
 
 impl Step {
     /// What making it so means, one line each.
@@ -99,9 +99,7 @@ impl Step {
                 }
                 lines
             }
-            Self::Claims(step) => {
-                step.publications.iter().map(|p| format!("free the host port {p}")).collect()
-            }
+            Self::Claims(step) => step.letting_go(&[]),
             Self::Link(step) => {
                 vec![format!(
                     "delete the veth pair {} - {}, addresses and routes with it",
@@ -132,6 +130,17 @@ impl Step {
                 lines
             }
         }
+    }
+}
+
+impl Claims {
+    /// What letting the ports go means, one line each, where these interfaces take some of them up.
+    pub fn letting_go(&self, heirs: &[(Publication, AttachmentKey)]) -> Vec<String> {
+        let line = |port: &Publication| match heirs.iter().find(|(taken, _)| taken.is_at(port)) {
+            Some((_, heir)) => format!("hand the host port {port} to {heir}, which waits for it"),
+            None => format!("free the host port {port}"),
+        };
+        self.publications.iter().map(line).collect()
     }
 }
 

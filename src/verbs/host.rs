@@ -7,7 +7,7 @@ use crate::model::{FirewallBackend, Network, Range, names};
 use crate::sys::process;
 use crate::sys::sysctl::{self, FORWARDING4};
 
-use super::{Context, VerbError};
+use super::{Context, VerbError, network};
 
 /// What each new bridge and pair is told to leave alone: who cannot set it can make neither.
 const ADVERTISEMENTS: &str = "net/ipv6/conf/default/accept_ra";
@@ -58,7 +58,7 @@ fn require_gateway(config: &NetworkConfig, recorded: Option<&Network>) -> Result
     if !has_family(config, recorded, true) {
         return Ok(());
     }
-    let bridge = recorded.map(|network| network.bridge.clone()).or_else(|| config.bridge.bridge.clone());
+    let bridge = network::known_bridge(config, recorded).map(str::to_owned);
     let bridge = bridge.unwrap_or_else(|| names::bridge(&config.name, 0));
     let of = |interface: &str| format!("net/ipv6/conf/{interface}/disable_ipv6");
     let on_bridge = sysctl::read(&of(&bridge));

@@ -165,11 +165,35 @@ pub(super) fn retire_idle(cx: &mut Context, beside: Option<&Network>) -> Result<
     Ok(idle)
 }
 
+/// Takes away all that the firewall has of a network that nobody is attached to and nobody configures any more: beside its
+/// rules, its chains, and the exceptions for its bridges among the rules of others, unless another network is there. Called
+/// under the main lock.
+///
+/// # Errors
+/// Where the state directory or the firewall refuses.
+pub(super) fn retire_for_good(cx: &mut Context, network: &Network) -> Result<(), VerbError> {
+    let (others, broken) = cx.state.networks()?;
+    let is_beside =
+        |other: &Network, bridge: &String| other.name != network.name && bridges_of(other).contains(bridge);
+    let mut bridges = bridges_of(network);
+    bridges.push(network.bridge.clone());
+    bridges.sort_unstable();
+    bridges.dedup();
+    // Where a network's record cannot be read, it may be on any of them.
+    bridges.retain(|bridge| {
+        !bridge.is_empty() && broken.is_empty() && !others.iter().any(|other| is_beside(other, bridge))
+    });
+    let wanted = Network { rules: Value::Null, left: Vec::new(), admitted: Vec::new(), ..network.clone() };
+    cx.kernel.write_network_rules(Some(network), &wanted)?;
+    cx.kernel.remove_network(&network.name, &bridges)?;
+    if wanted == *network { Ok(()) } else { Ok(cx.state.put_network(&wanted)?) }
+}
+
 /// Takes away the rules of a network that nobody is attached to. Called under the main lock.
 ///
 /// # Errors
 /// Where the state directory or the firewall refuses.
-pub(super) fn retire(cx: &mut Context, network: &Network) -> Result<(), VerbError> {
+fn retire(cx: &mut Context, network: &Network) -> Result<(), VerbError> {
     let wanted = Network { rules: Value::Null, left: Vec::new(), ..network.clone() };
     if wanted == *network {
         return Ok(());

@@ -38,7 +38,7 @@ pub use gc::gc;
 pub use journal::Journal;
 pub use preview::{Preview, preview};
 pub use reconcile::{Collect, Collected, Dead, Leaving, Reconciled, collect, mend, reconcile};
-pub use recorded::{detach, drifts, retire, steps_of_del};
+pub use recorded::{detach, drifts, heirs, retire, steps_of_del};
 pub use status::{status, stopped_questions};
 pub use survey::{AttachmentSurvey, NetworkSurvey, Pool, PortSurvey, Survey, survey};
 pub use sweep::sweep;

@@ -72,11 +72,10 @@ fn settle(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbErro
         let facts = facts(cx, config)?;
         return Ok(Provided { network: plan::network(config, facts), recorded });
     };
-    if let Some(bridge) = &config.bridge.bridge {
-        network.bridge.clone_from(bridge);
-    }
     network.gc_after = config.gc_after;
-    if network.bridge.is_empty() {
+    if let Some(bridge) = known_bridge(config, recorded.as_ref()) {
+        bridge.clone_into(&mut network.bridge);
+    } else {
         // Until now its interfaces were another plugin's.
         let (others, _) = cx.state.networks()?;
         let used: Vec<String> = others.iter().map(|network| network.bridge.clone()).collect();
@@ -90,6 +89,13 @@ fn settle(cx: &mut Context, config: &NetworkConfig) -> Result<Provided, VerbErro
         network.automatic = vec![vec![range]];
     }
     Ok(Provided { network, recorded })
+}
+
+/// The bridge of the network's next ADD, as far as that is known: the one that is configured, or else the one that it has
+/// had. A name that is free is chosen where neither is.
+pub(super) fn known_bridge<'a>(config: &'a NetworkConfig, recorded: Option<&'a Network>) -> Option<&'a str> {
+    let had = recorded.map(|network| network.bridge.as_str()).filter(|bridge| !bridge.is_empty());
+    config.bridge.bridge.as_deref().or(had)
 }
 
 /// The network of a part, whose interface another plugin has made on `bridge` (empty: on none). Called under the main
@@ -231,7 +237,17 @@ pub(super) fn prepare(
     }
     cx.kernel.expect_no_settled_bridge();
     // A wall of a network that nobody uses is none of this one's.
-    left::retire_idle(cx, Some(&wanted))?;
+    match left::retire_idle(cx, Some(&wanted)) {
+        // It may be on another firewall, whose programs do not work, which keeps nobody from this one.
+        Err(VerbError::Apply(error)) => cx.journal.note(LogLevel::Warning, || {
+            format!(
+                "{error}: nobody is attached to that network, and its rules stay on the bridge {}, where they may stop what \
+                 network {} lets pass; GC and 'linkspan reconcile' try again",
+                wanted.bridge, wanted.name
+            )
+        }),
+        other => drop(other?),
+    }
     let stays = recorded.as_ref().is_some_and(|old| old.backend == wanted.backend && old.left == wanted.left);
     if is_needed && !(stays && old.as_ref() == Some(&rules)) {
         cx.kernel.write_network_rules(recorded.as_ref(), &wanted)?;

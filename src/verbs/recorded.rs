@@ -2,8 +2,8 @@
 
 use crate::apply::{Drift, Host};
 use crate::cni::CniResult;
-use crate::model::AttachmentKey;
-use crate::plan::{Plan, Step};
+use crate::model::{AttachmentKey, Publication};
+use crate::plan::{Claims, Plan, Step};
 use crate::store::{Doom, Found, Listed, Stage};
 
 use super::{Context, VerbError, check, deadline, left, reap};
@@ -59,8 +59,31 @@ pub fn steps_of_del(cx: &Context, key: &AttachmentKey) -> Result<Option<Vec<Step
     }))
 }
 
-/// What GC can do for a network whose configuration is gone: its firewall rules are taken away, unless somebody is
-/// attached to it. Who is, is given: nobody says which of them are valid. `None` where the network has no record.
+/// Who takes up which ports when DEL lets go of those of an attachment: other interfaces of its container that wait for them,
+/// but for attachments that are `leaving` with it.
+///
+/// # Errors
+/// Where the state directory cannot be read.
+pub fn heirs(
+    cx: &Context,
+    key: &AttachmentKey,
+    leaving: &[AttachmentKey],
+) -> Result<Vec<(Publication, AttachmentKey)>, VerbError> {
+    let own: Option<Found<Plan>> = cx.state.find(key)?;
+    let Some(own) = own.as_ref().and_then(|found| found.record.plan.claims()) else { return Ok(Vec::new()) };
+    let Listed { mut found, .. }: Listed<Plan> = cx.state.all()?;
+    found.retain(|one| one.stage == Stage::Ready && !leaving.contains(&one.record.key.attachment()));
+    found.sort_by(|a, b| a.record.key.cmp(&b.record.key));
+    let heir = |port: &Publication| {
+        let waits = |claims: &Claims| claims.waiting.iter().any(|other| other.is_at(port));
+        let first = found.iter().find(|one| one.record.plan.claims().is_some_and(waits))?;
+        Some((*port, first.record.key.clone()))
+    };
+    Ok(own.publications.iter().filter_map(heir).collect())
+}
+
+/// What GC can do for a network whose configuration is gone: all that the firewall has of it is taken away, unless somebody
+/// is attached to it. Who is, is given: nobody says which of them are valid. `None` where the network has no record.
 ///
 /// # Errors
 /// Where a record cannot be read, or the firewall refuses.
@@ -75,7 +98,7 @@ pub fn retire(cx: &mut Context, name: &str, is_dry: bool) -> Result<Option<Vec<A
     let of_network = found.into_iter().filter(|found| found.record.network == name);
     let attached: Vec<AttachmentKey> = of_network.map(|found| found.record.key).collect();
     if attached.is_empty() && !is_dry {
-        left::retire(cx, &network)?;
+        left::retire_for_good(cx, &network)?;
     }
     Ok(Some(attached))
 }

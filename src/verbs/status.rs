@@ -37,10 +37,9 @@ pub fn status(cx: &mut Context, call: &Call) -> Result<(), VerbError> {
     } else {
         None
     };
-    if let Some(network) = recorded.as_ref().filter(|network| !network.bridge.is_empty()) {
-        bridge_has_room(cx, network)?;
-    } else if let Some(bridge) = &call.config.bridge.bridge {
-        cx.kernel.require_bridge_name(bridge).map_err(|cause| not_ready(cause.to_string()))?;
+    if let Some(bridge) = network::known_bridge(call.config, recorded.as_ref()) {
+        // Of a device that is no bridge too it is said here.
+        bridge_has_room(cx, bridge)?;
     }
     room::require_gateways(cx, call.config, recorded.as_ref())?;
     host::require_routing(call.config, recorded.as_ref())?;
@@ -110,11 +109,10 @@ fn firewall_is_there(
     }
 }
 
-fn bridge_has_room(cx: &mut Context, network: &Network) -> Result<(), VerbError> {
-    match cx.kernel.bridge_ports(&network.bridge).map_err(|cause| not_ready(cause.to_string()))? {
+fn bridge_has_room(cx: &mut Context, bridge: &str) -> Result<(), VerbError> {
+    match cx.kernel.bridge_ports(bridge).map_err(|cause| not_ready(cause.to_string()))? {
         Some(ports) if ports >= BRIDGE_PORTS_MAX => Err(not_ready(format!(
-            "the bridge {} is full: {ports} ports, and the kernel allows {BRIDGE_PORTS_MAX}",
-            network.bridge
+            "the bridge {bridge} is full: {ports} ports, and the kernel allows {BRIDGE_PORTS_MAX}"
         ))),
         _ => Ok(()),
     }
@@ -148,7 +146,7 @@ fn forwarding_is_open(
     backend: FirewallBackend,
     recorded: Option<&Network>,
 ) -> Result<(), VerbError> {
-    let bridge = recorded.map(|network| network.bridge.as_str());
+    let bridge = network::known_bridge(config, recorded);
     let drops = match cx.kernel.foreign_drops(bridge) {
         Ok(drops) => drops,
         // Every ADD and DEL changes the lists of rules, and none fails for what others do at the same time.

@@ -43,6 +43,31 @@ impl Kernel {
         Ok(())
     }
 
+    /// Takes away what stays of a network when its rules have gone: its chains, and of these bridges the walls, and the
+    /// exceptions among the rules of others.
+    ///
+    /// # Errors
+    /// Where the firewall cannot be asked, or refuses.
+    pub fn remove_network(&mut self, name: &str, bridges: &[String]) -> Result<(), ApplyError> {
+        let chains = self.remove_network_chains(name, bridges);
+        let all = chains.and_then(|()| bridges.iter().try_for_each(|bridge| self.retract_interface(bridge)));
+        all.map_err(|cause| ApplyError::new(format!("what is left of network {name}"), cause))
+    }
+
+    fn remove_network_chains(&mut self, name: &str, bridges: &[String]) -> Result<(), Cause> {
+        if !self.has_nftables()? {
+            return Ok(());
+        }
+        for messages in nft::network_removing(name, bridges) {
+            match self.nft()?.commit(&messages) {
+                // It is not there, or what leads to it has no owner: that is for GC to find.
+                Err(error) if matches!(error.errno, Errno::ENOENT | Errno::EBUSY) => {}
+                outcome => outcome.map_err(|error| refused("delete a chain of the network", &error))?,
+            }
+        }
+        Ok(())
+    }
+
     /// The rules that an attachment stands behind, as last written: its network's, and where it was made on a bridge
     /// that the network has left, that bridge's after them.
     pub(super) fn rules_behind(&self, step: &Firewall) -> Result<Vec<NetworkRules>, Cause> {

@@ -1,15 +1,14 @@
 //! A directory of plugins.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::OWN;
 use crate::cli::error::Error;
+use crate::doctor;
 
-/// What an earlier or later linkspan holds somewhere in its text, and no other program.
-const MARK: &[u8] = b"linkspan gives containers their network";
 /// What the name of a program that is kept aside ends in.
 const KEPT: &str = ".linkspan-backup";
 /// Where `make install` puts a link for shells, if nobody says another prefix.
@@ -81,7 +80,7 @@ impl Place {
         }
         let is_own_name = name == OWN;
         let ours = (!is_own_name && same_file(&path, &self.path(OWN)))
-            || (is_own_name && found.is_file() && bears_mark(&path)?);
+            || (is_own_name && doctor::is_linkspan(&path)?);
         Ok(if ours { Entry::Ours } else { Entry::Another(None) })
     }
 
@@ -245,29 +244,4 @@ fn copy(to: &Path) -> io::Result<()> {
     // The mode of creation is cut by the umask.
     fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     target.sync_all()
-}
-
-/// Whether a file is a linkspan of some version.
-fn bears_mark(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut kept = 0;
-    loop {
-        let read = file.read(&mut buffer[kept..])?;
-        if read == 0 {
-            return Ok(false);
-        }
-        let filled = kept + read;
-        let first = MARK[0];
-        let mut rest = &buffer[..filled];
-        while let Some(at) = rest.iter().position(|byte| *byte == first) {
-            if rest[at..].starts_with(MARK) {
-                return Ok(true);
-            }
-            rest = &rest[at + 1..];
-        }
-        // The mark may lie across two readings.
-        kept = filled.min(MARK.len() - 1);
-        buffer.copy_within(filled - kept..filled, 0);
-    }
 }

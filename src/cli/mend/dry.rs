@@ -101,17 +101,26 @@ fn request(
 }
 
 /// DEL of one attachment and of what other plugins of ours added to it, from their records; then the plugins of others
-/// that libcni remembers. False where there is neither.
-pub(super) fn del(session: &mut Session<'_>, key: &AttachmentKey) -> Result<bool, Error> {
-    let mut steps = Vec::new();
+/// that libcni remembers. `leaving` are all that are to be detached with it. False where there is neither.
+pub(super) fn del(
+    session: &mut Session<'_>,
+    key: &AttachmentKey,
+    leaving: &[AttachmentKey],
+) -> Result<bool, Error> {
+    let (mut steps, mut heirs) = (Vec::new(), Vec::new());
     if let Some(cx) = recorded::context()? {
-        for part in Part::ALL.into_iter().rev() {
-            steps.extend(verbs::steps_of_del(&cx, &key.of_part(part))?.unwrap_or_default());
+        for key in Part::ALL.into_iter().rev().map(|part| key.of_part(part)) {
+            steps.extend(verbs::steps_of_del(&cx, &key)?.unwrap_or_default());
+            heirs.extend(verbs::heirs(&cx, &key, leaving)?);
         }
     }
     if !steps.is_empty() {
         writeln!(session.stdout, "linkspan would, of {key}:")?;
-        tell(session.stdout, steps.iter().flat_map(Step::undoing))?;
+        let lines = steps.iter().flat_map(|step| match step {
+            Step::Claims(claims) => claims.letting_go(&heirs),
+            other => other.undoing(),
+        });
+        tell(session.stdout, lines)?;
     }
     let remembered = by_hand::remembered(session, key)?;
     let kinds = remembered.iter().flat_map(|(network, _)| network.plugins.iter().rev());

@@ -206,7 +206,7 @@ pub(super) fn del(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(),
         Meant::Target(target) if is_dry => {
             let attachment = attachment(&target, session.env)?;
             let key = AttachmentKey::new(attachment.container_id, attachment.interface);
-            if !dry::del(session, &key)? {
+            if !dry::del(session, &key, std::slice::from_ref(&key))? {
                 writeln!(
                     session.stdout,
                     "linkspan has no record of {key}: there is nothing of it to take away"
@@ -230,9 +230,10 @@ fn del_container(session: &mut Session<'_>, name: &str, is_dry: bool) -> Result<
         .into_iter()
         .map(|a| (AttachmentKey::new(&a.container, &a.interface), a.network.clone()))
         .collect();
+    let leaving: Vec<AttachmentKey> = keys.iter().map(|(key, _)| key.clone()).collect();
     for (key, network) in &keys {
         if is_dry {
-            dry::del(session, key)?;
+            dry::del(session, key, &leaving)?;
             continue;
         }
         if let Some(mut cx) = recorded::context()? {
@@ -250,7 +251,10 @@ pub(super) fn gc(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), 
     let is_dry = matches.get_flag("dry-run");
     let name = matches.get_one::<String>("NETWORK").map(String::as_str).unwrap_or_default();
     let network = match session.place.network(name) {
-        Err(error @ Error::UnknownNetwork { .. }) => return retire(session, name, is_dry, error),
+        // A file that cannot be read may be its configuration.
+        Err(error) if matches!(&error, Error::UnknownNetwork { broken, .. } if broken.is_empty()) => {
+            return retire(session, name, is_dry, error);
+        }
         known => known?,
     };
     let _ticker = Ticker::new("collecting", session.terminal.stderr);

@@ -45,8 +45,8 @@ pub use keeper::{KEEPER, keeper, remove_keeper};
 pub use machine::{ForeignElement, ForeignSet, Packet, Tracking, Translation, parse_foreign_elements};
 pub(in crate::firewall) use machine::{Match, Verdict, xt_match, xt_target};
 pub use network::{
-    attachment_elements, network, network_elements, network_replacing, network_rule_counts, network_uses,
-    wall_replacing,
+    attachment_elements, network, network_elements, network_removing, network_replacing, network_rule_counts,
+    network_uses, wall_replacing,
 };
 pub use passage::{
     Doubt, End, Followed, ForeignRule, Place, Stopped, Table, follow, parse_foreign_rule, passage,

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use crate::model::{IngressPolicy, Isolation, Publication, names};
 
-use super::base::{flush_chain, plain_chain};
+use super::TABLE;
+use super::base::{flush_chain, plain_chain, remove_chain};
 use super::element::{Element, Leads, owner_comment};
 use super::expression::Verdict;
 use super::set::{Set, interface_key};
@@ -39,6 +40,15 @@ pub fn network_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
 /// The wall of the network's bridge as this network wants it, in the place of what it says now.
 pub fn wall_replacing(rules: &NetworkRules) -> Vec<NftMessage> {
     replacing(&wall::chain(&rules.bridge), wall::rules(rules))
+}
+
+/// What deletes the chains of a network, and the walls of bridges: a transaction for each chain, since one may not be there,
+/// or be led to still.
+pub fn network_removing(network: &str, bridges: &[String]) -> Vec<Vec<NftMessage>> {
+    // The first of them leads to the second.
+    let own = [names::chain(network), names::chain_end(network)];
+    let all = own.into_iter().chain(bridges.iter().map(|bridge| wall::chain(bridge)));
+    all.map(|chain| vec![flush_chain(INET, &chain), remove_chain(INET, TABLE, &chain)]).collect()
 }
 
 /// A chain with these rules in the place of what it holds, whether or not it is there.
