@@ -77,7 +77,8 @@ fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 }
 
 /// Where the runtimes of this host look for plugins: what their files say, and podman's own list where they do not.
-pub(super) fn plugin_directories() -> Vec<PathBuf> {
+#[must_use]
+pub fn plugin_directories() -> Vec<PathBuf> {
     let told = [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins);
     let of_podman = match podman_says("cni_plugin_dirs") {
         _ if !podman_may_use_cni() => Vec::new(),
