@@ -4,11 +4,12 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use lab::Lab;
 use lab::fitness::{configured, finds, host, includes, list, ours, own_etc, write};
-use lab::plugin::REFERENCE;
+use lab::plugin::{REFERENCE, binary};
 use serde_json::json;
 
 #[test]
@@ -105,6 +106,38 @@ fn podman_as_it_is_packaged() {
     fs::rename("/etc/cni/net.d/87-podman-bridge.off", "/etc/cni/net.d/87-podman-bridge.conflist").unwrap();
     write(conf, "[network]\nnetwork_backend = \"netavark\"\n");
     finds(&[nobody, nobody, nobody]);
+}
+
+/// What lies where podman alone looks is missing to whoever else is there.
+#[test]
+fn what_only_podman_finds() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    if !Path::new(REFERENCE).is_dir() {
+        lab::skip!("there is no directory where podman alone looks");
+    }
+    let path = |name: &str| Path::new(REFERENCE).join(name);
+    lab.host.must(&["mount", "-t", "tmpfs", "tmpfs", REFERENCE]);
+    fs::rename("/opt/cni/bin/linkspan", "/opt/cni/bin/off").unwrap();
+    symlink(binary(), path("linkspan")).unwrap();
+    let missing = [("plugin-missing", "fault")];
+    finds(&missing);
+    installed(&lab, "podman", "podman version 5.4.2");
+    let text = finds(&[("plugin-missing", "warning")]);
+    assert!(text.contains(&format!("only podman finds it, as {}", path("linkspan").display())), "{text}");
+    installed(&lab, "containerd", "containerd github.com/containerd/containerd/v2 v2.0.0 207ad711");
+    let text = finds(&missing);
+    assert!(text.contains("only podman finds it") && text.contains("linkspan install --dir /opt/cni/bin"));
+    // Another's plugin there is enough for podman, and for nobody else.
+    fs::rename("/opt/cni/bin/off", "/opt/cni/bin/linkspan").unwrap();
+    list("10-web.conflist", "web", json!([ours(), {"type": "tuning"}]));
+    write(path("tuning"), "");
+    lab.host.must(&["chmod", "755", path("tuning").to_str().unwrap()]);
+    assert!(finds(&missing).contains("the plugin tuning"));
+    fs::remove_file("/usr/local/sbin/containerd").unwrap();
+    finds(&[]);
 }
 
 /// Debian 12's runtimes refuse what is answered in a version that their libcni does not know.

@@ -79,14 +79,27 @@ fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 /// Where the runtimes of this host look for plugins: what their files say, and podman's own list where they do not.
 #[must_use]
 pub fn plugin_directories() -> Vec<PathBuf> {
-    let told = [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins);
-    let of_podman = match podman_says("cni_plugin_dirs") {
+    directories_of_others().into_iter().chain(directories_of_podman()).collect()
+}
+
+/// Where containerd and CRI-O look for plugins, where their files say.
+pub(super) fn directories_of_others() -> Vec<PathBuf> {
+    [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins).collect()
+}
+
+/// Where podman looks for plugins, where it may use any.
+pub(super) fn directories_of_podman() -> Vec<PathBuf> {
+    match podman_says("cni_plugin_dirs") {
         _ if !podman_may_use_cni() => Vec::new(),
         Some(said) => paths(Some(&said)),
         None if programs::find(PODMAN).is_some() => PODMAN_DIRECTORIES.map(PathBuf::from).to_vec(),
         None => Vec::new(),
-    };
-    told.chain(of_podman).collect()
+    }
+}
+
+/// Whether a runtime is installed that does not look where podman does.
+pub(super) fn has_others() -> bool {
+    OTHERS.iter().any(|program| programs::find(program).is_some())
 }
 
 /// Whether nothing says that podman has another way to networks.
@@ -137,6 +150,8 @@ fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 const CONTAINERD: &str = "/etc/containerd/config.toml";
 const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: [&str; 1] = ["/etc/crio/crio.conf.d"];
+/// The programs of the other runtimes.
+const OTHERS: [&str; 2] = ["containerd", "crio"];
 /// The program, and the runtime.
 pub(super) const PODMAN: &str = "podman";
 /// Where podman writes what it chose when it was first run.

@@ -90,8 +90,10 @@ pub struct Sight<'a> {
     pub leases: Vec<Lease>,
     /// What differs from the records; `None` where there are none.
     pub(super) look: Option<Look>,
-    /// Where plugins are looked for: where the command line says, and where a runtime of this host looks.
+    /// Where plugins are looked for: where the command line says, and where a runtime of this host is told to look.
     pub(super) directories: Vec<PathBuf>,
+    /// Where podman alone looks.
+    pub(super) of_podman: Vec<PathBuf>,
     /// Whether what has no record may be another state directory's, so that it is taken away only where somebody says
     /// that records are lost.
     pub(super) elsewhere: bool,
@@ -128,12 +130,14 @@ impl<'a> Sight<'a> {
             look
         });
         let mut directories = given.directories.clone();
-        for directory in runtimes::plugin_directories() {
+        for directory in runtimes::directories_of_others() {
             if !directories.contains(&directory) {
                 directories.push(directory);
             }
         }
-        Ok(Self { given, reading, attachments, leases, look, directories, elsewhere })
+        let mut of_podman = runtimes::directories_of_podman();
+        of_podman.retain(|directory| !directories.contains(directory));
+        Ok(Self { given, reading, attachments, leases, look, directories, of_podman, elsewhere })
     }
 
     /// All steps of all records.
@@ -148,7 +152,8 @@ impl<'a> Sight<'a> {
 
     /// The program of a plugin's type, where any runtime would find it.
     pub(super) fn program(&self, kind: &str) -> Option<PathBuf> {
-        crate::sys::process::find(kind, &self.directories)
+        let find = |directories: &[PathBuf]| crate::sys::process::find(kind, directories);
+        find(&self.directories).or_else(|| find(&self.of_podman))
     }
 
     /// Plugins of configurations that are linkspan.
