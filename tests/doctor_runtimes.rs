@@ -108,6 +108,26 @@ fn podman_as_it_is_packaged() {
     finds(&[nobody, nobody, nobody]);
 }
 
+/// Where a runtime is told to look there may be a linkspan of another version.
+#[test]
+fn another_linkspan_where_a_runtime_looks() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    let [bin, link] = ["/run/lib/cni", "/run/link/cni"];
+    write(format!("{bin}/linkspan"), "<linkspan version 0.0.1>");
+    let cri = |dirs: &str| format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dirs = [{dirs}]\n");
+    write("/etc/containerd/config.toml", cri("\"/run/lib/cni\", \"/run/link/cni\""));
+    // Twice the same is said once.
+    fs::create_dir_all(link).unwrap();
+    symlink(format!("{bin}/linkspan"), format!("{link}/linkspan")).unwrap();
+    let text = finds(&[("other-linkspan", "warning")]);
+    assert!(text.contains("version 0.0.1") && text.contains(&format!("install --dir {bin}")), "{text}");
+    write("/etc/containerd/config.toml", "");
+    finds(&[]);
+}
+
 /// What lies where podman alone looks is missing to whoever else is there.
 #[test]
 fn what_only_podman_finds() {

@@ -129,9 +129,15 @@ fn missing(
 
 /// What runtimes run, beside what this is.
 fn versions(sight: &Sight<'_>, findings: &mut Findings) {
-    for path in
-        sight.given.directories.iter().map(|directory| directory.join(OWN)).filter(|path| path.is_file())
-    {
+    let mut seen = Vec::new();
+    for directory in sight.directories.iter().chain(&sight.of_podman) {
+        let path = directory.join(OWN);
+        // One that several directories lead to is one.
+        let Ok(target) = fs::canonicalize(&path) else { continue };
+        if !target.is_file() || seen.contains(&target) {
+            continue;
+        }
+        seen.push(target);
         let other = match marker::build(&path) {
             Some(Build::Other(Some(version))) if version == env!("CARGO_PKG_VERSION") => {
                 format!("another build of {version}")
@@ -140,7 +146,7 @@ fn versions(sight: &Sight<'_>, findings: &mut Findings) {
             Some(Build::Other(None)) => "another build, which does not say its version".to_owned(),
             Some(Build::This) | None => continue,
         };
-        let directory = path.parent().unwrap_or(Path::new("/")).display();
+        let directory = directory.display();
         findings.add(
             Severity::Warning,
             Word::OtherLinkspan,
