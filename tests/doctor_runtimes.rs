@@ -108,6 +108,40 @@ fn podman_as_it_is_packaged() {
     finds(&[nobody, nobody, nobody]);
 }
 
+/// That podman uses CNI it may have written down itself; and where its networks are elsewhere, those here are others'.
+#[test]
+fn podman_by_its_own_choice() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    let cri = |dir: &str| format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{dir}\"\n");
+    let (conf, chosen) =
+        ("/etc/containers/containers.conf", "/var/lib/containers/storage/defaultNetworkBackend");
+    write("/run/lib/cni/calico", "");
+    lab.host.must(&["chmod", "755", "/run/lib/cni/calico"]);
+    symlink(binary(), "/run/lib/cni/linkspan").unwrap();
+    write("/etc/containerd/config.toml", cri("/run/lib/cni"));
+    list("10-web.conflist", "web", json!([ours(), {"type": "calico"}]));
+    finds(&[]);
+    let elsewhere = [("runtime-directory", "warning")];
+    write(chosen, "cni");
+    write(conf, "[network]\ncni_plugin_dirs = [\"/opt/cni/bin\"]\n");
+    let text = finds(&elsewhere);
+    assert!(text.contains("podman looks for plugins in /opt/cni/bin, and these are not there: calico"));
+    write(chosen, "netavark");
+    finds(&[]);
+    let pods = "[network]\nnetwork_config_dir = \"/etc/pods\"\ncni_plugin_dirs = [\"/opt/cni/bin\"]\n";
+    write(conf, pods);
+    finds(&[]);
+    write(chosen, "cni");
+    let text = finds(&elsewhere);
+    assert!(text.contains("podman reads networks from /etc/pods") && !text.contains("calico"), "{text}");
+    // netavark's networks have such a directory too: nothing says which of the two it is.
+    fs::remove_file(chosen).unwrap();
+    finds(&[]);
+}
+
 /// Where a runtime is told to look there may be a linkspan of another version.
 #[test]
 fn another_linkspan_where_a_runtime_looks() {
