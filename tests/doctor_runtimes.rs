@@ -214,6 +214,14 @@ fn a_version_that_a_runtime_cannot_read() {
     );
     installed(&lab, "podman", "podman version 4.3.1");
     finds(&[("version-unreadable", "warning"), ("version-unreadable", "warning")]);
+    // containerd takes one network, podman any by its name.
+    let first = json!({"cniVersion": "1.0.0", "name": "first", "plugins": [ours()]});
+    write("/etc/cni/net.d/05-first.conflist", first.to_string());
+    let text = includes("version-unreadable", "remark");
+    assert!(text.contains("containerd 1.6.20~ds1, which takes network first, does not know"), "{text}");
+    assert!(text.contains("network web, /etc/cni/net.d/10-web.conflist has cniVersion 1.1.0"), "{text}");
+    assert!(includes("version-unreadable", "warning").contains("podman 4.3.1"));
+    fs::remove_file("/etc/cni/net.d/05-first.conflist").unwrap();
     write("/etc/containers/containers.conf", "[network]\nnetwork_backend = \"netavark\"\n");
     finds(&[("version-unreadable", "warning")]);
     installed(&lab, "containerd", "containerd github.com/containerd/containerd/v2 v2.0.0 207ad711");
