@@ -4,11 +4,12 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use lab::Lab;
 use lab::fitness::{configured, finds, host, includes, list, ours, own_etc, write};
-use lab::plugin::REFERENCE;
+use lab::plugin::{REFERENCE, binary};
 use serde_json::json;
 
 #[test]
@@ -107,6 +108,92 @@ fn podman_as_it_is_packaged() {
     finds(&[nobody, nobody, nobody]);
 }
 
+/// That podman uses CNI it may have written down itself; and where its networks are elsewhere, those here are others'.
+#[test]
+fn podman_by_its_own_choice() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    let cri = |dir: &str| format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{dir}\"\n");
+    let (conf, chosen) =
+        ("/etc/containers/containers.conf", "/var/lib/containers/storage/defaultNetworkBackend");
+    write("/run/lib/cni/calico", "");
+    lab.host.must(&["chmod", "755", "/run/lib/cni/calico"]);
+    symlink(binary(), "/run/lib/cni/linkspan").unwrap();
+    write("/etc/containerd/config.toml", cri("/run/lib/cni"));
+    list("10-web.conflist", "web", json!([ours(), {"type": "calico"}]));
+    finds(&[]);
+    let elsewhere = [("runtime-directory", "warning")];
+    write(chosen, "cni");
+    write(conf, "[network]\ncni_plugin_dirs = [\"/opt/cni/bin\"]\n");
+    let text = finds(&elsewhere);
+    assert!(text.contains("podman looks for plugins in /opt/cni/bin, and these are not there: calico"));
+    write(chosen, "netavark");
+    finds(&[]);
+    let pods = "[network]\nnetwork_config_dir = \"/etc/pods\"\ncni_plugin_dirs = [\"/opt/cni/bin\"]\n";
+    write(conf, pods);
+    finds(&[]);
+    write(chosen, "cni");
+    let text = finds(&elsewhere);
+    assert!(text.contains("podman reads networks from /etc/pods") && !text.contains("calico"), "{text}");
+    // netavark's networks have such a directory too: nothing says which of the two it is.
+    fs::remove_file(chosen).unwrap();
+    finds(&[]);
+}
+
+/// Where a runtime is told to look there may be a linkspan of another version.
+#[test]
+fn another_linkspan_where_a_runtime_looks() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    let [bin, link] = ["/run/lib/cni", "/run/link/cni"];
+    write(format!("{bin}/linkspan"), "<linkspan version 0.0.1>");
+    let cri = |dirs: &str| format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dirs = [{dirs}]\n");
+    write("/etc/containerd/config.toml", cri("\"/run/lib/cni\", \"/run/link/cni\""));
+    // Twice the same is said once.
+    fs::create_dir_all(link).unwrap();
+    symlink(format!("{bin}/linkspan"), format!("{link}/linkspan")).unwrap();
+    let text = finds(&[("other-linkspan", "warning")]);
+    assert!(text.contains("version 0.0.1") && text.contains(&format!("install --dir {bin}")), "{text}");
+    write("/etc/containerd/config.toml", "");
+    finds(&[]);
+}
+
+/// What lies where podman alone looks is missing to whoever else is there.
+#[test]
+fn what_only_podman_finds() {
+    let Some(lab) = host() else { return };
+    if !own_etc(&lab) {
+        return;
+    }
+    if !Path::new(REFERENCE).is_dir() {
+        lab::skip!("there is no directory where podman alone looks");
+    }
+    let path = |name: &str| Path::new(REFERENCE).join(name);
+    lab.host.must(&["mount", "-t", "tmpfs", "tmpfs", REFERENCE]);
+    fs::rename("/opt/cni/bin/linkspan", "/opt/cni/bin/off").unwrap();
+    symlink(binary(), path("linkspan")).unwrap();
+    let missing = [("plugin-missing", "fault")];
+    finds(&missing);
+    installed(&lab, "podman", "podman version 5.4.2");
+    let text = finds(&[("plugin-missing", "warning")]);
+    assert!(text.contains(&format!("only podman finds it, as {}", path("linkspan").display())), "{text}");
+    installed(&lab, "containerd", "containerd github.com/containerd/containerd/v2 v2.0.0 207ad711");
+    let text = finds(&missing);
+    assert!(text.contains("only podman finds it") && text.contains("linkspan install --dir /opt/cni/bin"));
+    // Another's plugin there is enough for podman, and for nobody else.
+    fs::rename("/opt/cni/bin/off", "/opt/cni/bin/linkspan").unwrap();
+    list("10-web.conflist", "web", json!([ours(), {"type": "tuning"}]));
+    write(path("tuning"), "");
+    lab.host.must(&["chmod", "755", path("tuning").to_str().unwrap()]);
+    assert!(finds(&missing).contains("the plugin tuning"));
+    fs::remove_file("/usr/local/sbin/containerd").unwrap();
+    finds(&[]);
+}
+
 /// Debian 12's runtimes refuse what is answered in a version that their libcni does not know.
 #[test]
 fn a_version_that_a_runtime_cannot_read() {
@@ -127,6 +214,14 @@ fn a_version_that_a_runtime_cannot_read() {
     );
     installed(&lab, "podman", "podman version 4.3.1");
     finds(&[("version-unreadable", "warning"), ("version-unreadable", "warning")]);
+    // containerd takes one network, podman any by its name.
+    let first = json!({"cniVersion": "1.0.0", "name": "first", "plugins": [ours()]});
+    write("/etc/cni/net.d/05-first.conflist", first.to_string());
+    let text = includes("version-unreadable", "remark");
+    assert!(text.contains("containerd 1.6.20~ds1, which takes network first, does not know"), "{text}");
+    assert!(text.contains("network web, /etc/cni/net.d/10-web.conflist has cniVersion 1.1.0"), "{text}");
+    assert!(includes("version-unreadable", "warning").contains("podman 4.3.1"));
+    fs::remove_file("/etc/cni/net.d/05-first.conflist").unwrap();
     write("/etc/containers/containers.conf", "[network]\nnetwork_backend = \"netavark\"\n");
     finds(&[("version-unreadable", "warning")]);
     installed(&lab, "containerd", "containerd github.com/containerd/containerd/v2 v2.0.0 207ad711");

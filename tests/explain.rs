@@ -3,14 +3,15 @@
 
 mod lab;
 
-use lab::Outside;
+use lab::agent::{self, Stray};
 use lab::cli::linkspan;
 use lab::explain::{arrives, dies, explained, paste};
 use lab::hold::Holder;
 use lab::icmp;
 use lab::outcome::{address, gateway};
-use lab::talk::{tcp, tcp_answers, tcp_server, udp};
+use lab::talk::{PATIENCE, tcp, tcp_answers, tcp_server, udp};
 use lab::town::{House, Town, town};
+use lab::{Outside, eventually};
 use serde_json::json;
 
 /// Networks `net1` with shop (published) and store, `net2` with back; no walls, so that all ways are open.
@@ -138,4 +139,53 @@ fn a_port_whose_rules_are_gone_does_not_arrive_at_who_reserves_it() {
     paste(kernel, &mends[0]);
     ways.into_iter().for_each(|way| drop(arrives(way)));
     tcp(&host.town.outside, "192.0.2.1:8080");
+}
+
+/// The same where linkspan's agent serves the port at `::1` alone (`userlandProxy`).
+#[test]
+fn what_the_agent_does_not_serve_does_not_arrive_at_who_reserves_it() {
+    let Some(town) = town("nftables") else { return };
+    let _stray = Stray;
+    let kernel = &town.lab.host;
+    let network = town.network(1, json!({"isolation": "none", "userlandProxy": true}));
+    let shop = town.attach(&network, "shop", &["8080:80"]);
+    let id = shop.container.id.as_str();
+    let conmon = Holder::tcp(kernel, "0.0.0.0:8080", "conmon", &["-c", id]);
+    let ways = ["outside 192.0.2.1:8080", "host 127.0.0.1:8080", &format!("outside {id}:80")];
+    ways.into_iter().for_each(|way| drop(arrives(way)));
+    assert!(eventually(PATIENCE, || explained("host [::1]:8080")["verdict"] == "arrives"));
+    // What it is to say holds with and without an agent, which would put the rules back.
+    kernel.must(&["kill", "-9", &agent::pid().unwrap().to_string()]);
+    kernel.must(&["nft", "flush", "ruleset"]);
+    assert!(!tcp_answers(&town.outside, "192.0.2.1:8080"));
+    for words in ways {
+        assert_eq!(dies(words, "rules-missing"), "linkspan reconcile");
+    }
+    paste(kernel, "linkspan reconcile");
+    ways.into_iter().for_each(|way| drop(arrives(way)));
+    drop(conmon);
+}
+
+/// Where nothing from 127.0.0.1 may be routed the agent serves the port there, if nobody else has it.
+#[test]
+fn the_agent_serves_127_0_0_1_where_the_kernel_does_not_translate() {
+    let Some(town) = town("nftables") else { return };
+    let _stray = Stray;
+    let kernel = &town.lab.host;
+    let keys = json!({"isolation": "none", "userlandProxy": true, "snat": false});
+    let (one, two) = (town.network(1, keys.clone()), town.network(2, keys));
+    let words = "host 127.0.0.1:8080";
+    let shop = town.attach(&one, "shop", &["8080:80"]);
+    assert!(eventually(PATIENCE, || explained(words)["verdict"] == "arrives"), "{:#}", explained(words));
+    tcp(kernel, "127.0.0.1:8080");
+    kernel.must(&["kill", "-9", &agent::pid().unwrap().to_string()]);
+    assert!(eventually(PATIENCE, || !tcp_answers(kernel, "127.0.0.1:8080")));
+    assert_eq!(dies(words, "nothing-listens"), "linkspan doctor --fix");
+    shop.plugin.prev(&shop.result).del().ok();
+    let back = town.lab.container("back");
+    let conmon = Holder::tcp(kernel, "0.0.0.0:8080", "conmon", &["-c", &back.id]);
+    two.on(&back).publish(&["8080:80"]).add().ok();
+    let mend = dies(words, "port-taken");
+    assert!(mend.contains(&format!("(PID {}) listen on another port", conmon.pid())), "{mend}");
+    drop(conmon);
 }

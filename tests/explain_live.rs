@@ -159,3 +159,21 @@ fn a_disagreement_is_shown() {
     let page = text(&words, 5);
     assert!(page.contains("it arrives") && page.contains("the two disagree"), "{page}");
 }
+
+/// Where it cannot be told whether legacy iptables has rules, they may be what is not seen.
+#[test]
+fn rules_that_may_be_there_are_not_seen() {
+    let Some(host) = open() else { return };
+    let binary = lab::plugin::binary().display().to_string();
+    let lists = ["-P", "/proc/net/ip_tables_names", "-P", "/proc/net/ip6_tables_names"];
+    let ways = way(&host.shop, &host.store);
+    let unseen = |inject: &str| {
+        let mut words = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", inject];
+        words.extend(lists.into_iter().chain([binary.as_str(), "explain"]).chain(ways.split(' ')));
+        words.extend(["--live", "--wait", "1", "--json"]);
+        let told: Value = serde_json::from_str(&host.kernel().must(&words)).unwrap();
+        told["explain"]["live"]["unseen"].to_string().contains("iptables-legacy")
+    };
+    assert!(!unseen("trace=openat"));
+    assert!(unseen("inject=openat:error=EACCES"));
+}

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lab::fitness::{bare, own_etc, write};
 use lab::plugin::{REFERENCE, binary, v4};
 use lab::{Lab, Plugin, inspect};
 use serde_json::json;
@@ -174,8 +175,9 @@ fn containers_live_through_install_and_uninstall() {
     bridge(&lab).on(&a).prev(&first).del().ok();
     assert!(inspect::link(&a, "eth0").is_none());
     let second = bridge(&lab).on(&b).add().ok();
-    let (code, out, _) = run(&binary(), &["uninstall", "--dir", &path]);
-    assert_eq!(code, 0);
+    // Also where it cannot be told which configurations call what is gone.
+    let (code, out) = uninstall(&directory, &[("NETCONFPATH", Path::new("/etc/passwd"))]);
+    assert_eq!(code, 1);
     assert!(out.contains("network web still has 1 attachment, which is linkspan's to detach"), "{out}");
     // Its rules stay: a restart alone would leave the port leading to where the container was.
     let (del, table) = ("'linkspan del CONTAINER' for each", "'nft delete table inet linkspan'");
@@ -187,6 +189,7 @@ fn containers_live_through_install_and_uninstall() {
 /// Whoever takes the programs away hears which configurations call them, and no command is left that leads nowhere.
 #[test]
 fn uninstall_names_what_calls_it_and_takes_its_links() {
+    let Some(_lab) = bare() else { return };
     let root = tempfile::tempdir().unwrap();
     let directory = theirs(root.path());
     assert_eq!(install(&directory, &["--all", "--backup"]).0, 0);
@@ -226,6 +229,71 @@ fn uninstall_names_what_calls_it_and_takes_its_links() {
     symlink("/nowhere/linkspan", commands.join("linkspan")).unwrap();
     assert!(!uninstall(&[]).contains("commands"));
     assert!(fs::symlink_metadata(commands.join("linkspan")).is_ok());
+}
+
+fn uninstall(directory: &Path, env: &[(&str, &Path)]) -> (i32, String) {
+    let mut command = Command::new(binary());
+    command.args(["uninstall", "--dir", directory.to_str().unwrap()]).envs(env.iter().copied());
+    let out = command.env_remove("CNI_COMMAND").stdin(Stdio::null()).output().unwrap();
+    (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+}
+
+/// What another directory of plugins still has is not gone.
+#[test]
+fn uninstall_of_one_directory_knows_the_others() {
+    let Some(lab) = bare() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let [one, two, never, networks] = ["one", "two", "never", "net.d"].map(|name| root.path().join(name));
+    for made in [&never, &networks] {
+        fs::create_dir(made).unwrap();
+    }
+    let list =
+        json!({"cniVersion": "1.0.0", "name": "web", "plugins": [{"type": "linkspan"}, {"type": "tuning"}]});
+    fs::write(networks.join("web.conflist"), list.to_string()).unwrap();
+    let leave = |directory: &Path, searched: &Path| {
+        let (code, out) = uninstall(directory, &[("NETCONFPATH", &networks), ("CNI_PATH", searched)]);
+        assert_eq!(code, 0, "{out}");
+        out
+    };
+    assert_eq!(install(&one, &["--names", "tuning"]).0, 0);
+    assert_eq!(install(&two, &[]).0, 0);
+    let out = leave(&one, &two);
+    assert!(out.contains(&format!("calls linkspan, still in {}:", two.display())), "{out}");
+    assert!(out.contains("calls tuning: move it away"), "{out}");
+    let out = leave(&never, &two);
+    assert!(out.contains("still in ") && !out.contains("move it away"), "{out}");
+    // The directory itself is none of the others, by whichever path.
+    let other_path = two.join("../two");
+    assert!(leave(&two, &other_path).contains("calls linkspan: move it away"));
+    // A runtime of the host may have its own.
+    if own_etc(&lab) {
+        assert_eq!((install(&one, &[]).0, install(&two, &[]).0), (0, 0));
+        let cri = format!("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\n", two.display());
+        write("/etc/containerd/config.toml", cri);
+        assert!(leave(&one, &one).contains("still in "));
+    }
+}
+
+/// A link for shells that leads to another's program, or to one that was just brought back, leads to what is wanted.
+#[test]
+fn uninstall_leaves_links_to_what_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let [theirs, back, commands] = ["theirs", "back", "commands"].map(|name| root.path().join(name));
+    for directory in [&theirs, &back, &commands] {
+        fs::create_dir(directory).unwrap();
+    }
+    let env = [("NETCONFPATH", theirs.as_path()), ("PATH", commands.as_path())];
+    for directory in [&theirs, &back] {
+        fs::write(directory.join("linkspan"), "#!/bin/sh\necho wrapped\n").unwrap();
+        symlink(directory.join("linkspan"), commands.join("linkspan")).unwrap();
+        if directory == &back {
+            assert_eq!(install(&back, &["--backup"]).0, 0);
+        }
+        let (code, out) = uninstall(directory, &env);
+        assert!(code == 0 && !out.contains("commands"), "{out}");
+        assert!(commands.join("linkspan").exists(), "{out}");
+        fs::remove_file(commands.join("linkspan")).unwrap();
+    }
 }
 
 /// `make install`, with a build that is there already.

@@ -8,6 +8,7 @@ use lab::backends::{choose, on_each_backend};
 use lab::chain::Bin;
 use lab::cli::{document, linkspan};
 use lab::explain::{arrives, dies};
+use lab::outcome::address;
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, udp_server};
@@ -367,6 +368,37 @@ fn the_interface_that_is_asked_for_follows_from_who_asks() {
     dies(&format!("outside {}:eth0:80", a.id), "not-published");
     assert!(linkspan(&format!("ports {}:eth0", a.id)).ok().is_empty());
     assert!(linkspan("ports shop:eth1").ok().contains("8080"));
+}
+
+/// An interface that lacks the family which is asked for is not the one that is meant.
+#[test]
+fn the_interface_that_is_asked_for_has_the_family() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    let (shop, other, plain) = (lab.container("shop"), lab.container("other"), lab.container("plain"));
+    let network = |name: &str, ipam| lab.plugin(json!({"name": name, "isolation": "none", "ipam": ipam}));
+    let four = network("n1", v4(1));
+    four.on(&shop).add().ok();
+    four.on(&plain).add().ok();
+    let shop6 = address(&network("n2", dual_stack(2)).on(&shop).ifname("eth1").add().ok(), 6);
+    let other6 = address(&network("n3", dual_stack(3)).on(&other).add().ok(), 6);
+    let _servers = [tcp_server(&shop, "[::]:80", "shop"), tcp_server(&other, "[::]:80", "other")];
+    assert_eq!(tcp(&shop, &format!("[{other6}]:80")).tag, "other");
+    assert_eq!(tcp(&other, &format!("[{shop6}]:80")).tag, "shop");
+    let words = |words: &str| words.replace("OTHER", &other.id).replace("SHOP", &shop.id);
+    for question in ["-6 host SHOP:80", "-6 OTHER SHOP:80", &format!("{other6} SHOP:80")] {
+        let told = arrives(&words(question));
+        assert_eq!(told["destination"], *shop6, "{question}: {told:#}");
+        assert!(told.to_string().contains("eth1 is asked, since it is the first with IPv6"), "{told:#}");
+    }
+    for question in ["-6 SHOP OTHER:80", &format!("SHOP [{other6}]:80"), "-6 SHOP outside"] {
+        assert_eq!(arrives(&words(question))["source"], *shop6, "{question}");
+    }
+    // By IPv4 it is the first still; and who has no such interface is told.
+    assert!(arrives(&words("host SHOP:80"))["destination"].as_str().unwrap().starts_with("10.88.1."));
+    let lacks = format!("container {} has no IPv6 address", plain.id);
+    linkspan(&words(&format!("explain SHOP {}:80 -6", plain.id))).failed(1, &lacks);
+    linkspan(&format!("explain {} {other6}", plain.id)).failed(1, &lacks);
 }
 
 /// The agent holds the ports for whichever interface has them.

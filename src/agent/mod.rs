@@ -36,4 +36,5 @@ mod watch;
 
 pub use error::AgentError;
 pub use life::{Start, run};
+pub use ports::serves;
 pub use shared::{Change, Shared};

@@ -31,6 +31,7 @@ mod versions;
 pub use finding::{Finding, Findings, Remedy, Severity, Word};
 pub use lists::{Pick, picks};
 pub use marker::is_linkspan;
+pub use runtimes::plugin_directories;
 pub use sight::{Given, List, ListPlugin, Remembered, Sight};
 pub use versions::{Version, versions};
 

@@ -11,6 +11,7 @@ use crate::sys::process;
 
 use super::finding::{Findings, Severity, Word};
 use super::marker::{self, Build};
+use super::runtimes;
 use super::sight::{OWN, Sight};
 
 /// Where administrators' programs are when `PATH` does not say.
@@ -74,27 +75,12 @@ pub(super) fn wanted(sight: &Sight<'_>) -> BTreeSet<(String, String)> {
 }
 
 fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
-    // Those that a runtime looks through by itself are there or not, as it comes; linkspan belongs into the given ones.
-    let is_given = |path: &&PathBuf| sight.given.directories.contains(path);
-    let searched = sight.directories.iter().filter(|path| is_given(path) || (kind != OWN && path.is_dir()));
-    let directories: Vec<String> = searched.map(|path| path.display().to_string()).collect();
-    let first = directories.first().cloned().unwrap_or_default();
-    let Some(path) = sight.program(kind) else {
-        let fix = if kind == OWN {
-            format!("linkspan install --dir {first}")
-        } else if sight.given.names.contains(&kind) {
-            format!("linkspan install --dir {first} --names {kind}, or install the reference plugins there")
-        } else {
-            format!("put the plugin {kind} into {first}; or correct the type in {file}")
-        };
-        return findings.add(
-            Severity::Fault,
-            Word::PluginMissing,
-            format!("the plugin {kind}, which {file} names, is in none of {}", directories.join(", ")),
-            "every ADD and DEL of that network fails",
-            fix,
-        );
-    };
+    // What podman finds in its own directories no other runtime does; and linkspan belongs into the given ones.
+    let has_others = runtimes::has_others();
+    let is_enough = kind != OWN && !has_others;
+    let by_podman = process::find(kind, &sight.of_podman);
+    let found = process::find(kind, &sight.directories).or_else(|| by_podman.clone().filter(|_| is_enough));
+    let Some(path) = found else { return missing(sight, (kind, file), by_podman, has_others, findings) };
     let executable = fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
     if !executable {
         findings.add(
@@ -107,11 +93,51 @@ fn plugin(sight: &Sight<'_>, kind: &str, file: &str, findings: &mut Findings) {
     }
 }
 
+/// No runtime finds a plugin, or podman alone does, `by_podman`, and there are others.
+fn missing(
+    sight: &Sight<'_>,
+    (kind, file): (&str, &str),
+    by_podman: Option<PathBuf>,
+    has_others: bool,
+    findings: &mut Findings,
+) {
+    // Those that a runtime looks through by itself are there or not, as it comes.
+    let is_given = |path: &&PathBuf| sight.given.directories.contains(path);
+    let of_podman = sight.of_podman.iter().filter(|_| by_podman.is_none());
+    let searched = sight.directories.iter().chain(of_podman);
+    let searched = searched.filter(|path| is_given(path) || (kind != OWN && path.is_dir()));
+    let directories: Vec<String> = searched.map(|path| path.display().to_string()).collect();
+    let first = directories.first().cloned().unwrap_or_default();
+    let fix = if kind == OWN {
+        format!("linkspan install --dir {first}")
+    } else if sight.given.names.contains(&kind) {
+        format!("linkspan install --dir {first} --names {kind}, or install the reference plugins there")
+    } else {
+        format!("put the plugin {kind} into {first}; or correct the type in {file}")
+    };
+    let what = format!("the plugin {kind}, which {file} names, is in none of {}", directories.join(", "));
+    let (severity, what, why) = match by_podman {
+        None => (Severity::Fault, what, "every ADD and DEL of that network fails"),
+        Some(path) => (
+            if has_others { Severity::Fault } else { Severity::Warning },
+            format!("{what}: only podman finds it, as {}", path.display()),
+            "every ADD and DEL of that network by another runtime fails",
+        ),
+    };
+    findings.add(severity, Word::PluginMissing, what, why, fix);
+}
+
 /// What runtimes run, beside what this is.
 fn versions(sight: &Sight<'_>, findings: &mut Findings) {
-    for path in
-        sight.given.directories.iter().map(|directory| directory.join(OWN)).filter(|path| path.is_file())
-    {
+    let mut seen = Vec::new();
+    for directory in sight.directories.iter().chain(&sight.of_podman) {
+        let path = directory.join(OWN);
+        // One that several directories lead to is one.
+        let Ok(target) = fs::canonicalize(&path) else { continue };
+        if !target.is_file() || seen.contains(&target) {
+            continue;
+        }
+        seen.push(target);
         let other = match marker::build(&path) {
             Some(Build::Other(Some(version))) if version == env!("CARGO_PKG_VERSION") => {
                 format!("another build of {version}")
@@ -120,7 +146,7 @@ fn versions(sight: &Sight<'_>, findings: &mut Findings) {
             Some(Build::Other(None)) => "another build, which does not say its version".to_owned(),
             Some(Build::This) | None => continue,
         };
-        let directory = path.parent().unwrap_or(Path::new("/")).display();
+        let directory = directory.display();
         findings.add(
             Severity::Warning,
             Word::OtherLinkspan,

@@ -1,13 +1,14 @@
 //! Which versions of the specification the runtimes of this host read: their own version says which libcni they carry.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::sys::process::{self, Run};
 
 use super::finding::{Findings, Severity, Word, some};
 use super::sight::{List, Sight};
-use super::{programs, runtimes};
+use super::{lists, programs, runtimes};
 
 /// How long a runtime may take to say its version.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -61,26 +62,41 @@ fn unread(sight: &Sight<'_>, reader: &Reader, version: &str, newest: &str, findi
         let ending = list.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         reader.endings.contains(&ending) && !list.too_new && is_newer(&list.plain, newest)
     };
-    let lists: Vec<String> = sight
-        .given
-        .lists
-        .iter()
-        .filter(is_taken)
-        .map(|list| format!("{} has cniVersion {}", list.path.display(), list.plain))
-        .collect();
-    if lists.is_empty() {
-        return;
-    }
-    findings.add(
-        Severity::Warning,
-        Word::VersionUnreadable,
-        format!("{} {version} does not know the version of a configuration: {}", reader.program, some(&lists)),
-        format!("its libcni knows {newest} and older, and refuses what plugins answer in a later one: its containers do not start"),
-        format!(
-            "set cniVersion to {newest} there; in a .conflist \"cniVersions\": [\"{newest}\", \"1.1.0\"] beside it \
-             offers more to runtimes that know more"
-        ),
+    let unread: Vec<&List> = sight.given.lists.iter().filter(is_taken).collect();
+    // Of containerd's it is the one that it takes by itself; podman is told a name.
+    let pick = lists::picks(sight).into_iter().find(|pick| pick.runtime == reader.program);
+    let is_picked = |list: &&&List| pick.as_ref().is_none_or(|pick| list.path == Path::new(&pick.file));
+    let (picked, others): (Vec<&List>, Vec<&List>) = unread.iter().partition(is_picked);
+    let program = reader.program;
+    let fix = format!(
+        "set cniVersion to {newest} there; in a .conflist \"cniVersions\": [\"{newest}\", \"1.1.0\"] beside it \
+         offers more to runtimes that know more"
     );
+    let refuses =
+        format!("its libcni knows {newest} and older, and refuses what plugins answer in a later one");
+    if !picked.is_empty() {
+        let what =
+            format!("{program} {version} does not know the version of a configuration: {}", named(&picked));
+        let why = format!("{refuses}: its containers do not start");
+        findings.add(Severity::Warning, Word::VersionUnreadable, what, why, fix.as_str());
+    }
+    if let Some(pick) = pick.filter(|_| !others.is_empty()) {
+        let what = format!(
+            "{program} {version}, which takes network {}, does not know the version of another: {}",
+            pick.network,
+            named(&others)
+        );
+        let why = format!("{refuses}: containers do not start that are to have that network by its name");
+        findings.add(Severity::Remark, Word::VersionUnreadable, what, why, fix);
+    }
+}
+
+/// Networks with their files and versions.
+fn named(lists: &[&List]) -> String {
+    let one = |list: &&List| {
+        format!("network {}, {} has cniVersion {}", list.name, list.path.display(), list.plain)
+    };
+    some(&lists.iter().map(one).collect::<Vec<_>>())
 }
 
 /// What a runtime of this version reads at most; `None` where that is all that there is.

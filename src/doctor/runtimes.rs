@@ -19,6 +19,13 @@ struct Told {
     plugins: Vec<PathBuf>,
 }
 
+impl Told {
+    /// Whether the runtime reads its networks from another directory than this command does.
+    fn reads_elsewhere(&self, sight: &Sight<'_>) -> bool {
+        !self.configurations.is_empty() && !self.configurations.contains(&sight.given.configurations)
+    }
+}
+
 /// Tells where a runtime looks elsewhere than this command does, and does not find linkspan there.
 pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
     for file in unreadable() {
@@ -41,6 +48,10 @@ pub(super) fn look(sight: &Sight<'_>, findings: &mut Findings) {
 /// podman's networks name plugins that are not where podman was told to look: what it is told replaces its own list of
 /// directories.
 fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
+    // Where it reads its networks elsewhere, those here are none of its.
+    if told.reads_elsewhere(sight) {
+        return;
+    }
     let is_missing = |kind: &str| !told.plugins.iter().any(|directory| directory.join(kind).is_file());
     let of_lists = programs::wanted(sight).into_iter().filter(|(kind, file)| {
         kind != OWN && Path::new(file).extension().is_some_and(|end| end == "conflist")
@@ -77,31 +88,56 @@ fn incomplete(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 }
 
 /// Where the runtimes of this host look for plugins: what their files say, and podman's own list where they do not.
-pub(super) fn plugin_directories() -> Vec<PathBuf> {
-    let told = [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins);
-    let of_podman = match podman_says("cni_plugin_dirs") {
+#[must_use]
+pub fn plugin_directories() -> Vec<PathBuf> {
+    directories_of_others().into_iter().chain(directories_of_podman()).collect()
+}
+
+/// Where containerd and CRI-O look for plugins, where their files say.
+pub(super) fn directories_of_others() -> Vec<PathBuf> {
+    [containerd(), crio()].into_iter().flatten().flat_map(|told| told.plugins).collect()
+}
+
+/// Where podman looks for plugins, where it may use any.
+pub(super) fn directories_of_podman() -> Vec<PathBuf> {
+    match podman_says("cni_plugin_dirs") {
         _ if !podman_may_use_cni() => Vec::new(),
-        Some(said) => paths(Some(&said)),
+        Some((_, said)) => paths(Some(&said)),
         None if programs::find(PODMAN).is_some() => PODMAN_DIRECTORIES.map(PathBuf::from).to_vec(),
         None => Vec::new(),
-    };
-    told.chain(of_podman).collect()
+    }
+}
+
+/// Whether a runtime is installed that does not look where podman does.
+pub(super) fn has_others() -> bool {
+    OTHERS.iter().any(|program| programs::find(program).is_some())
 }
 
 /// Whether nothing says that podman has another way to networks.
 pub(super) fn podman_may_use_cni() -> bool {
-    let said = podman_says("network_backend").and_then(|value| value.as_str().map(str::to_owned));
-    let said = said.filter(|said| !said.is_empty()).or_else(|| files::text(PODMAN_CHOICE));
-    said.is_none_or(|said| said.trim() == "cni")
+    podman_chose().is_none_or(|chosen| chosen == "cni")
 }
 
-fn podman_says(key: &str) -> Option<Value> {
-    PODMAN_FILES.iter().find_map(|file| parsed(Path::new(file))?.get("network")?.get(key).cloned())
+/// What podman uses for networks, where it was told, or has written what it chose.
+fn podman_chose() -> Option<String> {
+    let said = podman_says("network_backend").and_then(|(_, value)| value.as_str().map(str::to_owned));
+    let said = said.filter(|said| !said.is_empty()).or_else(|| files::text(PODMAN_CHOICE));
+    said.map(|said| said.trim().to_owned())
+}
+
+/// What podman is told, and the file that says it.
+fn podman_says(key: &str) -> Option<(PathBuf, Value)> {
+    PODMAN_FILES.iter().map(PathBuf::from).find_map(|file| {
+        let value = parsed(&file)?.get("network")?.get(key)?.clone();
+        Some((file, value))
+    })
 }
 
 fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
     let (runtime, file) = (told.runtime, told.file.display());
-    let elsewhere = told.configurations.iter().all(|path| *path != sight.given.configurations);
+    // netavark's networks have such a directory too, where podman is not told which of the two.
+    let is_of_cni = told.runtime != PODMAN || podman_chose().is_some();
+    let elsewhere = is_of_cni && told.reads_elsewhere(sight);
     if let Some(first) = told.configurations.first().filter(|_| elsewhere) {
         findings.add(
             Severity::Warning,
@@ -136,6 +172,8 @@ fn directories(sight: &Sight<'_>, told: &Told, findings: &mut Findings) {
 const CONTAINERD: &str = "/etc/containerd/config.toml";
 const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: [&str; 1] = ["/etc/crio/crio.conf.d"];
+/// The programs of the other runtimes.
+const OTHERS: [&str; 2] = ["containerd", "crio"];
 /// The program, and the runtime.
 pub(super) const PODMAN: &str = "podman";
 /// Where podman writes what it chose when it was first run.
@@ -211,21 +249,20 @@ pub(super) fn default_of_crio() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// podman, where it was told to use CNI.
+/// podman, where it may use CNI.
 fn podman() -> Option<Told> {
-    PODMAN_FILES.iter().find_map(|file| {
-        let table = parsed(Path::new(file))?;
-        let network = table.get("network")?;
-        if network.get("network_backend").and_then(Value::as_str) != Some("cni") {
-            return None;
-        }
-        let configurations = paths(network.get("network_config_dir"));
-        Some(Told {
-            runtime: PODMAN,
-            file: file.into(),
-            configurations,
-            plugins: paths(network.get("cni_plugin_dirs")),
-        })
+    if !podman_may_use_cni() {
+        return None;
+    }
+    let plugins = podman_says("cni_plugin_dirs");
+    let configurations = podman_says("network_config_dir");
+    let (file, _) = plugins.as_ref().or(configurations.as_ref())?;
+    let all = |said: &Option<(PathBuf, Value)>| paths(said.as_ref().map(|(_, value)| value));
+    Some(Told {
+        runtime: PODMAN,
+        file: file.clone(),
+        configurations: all(&configurations),
+        plugins: all(&plugins),
     })
 }
 

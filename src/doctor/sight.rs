@@ -93,10 +93,12 @@ pub struct Sight<'a> {
     pub leases: Vec<Lease>,
     /// What differs from the records; `None` where there are none.
     pub(super) look: Option<Look>,
-    /// Where plugins are looked for: where the command line says, and where a runtime of this host looks.
+    /// Where plugins are looked for: where the command line says, and where a runtime of this host is told to look.
     pub(super) directories: Vec<PathBuf>,
     /// Which types of plugins are linkspan, of those that were asked for.
     own: RefCell<HashMap<String, bool>>,
+    /// Where podman alone looks.
+    pub(super) of_podman: Vec<PathBuf>,
     /// Whether what has no record may be another state directory's, so that it is taken away only where somebody says
     /// that records are lost.
     pub(super) elsewhere: bool,
@@ -133,13 +135,15 @@ impl<'a> Sight<'a> {
             look
         });
         let mut directories = given.directories.clone();
-        for directory in runtimes::plugin_directories() {
+        for directory in runtimes::directories_of_others() {
             if !directories.contains(&directory) {
                 directories.push(directory);
             }
         }
+        let mut of_podman = runtimes::directories_of_podman();
+        of_podman.retain(|directory| !directories.contains(directory));
         let own = RefCell::default();
-        Ok(Self { given, reading, attachments, leases, look, directories, own, elsewhere })
+        Ok(Self { given, reading, attachments, leases, look, directories, own, of_podman, elsewhere })
     }
 
     /// All steps of all records.
@@ -161,7 +165,8 @@ impl<'a> Sight<'a> {
 
     /// The program of a plugin's type, where any runtime would find it.
     pub(super) fn program(&self, kind: &str) -> Option<PathBuf> {
-        crate::sys::process::find(kind, &self.directories)
+        let find = |directories: &[PathBuf]| crate::sys::process::find(kind, directories);
+        find(&self.directories).or_else(|| find(&self.of_podman))
     }
 
     /// Plugins of configurations that are linkspan.

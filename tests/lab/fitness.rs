@@ -80,7 +80,7 @@ pub fn bare() -> Option<Lab> {
     let lab = Lab::new()?;
     let hide = "for d in containerd crio containers NetworkManager systemd/network ufw; do \
                 [ ! -d /etc/$d ] || mount -t tmpfs tmpfs /etc/$d || exit; done; \
-                for p in containerd podman; do \
+                for p in containerd crio podman; do \
                 [ ! -e /usr/bin/$p ] || mount --bind /dev/null /usr/bin/$p || exit; done";
     lab.host.must(&["sh", "-c", hide]);
     Some(lab)

@@ -30,6 +30,8 @@ use crate::sys::listen;
 use connection::{Connection, Live};
 use wants::Want;
 
+pub use wants::serves;
+
 /// The service's name in answers and status.
 pub(super) const SERVICE: &str = "ports";
 

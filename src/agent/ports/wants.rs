@@ -28,6 +28,19 @@ impl Want {
     }
 }
 
+/// Whether linkspan's agent is to serve what comes to `at` for an attachment with this plan (`userlandProxy`): where it holds
+/// the port, and where the kernel does not translate.
+#[must_use]
+pub fn serves(plan: &Plan, protocol: Protocol, at: SocketAddr) -> bool {
+    let takes = |own: IpAddr| own == at.ip() || own.is_unspecified() && own.is_ipv4() == at.is_ipv4();
+    of(plan).iter().any(|want| {
+        want.target.is_some()
+            && want.protocol == protocol
+            && want.at.port() == at.port()
+            && takes(want.at.ip())
+    })
+}
+
 /// All that the plan of an attachment wants; nothing where it asks for neither hold nor proxy.
 pub(super) fn of(plan: &Plan) -> Vec<Want> {
     let claims = plan.steps.iter().find_map(|step| match step {
@@ -85,7 +98,7 @@ mod tests {
     use super::*;
     use crate::model::AttachmentKey;
 
-    fn wanted(hold: bool, proxy: bool, ports: &[(&str, &str, u16)]) -> Vec<(String, Option<String>)> {
+    fn plan(hold: bool, proxy: bool, ports: &[(&str, &str, u16)]) -> Plan {
         let publications = ports
             .iter()
             .map(|(host, target, count)| Publication {
@@ -97,7 +110,11 @@ mod tests {
             .collect();
         let claims =
             Claims { owner: AttachmentKey::new("a", "eth0"), publications, waiting: Vec::new(), hold, proxy };
-        let wants = of(&Plan { steps: vec![Step::Claims(claims)] });
+        Plan { steps: vec![Step::Claims(claims)] }
+    }
+
+    fn wanted(hold: bool, proxy: bool, ports: &[(&str, &str, u16)]) -> Vec<(String, Option<String>)> {
+        let wants = of(&plan(hold, proxy, ports));
         wants.iter().map(|want| (want.at.to_string(), want.target.map(|t| t.to_string()))).collect()
     }
 
@@ -139,5 +156,24 @@ mod tests {
         let only_v4 = wanted(true, true, &both[..1]);
         assert_eq!(only_v4, [pair("0.0.0.0:80", "10.1.0.2:8080"), pair("[::1]:80", "10.1.0.2:8080")]);
         assert!(wanted(false, true, &[("192.0.2.1:80", "10.1.0.2:8080", 1)]).is_empty());
+    }
+    #[test]
+    fn it_is_known_what_the_agent_serves() {
+        let ports = [("0.0.0.0:80", "10.1.0.2:8080", 2)];
+        let cases = [
+            ((false, true), "127.0.0.1:80", true),
+            ((false, true), "127.0.0.1:81", true),
+            ((false, true), "127.0.0.1:82", false),
+            ((false, true), "192.0.2.1:80", false),
+            ((false, true), "[::1]:80", true),
+            ((false, true), "[fd00::1]:80", false),
+            ((true, true), "192.0.2.1:80", true),
+            ((true, false), "192.0.2.1:80", false),
+        ];
+        for ((hold, proxy), at, expected) in cases {
+            let plan = plan(hold, proxy, &ports);
+            assert_eq!(serves(&plan, Protocol::Tcp, at.parse().unwrap()), expected, "{hold} {proxy} {at}");
+            assert!(!serves(&plan, Protocol::Udp, at.parse().unwrap()));
+        }
     }
 }

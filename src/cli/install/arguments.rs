@@ -7,6 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::{DIRECTORY, LEFT_TO_THE_REFERENCE, Options};
 use crate::cli::Session;
 use crate::cli::error::Error;
+use crate::cli::exec::SearchPath;
+use crate::doctor;
 use crate::plugins::Face;
 
 pub(in crate::cli) fn describe_install() -> Command {
@@ -58,7 +60,9 @@ pub(in crate::cli) fn install(session: &mut Session<'_>, matches: &ArgMatches) -
 
 pub(in crate::cli) fn uninstall(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {
     let (directory, is_dry) = (directory_of(matches), matches.get_flag("dry-run"));
-    super::uninstall(&directory, &session.place.networks, is_dry, session.stdout)
+    let mut searched = SearchPath::of_runtimes((session.env)("CNI_PATH"));
+    searched.extend(doctor::plugin_directories());
+    super::uninstall(&directory, &session.place.networks, &searched, is_dry, session.stdout)
 }
 
 pub(in crate::cli) fn names(session: &mut Session<'_>, matches: &ArgMatches) -> Result<(), Error> {

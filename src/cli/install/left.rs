@@ -1,7 +1,7 @@
 //! What is left of linkspan on a host where its programs are taken away.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use crate::cli::error::Error;
 use crate::model::{FirewallBackend, Network};
 use crate::plan::Plan;
 use crate::store::State;
+use crate::sys::process;
 
 /// A line for each network that still has attachments, and how they are ended; none where there is no state or it cannot
 /// be read.
@@ -46,18 +47,36 @@ pub(super) fn attachments() -> Vec<String> {
     lines
 }
 
-/// A line for each configuration that calls one of the names that are `gone`.
+/// A line for each configuration that calls one of the names that are `gone`, and where that is still to be had, of the
+/// directories `elsewhere`.
 ///
 /// # Errors
 /// Where the directory of configurations cannot be read.
-pub(super) fn configurations(networks: &Path, gone: &[&'static str]) -> Result<Vec<String>, Error> {
+pub(super) fn configurations(
+    networks: &Path,
+    gone: &[&'static str],
+    elsewhere: &[PathBuf],
+) -> Result<Vec<String>, Error> {
     let (lists, _) = Directory::read(networks)?.parts();
-    let line = |list: &conflist::Network| {
-        let called: Vec<&str> = gone.iter().copied().filter(|name| calls(list, name)).collect();
-        let (path, names) = (list.path.display(), called.join(", "));
-        (!called.is_empty()).then(|| format!("{path} calls {names}: move it away, or its containers fail"))
-    };
-    Ok(lists.iter().filter_map(line).collect())
+    let mut lines = Vec::new();
+    for list in &lists {
+        let mut called: BTreeMap<Option<PathBuf>, Vec<&str>> = BTreeMap::new();
+        for name in gone.iter().copied().filter(|name| calls(list, name)) {
+            let other = process::find(name, elsewhere).and_then(|path| path.parent().map(Path::to_owned));
+            called.entry(other).or_default().push(name);
+        }
+        lines.extend(called.into_iter().map(|(other, names)| {
+            let (path, names) = (list.path.display(), names.join(", "));
+            match other {
+                None => format!("{path} calls {names}: move it away, or its containers fail"),
+                Some(other) => {
+                    let other = other.display();
+                    format!("{path} calls {names}, still in {other}: only a runtime that does not look there fails")
+                }
+            }
+        }));
+    }
+    Ok(lines)
 }
 
 /// Whether a network's plugins, or those that they ask for addresses, are of this name.

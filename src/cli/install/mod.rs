@@ -95,14 +95,16 @@ fn conclude(is_dry: bool, out: &mut dyn Write) -> Result<(), Error> {
 }
 
 /// Takes away what [`install`] and `make install` made, and nothing else: our links, with another's program back in its
-/// place where one was kept aside, then the binary and the links to it where commands are. Says which networks still have
-/// attachments, and which configurations call what is gone.
+/// place where one was kept aside, then the binary and, where it is gone, the links to it where commands are. Says which
+/// networks still have attachments, and which configurations call what is gone; `elsewhere` are the other directories that
+/// plugins are looked for in.
 ///
 /// # Errors
 /// Where a file cannot be removed, or the configurations in `networks` cannot be read.
 pub(super) fn uninstall(
     directory: &Path,
     networks: &Path,
+    elsewhere: &[PathBuf],
     is_dry: bool,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
@@ -119,11 +121,18 @@ pub(super) fn uninstall(
     }
     let (line, is_gone) = place.remove_binary()?;
     writeln!(out, "{line}")?;
-    gone.extend(is_gone.then_some(OWN));
-    for line in place.remove_commands()? {
+    if is_gone {
+        gone.push(OWN);
+        for line in place.remove_commands()? {
+            writeln!(out, "{line}")?;
+        }
+    }
+    for line in left::attachments() {
         writeln!(out, "{line}")?;
     }
-    for line in left::attachments().into_iter().chain(left::configurations(networks, &gone)?) {
+    let elsewhere: Vec<PathBuf> =
+        elsewhere.iter().filter(|other| !place::same_file(other, directory)).cloned().collect();
+    for line in left::configurations(networks, &gone, &elsewhere)? {
         writeln!(out, "{line}")?;
     }
     conclude(is_dry, out)

@@ -229,7 +229,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 }
 
 /// Whether two paths lead to one file.
-fn same_file(one: &Path, other: &Path) -> bool {
+pub(super) fn same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     identity(one).is_some_and(|found| Some(found) == identity(other))
 }

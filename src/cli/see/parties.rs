@@ -26,7 +26,7 @@ enum End<'a> {
 impl Parties {
     /// Finds both. Which interface is asked for follows from who asks: from outside the one that publishes the port, from
     /// a container one on a network of both. Else it is the first, and so it is for who asks: the kernel's routes decide
-    /// by which interface that sends.
+    /// by which interface that sends. Only those count that have the family which it must be, if any has.
     ///
     /// # Errors
     /// [`Error::Nothing`], [`Error::Ambiguous`].
@@ -37,6 +37,9 @@ impl Parties {
         attachments: &[Attachment],
     ) -> Result<Self, Error> {
         let (from, to) = (End::of(from, attachments)?, End::of(&target.end, attachments)?);
+        let family = ipv6.or_else(|| only_family(&from, &to));
+        let meant = to.interfaces();
+        let (from, to) = (from.by(family), to.by(family));
         let from = match (from, &to) {
             (End::One(party), _) => party,
             (End::Of(all), End::Of(others)) => {
@@ -49,7 +52,7 @@ impl Parties {
             End::One(to) => return Ok(Self { from, to, note: None }),
             End::Of(all) => all,
         };
-        let publishes = || all.iter().find(|own| publishes(own, target, ipv6));
+        let publishes = || all.iter().find(|own| publishes(own, target, family));
         let published = || publishes().map(|own| (own, "it publishes the port".to_owned()));
         let chosen = match &from {
             Party::Container(asker) => {
@@ -63,8 +66,13 @@ impl Parties {
             Party::Outside => published(),
             Party::Host => None,
         };
-        let (own, why) = chosen.unwrap_or_else(|| (&all[0], "it is the first".to_owned()));
-        let other = all.iter().find(|other| other.interface != own.interface);
+        let is_first = meant.first().is_some_and(|first| first.interface == all[0].interface);
+        let otherwise = || match family.filter(|_| !is_first) {
+            Some(ipv6) => format!("it is the first with {}", if ipv6 { "IPv6" } else { "IPv4" }),
+            None => "it is the first".to_owned(),
+        };
+        let (own, why) = chosen.unwrap_or_else(|| (&all[0], otherwise()));
+        let other = meant.iter().find(|other| other.interface != own.interface);
         let note = other.map(|other| {
             let (who, is, not) = (&own.container, &own.interface, &other.interface);
             format!(
@@ -88,6 +96,44 @@ impl<'a> End<'a> {
             },
         })
     }
+
+    /// Those of which one is to be taken.
+    fn interfaces(&self) -> Vec<&'a Attachment> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Of(all) => all.clone(),
+        }
+    }
+
+    /// Whether it can be spoken to by IPv6, or by IPv4.
+    fn has(&self, ipv6: bool) -> bool {
+        match self {
+            Self::One(Party::Address(address)) => address.is_ipv6() == ipv6,
+            Self::One(_) => true,
+            Self::Of(all) => all.iter().any(|own| has(own, ipv6)),
+        }
+    }
+
+    /// Without the interfaces that lack the family, unless all do.
+    fn by(self, family: Option<bool>) -> Self {
+        match (self, family) {
+            (Self::Of(mut all), Some(ipv6)) if all.iter().any(|own| has(own, ipv6)) => {
+                all.retain(|own| has(own, ipv6));
+                Self::Of(all)
+            }
+            (end, _) => end,
+        }
+    }
+}
+
+/// Whether it must be IPv6, where both ends have one family in common: an address has but one.
+fn only_family(from: &End<'_>, to: &End<'_>) -> Option<bool> {
+    let common = |ipv6| from.has(ipv6) && to.has(ipv6);
+    (common(true) != common(false)).then(|| common(true))
+}
+
+fn has(own: &Attachment, ipv6: bool) -> bool {
+    own.addresses.iter().any(|address| address.is_ipv6() == ipv6)
 }
 
 fn container(attachment: &Attachment) -> Party {

@@ -77,16 +77,39 @@ pub fn host_port(
 
 /// The processes of the host, linkspan's agent aside, that listen there.
 fn processes(protocol: Protocol, host: SocketAddr, agent: Option<u32>) -> Result<Vec<Listener>, SysError> {
+    without(protocol, host, agent, true)
+}
+
+/// The sockets that take what comes there and are surely not of linkspan's `agent`: the calling thread sees whose they are.
+///
+/// # Errors
+/// Where the kernel lists no sockets.
+pub fn strangers(
+    protocol: Protocol,
+    host: SocketAddr,
+    agent: Option<u32>,
+) -> Result<Vec<Listener>, SysError> {
+    without(protocol, host, agent, false)
+}
+
+/// Those that are not the agent's; `or_unseen` with those whose process is not seen.
+fn without(
+    protocol: Protocol,
+    host: SocketAddr,
+    agent: Option<u32>,
+    or_unseen: bool,
+) -> Result<Vec<Listener>, SysError> {
     let mut socket = Socket::open(netlink::Protocol::SockDiag)?;
     let mut found = sockdiag::listening(&mut socket, protocol, &(host.port()..=host.port()))?;
     found.retain(|listener| listener.takes(host.ip()));
-    if let (Some(agent), false) = (agent, found.is_empty()) {
-        let owners = sockdiag::owners_of_inodes(&found.iter().map(|listener| listener.inode).collect());
-        found.retain(|listener| {
-            let owners = owners.get(&listener.inode);
-            owners.is_none_or(|owners| owners.iter().all(|process| process.pid != agent))
-        });
+    if found.is_empty() || (or_unseen && agent.is_none()) {
+        return Ok(found);
     }
+    let owners = sockdiag::owners_of_inodes(&found.iter().map(|listener| listener.inode).collect());
+    found.retain(|listener| match owners.get(&listener.inode) {
+        Some(owners) => owners.iter().all(|process| Some(process.pid) != agent),
+        None => or_unseen,
+    });
     Ok(found)
 }
 

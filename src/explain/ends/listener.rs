@@ -89,8 +89,9 @@ fn ports(protocol: Protocol, others: &[Listener]) -> String {
     format!("; there are listeners on {named}{more}")
 }
 
-/// The processes that have the sockets, as far as they can be seen.
-pub(super) fn names(listeners: &[Listener]) -> String {
+/// The processes that have the sockets, as far as they can be seen, in words.
+#[must_use]
+pub fn names(listeners: &[Listener]) -> String {
     let inodes: HashSet<u32> = listeners.iter().map(|listener| listener.inode).collect();
     let owners = sockdiag::owners_of_inodes(&inodes);
     let mut named: Vec<String> = owners

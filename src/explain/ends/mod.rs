@@ -14,8 +14,8 @@ mod tracked;
 
 pub use bridged::{bridged_drop, bridged_parameter, filters_bridged};
 pub use duplicate::duplicate_address;
-pub use host_port::host_port;
-pub use listener::listener;
+pub use host_port::{host_port, strangers};
+pub use listener::{listener, names};
 pub use mtu::{Link, Sender, black_hole};
 pub use tracked::{StaleFlow, conntrack_table, judge_table, stale_flows};
 

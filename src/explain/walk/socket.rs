@@ -12,7 +12,6 @@ use super::super::hooks::Hook;
 use super::super::way::Leg;
 use super::super::{Finding, ends};
 use super::container::{LOCAL, has_ports};
-use super::unserved::unpublished;
 use super::{Spot, Walk, Way};
 
 impl<'a> Walk<'a> {
@@ -30,9 +29,10 @@ impl<'a> Walk<'a> {
         let at = SocketAddr::new(self.destination(), port);
         let finding = ends::listener(None, protocol, at, "the host")?.into_iter().next();
         let recorded = self.recorded(protocol, at);
-        // Whoever listens there besides linkspan's agent, podman's conmon say, answers for nobody.
-        if let Some((own, port)) = recorded.filter(|(own, _)| finding.is_some() || !self.is_proxied(own)) {
-            return Err(self.ends("host", unpublished(own, port)));
+        if let Some((own, port)) = recorded
+            && let Some(finding) = self.unserved((own, port), at, finding.is_none())?
+        {
+            return Err(self.ends("host", finding));
         }
         if let Some(finding) = finding {
             let finding = self.not_published(at, finding);
@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
         self.hop("host", format!("a process of the host takes {protocol} at {at}"));
         if self.wanted.is_some() {
             let own = self.wanted.map(|own| AttachmentKey::new(&own.container, &own.interface));
-            let found = ends::host_port(protocol, at, own.as_ref(), self.attachments, None)?;
+            let found = ends::host_port(protocol, at, own.as_ref(), self.attachments, self.agent())?;
             if let Some(finding) = found.into_iter().next() {
                 return Err(self.ends("host", finding));
             }

@@ -87,9 +87,14 @@ fn is_ipv4(question: &Question) -> Result<bool, ExplainError> {
         return Err(ExplainError::Families(*from, *to));
     }
     let both = |v4| has(&question.from, v4) && has(&question.to, v4);
+    // An address says which it is.
+    let said = [&question.from, &question.to].into_iter().find_map(|party| match party {
+        Party::Address(address) => Some(address.is_ipv4()),
+        _ => None,
+    });
     let v4 = match question.ipv6 {
         Some(ipv6) => !ipv6,
-        None => both(true) || !both(false),
+        None => said.unwrap_or_else(|| both(true) || !both(false)),
     };
     if both(v4) {
         return Ok(v4);

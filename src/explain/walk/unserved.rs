@@ -2,20 +2,23 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::agent;
 use crate::firewall::NAMES_PORT;
 use crate::model::{Protocol, Publication};
-use crate::plan::{self, Step};
+use crate::plan::{self, Plan, Step};
+use crate::store::State;
+use crate::sys::SysError;
 use crate::view::Attachment;
 
 use super::super::query::Transport;
-use super::super::{Fault, Finding};
+use super::super::{Fault, Finding, ends};
 use super::{Walk, surely};
 
 /// What starts an agent where one is needed.
 const START_AGENT: &str = "linkspan doctor --fix";
 
 /// A record says that the port leads to a container, and no rule did it.
-pub(super) fn unpublished(own: &Attachment, port: &Publication) -> Finding {
+fn unpublished(own: &Attachment, port: &Publication) -> Finding {
     let what = format!(
         "port {port} is container {}'s by its record, and no rule sends the packet there: the rules are gone",
         own.container
@@ -23,16 +26,60 @@ pub(super) fn unpublished(own: &Attachment, port: &Publication) -> Finding {
     surely(Fault::RulesMissing, what, Some("linkspan reconcile".to_owned()))
 }
 
+/// The agent is to serve an address, and nobody listens there.
+fn agent_is_missing(at: SocketAddr, who: &str) -> Finding {
+    let what = format!(
+        "linkspan's agent is to serve {at} for container {who} (userlandProxy), and does not listen there: perhaps it does not run"
+    );
+    surely(Fault::NothingListens, what, Some(START_AGENT.to_owned()))
+}
+
 impl Walk<'_> {
-    /// Whether linkspan's agent is to serve ports of an attachment itself (`userlandProxy`), whichever plugin of its list
-    /// has published them.
-    pub(super) fn is_proxied(&self, own: &Attachment) -> bool {
-        self.reading.records.attachments.iter().any(|found| {
-            let (key, claims) = (&found.record.key, found.record.plan.claims());
-            key.container_id == own.container
-                && key.interface == own.interface
-                && claims.is_some_and(|claims| claims.proxy)
-        })
+    /// Why nobody answers at a published port that no rule has sent to its container; nothing where linkspan's agent does
+    /// (`userlandProxy`). Whoever else listens there, podman's conmon say, answers for nobody.
+    pub(super) fn unserved(
+        &self,
+        (own, port): (&Attachment, &Publication),
+        at: SocketAddr,
+        is_heard: bool,
+    ) -> Result<Option<Finding>, SysError> {
+        let Some(plan) = self.served_by_plan(own, port.protocol, at) else {
+            return Ok(Some(unpublished(own, port)));
+        };
+        // A socket whose process is not seen may be one that is kept for the next agent.
+        let strangers = if is_heard { ends::strangers(port.protocol, at, self.agent())? } else { Vec::new() };
+        if is_heard && strangers.is_empty() {
+            return Ok(None);
+        }
+        let is_translated = plan.bridge().is_some_and(|bridge| bridge.route_localnet);
+        if at.ip() != Ipv4Addr::LOCALHOST || is_translated {
+            return Ok(Some(unpublished(own, port)));
+        }
+        let who = &own.container;
+        if strangers.is_empty() {
+            return Ok(Some(agent_is_missing(at, who)));
+        }
+        let names = ends::names(&strangers);
+        let what = format!(
+            "{names} of the host listens on {}, where linkspan's agent is to serve {at} for container {who} (userlandProxy)",
+            strangers[0].address
+        );
+        let mend = format!("let {names} listen on another port, or publish another one");
+        Ok(Some(surely(Fault::PortTaken, what, Some(mend))))
+    }
+
+    /// The plan by which linkspan's agent is to serve an address for an attachment, whichever plugin of its list it is of.
+    fn served_by_plan(&self, own: &Attachment, protocol: Protocol, at: SocketAddr) -> Option<&Plan> {
+        let records = self.reading.records.attachments.iter().map(|found| &found.record);
+        let mut own = records.filter(|record| {
+            record.key.container_id == own.container && record.key.interface == own.interface
+        });
+        own.find(|record| agent::serves(&record.plan, protocol, at)).map(|record| &record.plan)
+    }
+
+    /// The process number of linkspan's agent, where one runs.
+    pub(super) fn agent(&self) -> Option<u32> {
+        State::open_existing(&self.reading.records.root).ok().flatten()?.agent_pid()
     }
 
     /// Nobody publishes the port, and nobody listens on it; `finding` is what was found of listeners.
@@ -85,10 +132,7 @@ impl Walk<'_> {
             })
         });
         if claims.is_some_and(|claims| claims.proxy) {
-            let what = format!(
-                "linkspan's agent is to serve {at} for container {who} (userlandProxy), and does not listen there: perhaps it does not run"
-            );
-            return surely(Fault::NothingListens, what, Some(START_AGENT.to_owned()));
+            return agent_is_missing(at, who);
         }
         let what = format!(
             "container {who} publishes the port, but the kernel sends nothing on that goes to {}, and no process of the host listens there",
