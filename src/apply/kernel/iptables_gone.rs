@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::firewall::iptables::{self, Family, Saved};
 use crate::firewall::nft;
 use crate::model::{AttachmentKey, FirewallBackend, Network};
@@ -12,7 +14,7 @@ use crate::sys::xtables;
 
 use super::iptables::{Variant, guards, has_v6, is_installed, restore, save};
 use super::reference::FAMILIES;
-use super::{Cause, Kernel, lacks_nftables};
+use super::{Cause, Kernel, unless_lacking};
 
 /// What iptables has of attachments without a record.
 #[derive(Debug, Default)]
@@ -132,12 +134,12 @@ impl Kernel {
     /// Refuses to believe a program that says that it has closed an attachment's ports where they are still there: its
     /// addresses are about to be somebody else's. The kernel is asked, by no process.
     fn require_unpublished(&mut self, family: Family, owner: &AttachmentKey) -> Result<(), Cause> {
-        if !self.is_published(family, owner) {
+        if !self.is_published(family, owner)? {
             return Ok(());
         }
         // Another variant's program may be the one that works.
         self.unpublish_by_iptables(family, owner)?;
-        if !self.is_published(family, owner) {
+        if !self.is_published(family, owner)? {
             return Ok(());
         }
         let chain = iptables::chain(owner);
@@ -148,13 +150,9 @@ impl Kernel {
     }
 
     /// Whether the chain of an attachment's ports is seen, in either variant.
-    fn is_published(&mut self, family: Family, owner: &AttachmentKey) -> bool {
+    fn is_published(&mut self, family: Family, owner: &AttachmentKey) -> Result<bool, Cause> {
         let chain = iptables::chain(owner);
-        let ipv6 = family == Family::V6;
-        self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false)
-            || xtables::look_in_use(ipv6).is_ok_and(|names| names.lists("nat"))
-                && xtables::table(ipv6, "nat")
-                    .is_ok_and(|found| found.is_some_and(|found| names_any(&found.entries, &[&chain])))
+        Ok(self.has_any_chain(family, &[("nat", &chain)])? || has_legacy(family, "nat", &[&chain])?)
     }
 
     /// Takes away what an attachment has in iptables of either variant, where it publishes ports there: its own chain says
@@ -171,7 +169,11 @@ impl Kernel {
         key: &AttachmentKey,
         chains: &[(&str, &str)],
     ) -> Result<(), Cause> {
-        let over_nft = self.has_any_chain(family, chains).unwrap_or(false);
+        let over_nft = match self.has_any_chain(family, chains) {
+            // Who may not even ask could take nothing away.
+            Err(Cause::Sys(error)) if error.errno() == Some(Errno::EPERM) => false,
+            found => found?,
+        };
         let legacy = chains.iter().any(|(table, chain)| may_have_legacy(family, table, &[chain]))
             && is_installed(family, Variant::Legacy);
         for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
@@ -241,33 +243,30 @@ impl Kernel {
         if ["nat", "filter"].iter().any(|table| may_have_legacy(family, table, &names)) {
             return true;
         }
-        match self.has_any_chain(family, &iptables::ENTRY_CHAINS) {
-            Ok(found) => found,
-            Err(Cause::Sys(error)) => !lacks_nftables(error.errno()),
-            Err(_) => true,
-        }
+        self.has_any_chain(family, &iptables::ENTRY_CHAINS).unwrap_or(true)
     }
 
-    /// Whether nf_tables has any of these chains, each in a table of iptables.
+    /// Whether nf_tables has any of these chains, each in a table of iptables. A kernel without nf_tables has none.
     fn has_any_chain(&mut self, family: Family, chains: &[(&str, &str)]) -> Result<bool, Cause> {
         let number = FAMILIES.into_iter().find(|(of, _)| *of == family).map_or(0, |(_, number)| number);
         let asked: Vec<_> =
             chains.iter().map(|(table, chain)| nft::chain_policy(number, table, chain)).collect();
-        Ok(self.nft()?.get_each(&asked)?.iter().any(Option::is_some))
+        let found = self.nft().and_then(|nft| Ok(nft.get_each(&asked)?));
+        Ok(unless_lacking(found)?.unwrap_or_default().iter().any(Option::is_some))
     }
 }
 
-/// Whether a table of legacy iptables has a chain of one of these names: the kernel tells names among the entries.
+/// Whether a table of legacy iptables may have a chain of one of these names: it may where it cannot be asked.
 fn may_have_legacy(family: Family, table: &str, chains: &[&str]) -> bool {
-    let ipv6 = family == Family::V6;
-    match xtables::look_in_use(ipv6).map(|names| names.lists(table)) {
-        Ok(false) => false,
-        Ok(true) => match xtables::table(ipv6, table) {
-            Ok(found) => found.is_some_and(|found| names_any(&found.entries, chains)),
-            Err(_) => true,
-        },
+    match xtables::look_in_use(family == Family::V6) {
+        Ok(names) => names.lists(table) && has_legacy(family, table, chains).unwrap_or(true),
         Err(_) => true,
     }
+}
+
+/// Whether it is seen there: the kernel tells names among the entries.
+fn has_legacy(family: Family, table: &str, chains: &[&str]) -> Result<bool, Cause> {
+    Ok(xtables::table(family == Family::V6, table)?.is_some_and(|found| names_any(&found.entries, chains)))
 }
 
 fn names_any(entries: &[u8], chains: &[&str]) -> bool {
