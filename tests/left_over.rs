@@ -7,8 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use lab::Lab;
+use lab::backends::choose;
 use lab::plugin::v4;
-use lab::programs::with_failing_iptables;
+use lab::programs::{with_failing_iptables, with_programs};
 use serde_json::json;
 
 fn is_recorded(id: &str) -> bool {
@@ -90,4 +91,22 @@ fn many_are_taken_away_with_few_files() {
     }
     narrow.on(&b).del().ok();
     assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 0);
+}
+
+/// Somebody has taken the rules of one away, and what is left cannot be listed.
+#[test]
+fn a_program_that_fails_over_one_attachment_is_run_for_the_next() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"backend": kind, "ipam": v4(1)}));
+    network.on(&a).publish(&["8080:80"]).add().ok();
+    network.on(&b).publish(&["8081:80"]).add().ok();
+    lab.host.must(&["sh", "-c", "iptables-save | sed /a:eth0/d | iptables-restore"]);
+    let listless = with_programs(&lab, &network, &["iptables-save".to_owned()], 4);
+    listless.gc(&[]).refused(110);
+    assert_eq!([&a, &b].map(|of| is_recorded(&of.id)), [true, false]);
+    assert!(!lab.host.must(&["iptables-save"]).contains("b:eth0"));
+    network.gc(&[]).ok();
+    assert!(!is_recorded(&a.id));
 }

@@ -41,8 +41,13 @@ impl Broken {
         self.why.iter().find(|(of, _)| *of == family).map(|(_, cause)| cause)
     }
 
-    fn note(&mut self, family: Family, cause: Cause) {
-        self.why.push((family, cause));
+    /// What fails at once is about one attachment; what takes its time would with each.
+    fn note_slow<T>(&mut self, family: Family, begun: Instant, outcome: &Result<T, Cause>) {
+        if let Err(cause) = outcome
+            && begun.elapsed() > PATIENCE
+        {
+            self.why.push((family, again(cause)));
+        }
     }
 }
 
@@ -109,25 +114,18 @@ impl Kernel {
             let published = !step.attachment.publications.is_empty();
             return if published { self.require_unpublished(family, owner) } else { Ok(()) };
         }
-        let saved = match self.saved(family) {
-            Ok(saved) => saved,
-            Err(cause) => {
-                let failed = if may_lack { Ok(()) } else { Err(again(&cause)) };
-                broken.note(family, cause);
-                return failed;
-            }
+        let saved = self.saved(family);
+        broken.note_slow(family, begun, &saved);
+        let outcome = match saved {
+            Err(_) if may_lack => Ok(()),
+            Err(cause) => Err(cause),
+            Ok(saved) => match iptables::detach_from(&saved, owner) {
+                Some(text) => restore(family, Variant::Default, &text),
+                // The host may call another variant iptables by now, and who publishes nothing has rules as well.
+                None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
+            },
         };
-        let outcome = match iptables::detach_from(&saved, owner) {
-            Some(text) => restore(family, Variant::Default, &text),
-            // The host may call another variant iptables by now, and who publishes nothing has rules as well.
-            None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
-        };
-        // What is refused at once is about this attachment's rules; what takes its time would with each.
-        if let Err(cause) = &outcome
-            && begun.elapsed() > PATIENCE
-        {
-            broken.note(family, again(cause));
-        }
+        broken.note_slow(family, begun, &outcome);
         outcome
     }
 
