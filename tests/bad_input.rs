@@ -141,7 +141,8 @@ fn addresses_and_next_hops_that_cannot_be() {
             fixed(json!({"address": address})),
             "ADD",
             7,
-            "no room beside it for the gateway",
+            "no room beside it for the gateway that isGateway asks for; name one with the key gateway and a route of \
+             scope 253 to it",
         ));
     }
     let own = json!({"address": "10.89.0.9/24", "gateway": "10.89.0.9"});

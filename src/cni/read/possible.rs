@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::cni::config::{Ipam, NetworkConfig, StaticAddress};
+use crate::cni::config::{Ipam, LinkKeys, NetworkConfig, StaticAddress};
 use crate::cni::error::Error;
 use crate::model::{RangeSet, Route};
 
@@ -61,7 +61,8 @@ pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
             for entry in addresses {
                 refuse_taken_by_network(entry, config.bridge.is_gateway)?;
             }
-            if config.bridge.is_gateway {
+            // An interface that is routed to needs no address beside its own.
+            if config.bridge.is_gateway && config.link != LinkKeys::Ptp {
                 require_room_for_gateway(addresses)?;
             }
             let links = Links {
@@ -124,8 +125,8 @@ fn require_room_for_gateway(addresses: &[StaticAddress]) -> Result<(), Error> {
         Some(StaticAddress { address, .. }) => Err(Error::Invalid {
             key: "ipam.addresses".to_owned(),
             value: format!("\"{address}\""),
-            reason: "has no room beside it for the gateway that isGateway asks for; name one with the key gateway, \
-                     write a shorter prefix, or set isGateway to false"
+            reason: "has no room beside it for the gateway that isGateway asks for; name one with the key gateway \
+                     and a route of scope 253 to it, write a shorter prefix, or set isGateway to false"
                 .to_owned(),
         }),
     }
