@@ -54,7 +54,8 @@ impl Kernel {
         Ok(refused)
     }
 
-    /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written.
+    /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written, and which
+    /// of them another has changed again.
     pub(super) fn write_sysctls(
         &mut self,
         sandbox: &Sandbox,
@@ -63,14 +64,8 @@ impl Kernel {
         if sysctls.is_empty() {
             return Ok(());
         }
-        self.made.readings = self.needed_sandbox(sandbox)?.netns.enter(|| {
-            sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value))?;
-            // After all of them: one may change what another shows.
-            let readings = sysctls.iter().map(|(key, value)| (key, value, sysctl::read(key).ok()));
-            let told = readings
-                .filter(|(_, value, read)| !read.as_ref().is_some_and(|read| same_words(read, value)));
-            Ok::<_, SysError>(told.map(|(key, _, read)| (key.clone(), read)).collect())
-        })??;
+        (self.made.readings, self.made.undone) =
+            self.needed_sandbox(sandbox)?.netns.enter(|| set_sysctls(sysctls))??;
         Ok(())
     }
 
@@ -161,6 +156,27 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Sets them in the calling thread's namespace. Gives those that are told of in other words, and in words those that
+/// another of them has changed again.
+fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(Readings, Vec<String>), SysError> {
+    let mut told = Vec::with_capacity(sysctls.len());
+    for (key, value) in sysctls {
+        sysctl::write(key, value)?;
+        // Before the next one, which may change what this one shows.
+        told.push((key, value, sysctl::read(key).ok()));
+    }
+    // After the last there is none.
+    let earlier = told.split_last().map_or(&[][..], |(_, earlier)| earlier);
+    let undone = earlier.iter().filter_map(|(key, value, read)| {
+        let now = sysctl::read(key).ok().filter(|now| Some(now) != read.as_ref())?;
+        Some(format!("sysctl {key}: it was set to {value}, and another of the list has made it {now}"))
+    });
+    let undone = undone.collect();
+    let is_as_written = |value: &str, read: Option<&str>| read.is_some_and(|read| same_words(read, value));
+    told.retain(|(_, value, read)| !is_as_written(value, read.as_deref()));
+    Ok((told.into_iter().map(|(key, _, read)| (key.clone(), read)).collect(), undone))
 }
 
 /// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
