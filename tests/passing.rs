@@ -220,3 +220,20 @@ fn rules_that_cannot_be_asked_for_now_are_not_gone() {
     }
     assert!(refused > 1, "{refused}");
 }
+
+#[test]
+fn a_sysctl_that_cannot_be_read_now_is_compared_later() {
+    if lab::is_reference() {
+        lab::skip!("the reference reads none back");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let plugin = network(&lab, "one", 1, json!({"sysctl": {"net.core.somaxconn": "500"}})).on(&a);
+    let file = Some("/proc/sys/net/core/somaxconn");
+    // It is written first.
+    let said = failing(&plugin, "openat:error=EMFILE:when=2", file).add().refused(110);
+    assert!(said.contains("somaxconn") && has_failed(), "{said}");
+    let result = plugin.add().ok();
+    a.set_sysctl("net.core.somaxconn", "77");
+    assert!(plugin.prev(&result).check().refused(120).contains("somaxconn"));
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use crate::model::errno::is_passing;
 use crate::plan::{Interface, Readings, Sandbox};
 use crate::sys::rtnl::{self, AddressSpec, Devconf, LinkChange, LinkTarget};
 use crate::sys::{Netns, SysError, sysctl};
@@ -165,18 +166,31 @@ fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(Readings, Vec<Stri
     for (key, value) in sysctls {
         sysctl::write(key, value)?;
         // Before the next one, which may change what this one shows.
-        told.push((key, value, sysctl::read(key).ok()));
+        told.push((key, value, reading(key)?));
     }
     // After the last there is none.
     let earlier = told.split_last().map_or(&[][..], |(_, earlier)| earlier);
-    let undone = earlier.iter().filter_map(|(key, value, read)| {
-        let now = sysctl::read(key).ok().filter(|now| Some(now) != read.as_ref())?;
-        Some(format!("sysctl {key}: it was set to {value}, and another of the list has made it {now}"))
-    });
-    let undone = undone.collect();
+    let mut undone = Vec::new();
+    for (key, value, read) in earlier {
+        if let Some(now) = reading(key)?.filter(|now| Some(now) != read.as_ref()) {
+            undone.push(format!(
+                "sysctl {key}: it was set to {value}, and another of the list has made it {now}"
+            ));
+        }
+    }
     let is_as_written = |value: &str, read: Option<&str>| read.is_some_and(|read| same_words(read, value));
     told.retain(|(_, value, read)| !is_as_written(value, read.as_deref()));
     Ok((told.into_iter().map(|(key, _, read)| (key.clone(), read)).collect(), undone))
+}
+
+/// How the kernel tells of a sysctl that was set; `None` where it never does.
+fn reading(key: &str) -> Result<Option<String>, SysError> {
+    // A device's failure (EIO) is also what one says that has no value.
+    let may_yet = |errno: Errno| is_passing(errno) && errno != Errno::EIO;
+    match sysctl::read(key) {
+        Err(error) if error.errno().is_some_and(may_yet) => Err(error),
+        read => Ok(read.ok()),
+    }
 }
 
 /// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
