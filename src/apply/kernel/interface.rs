@@ -11,7 +11,6 @@ use crate::plan::{Interface, Readings, Sandbox};
 use crate::sys::rtnl::{self, AddressSpec, Devconf, LinkChange, LinkTarget};
 use crate::sys::{Netns, SysError, sysctl};
 
-use super::bridge::write_if_there;
 use super::{Cause, Drift, Kernel, routes};
 
 /// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
@@ -218,7 +217,7 @@ fn prepare(netns: &Netns, step: &Interface, sysctls: &sysctl::Root) -> Result<()
             }
         }
         if has_v6 {
-            write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;
+            sysctl::write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;
         }
         Ok(())
     })?
