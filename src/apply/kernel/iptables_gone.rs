@@ -160,7 +160,7 @@ impl Kernel {
         self.detach_where(family, key, &[("nat", &chain)])
     }
 
-    /// The same where a variant has any of these chains.
+    /// The same where a variant has any of these chains; of both, whatever comes of the first.
     fn detach_where(
         &mut self,
         family: Family,
@@ -169,22 +169,24 @@ impl Kernel {
     ) -> Result<(), Cause> {
         let over_nft = match self.has_any_chain(family, chains) {
             // Who may not even ask could take nothing away.
-            Err(Cause::Sys(error)) if error.errno() == Some(Errno::EPERM) => false,
-            found => found?,
+            Err(Cause::Sys(error)) if error.errno() == Some(Errno::EPERM) => Ok(false),
+            found => found,
         };
         let legacy = chains.iter().any(|(table, chain)| may_have_legacy(family, table, &[chain]))
             && is_installed(family, Variant::Legacy);
-        for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
-            if is_there && let Some(text) = iptables::detach_from(&save(family, variant)?, key) {
-                restore(family, variant, &text)?;
-            }
-        }
-        Ok(())
+        let detach = |variant| match iptables::detach_from(&save(family, variant)?, key) {
+            Some(text) => restore(family, variant, &text),
+            None => Ok(()),
+        };
+        let of_nft = over_nft.and_then(|is_there| if is_there { detach(Variant::Nft) } else { Ok(()) });
+        let of_legacy = if legacy { detach(Variant::Legacy) } else { Ok(()) };
+        of_nft.and(of_legacy)
     }
 
-    /// The same of an attachment that has no record.
+    /// The same of an attachment that has no record; of both families, whatever comes of the first.
     pub(super) fn remove_stray_iptables(&mut self, key: &AttachmentKey) -> Result<(), Cause> {
-        Family::BOTH.into_iter().try_for_each(|family| self.unpublish_by_iptables(family, key))
+        let outcomes = Family::BOTH.map(|family| self.unpublish_by_iptables(family, key));
+        outcomes.into_iter().fold(Ok(()), Result::and)
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none. A family that cannot be asked is told of
@@ -211,16 +213,26 @@ impl Kernel {
         Ok(orphans)
     }
 
+    /// Takes away what has no record, each for itself. Gives the first failure.
     pub(super) fn remove_iptables(&mut self, orphans: &OrphanRules) -> Result<(), Cause> {
         if orphans.owners.is_empty() {
             return Ok(());
         }
         let _lock = self.state.iptables_lock(Deadline::default())?;
-        let mut outcome = Ok(());
+        let (mut outcome, mut broken) = (Ok(()), Broken::default());
         for (family, owner) in &orphans.owners {
+            // Its failure is in the outcome already.
+            if broken.of(*family).is_some() {
+                continue;
+            }
+            let begun = Instant::now();
             // Each removal changes what is there for the next.
-            let Some(text) = iptables::detach_from(&self.saved(*family)?, owner) else { continue };
-            outcome = outcome.and(restore(*family, Variant::Default, &text));
+            let removed = self.saved(*family).and_then(|saved| match iptables::detach_from(&saved, owner) {
+                Some(text) => restore(*family, Variant::Default, &text),
+                None => Ok(()),
+            });
+            broken.note_slow(*family, begun, &removed);
+            outcome = outcome.and(removed);
         }
         outcome
     }
