@@ -237,3 +237,18 @@ fn a_sysctl_that_cannot_be_read_now_is_compared_later() {
     a.set_sysctl("net.core.somaxconn", "77");
     assert!(plugin.prev(&result).check().refused(120).contains("somaxconn"));
 }
+
+#[test]
+fn a_parameter_that_cannot_be_opened_now_can_be_set() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no such STATUS");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let plugin = network(&lab, "one", 1, json!({}));
+    lab.host.set_sysctl("net/ipv4/ip_forward", "0");
+    for (key, when) in [("net/ipv6/conf/default/accept_ra", 1), ("net/ipv4/ip_forward", 2)] {
+        let file = format!("/proc/sys/{key}");
+        failing(&plugin, &format!("openat:error=EMFILE:when={when}"), Some(&file)).status().ok();
+        assert!(has_failed(), "{key}");
+    }
+}

@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::SysError;
+use crate::model::errno::is_passing;
 
 mod private;
 
@@ -61,15 +62,11 @@ pub fn write_if_there(key: &str, value: &str) -> Result<(), SysError> {
     }
 }
 
-/// Whether this process could set a parameter: it is opened for it, and nothing is written. No where there is none.
-pub fn is_writable(key: &str) -> bool {
-    path_of(key).is_some_and(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY).is_ok())
-}
-
-/// Whether this process is kept from setting a parameter that there is, as by a read-only /proc/sys.
+/// Whether this process is kept from setting a parameter that there is, as by a read-only /proc/sys: it is opened for it,
+/// and nothing is written. What keeps it for now alone ([`is_passing`]) says nothing of that.
 pub fn is_locked(key: &str) -> bool {
     let opened = path_of(key).map(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY));
-    opened.is_some_and(|opened| opened.is_err_and(|errno| errno != Errno::ENOENT))
+    opened.is_some_and(|opened| opened.is_err_and(|errno| errno != Errno::ENOENT && !is_passing(errno)))
 }
 
 /// By which way directories of parameters are looked up.
