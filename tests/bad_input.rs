@@ -141,9 +141,17 @@ fn addresses_and_next_hops_that_cannot_be() {
             fixed(json!({"address": address})),
             "ADD",
             7,
-            "no room beside it for the gateway",
+            "no room beside it for the gateway that isGateway asks for; name one with the key gateway and a route of \
+             scope 253 to it",
         ));
     }
+    for (one, other) in [("10.89.0.4/31", "10.89.0.5/31"), ("fd00:89::4/127", "fd00:89::5/127")] {
+        let both = of(json!({"type": "static", "addresses": [{"address": one}, {"address": other}]}));
+        rows.push(row(one, both, "ADD", 7, &format!("is the gateway of {other} beside it")));
+    }
+    let beside = json!([{"address": "10.89.0.7/24", "gateway": "10.89.0.8"}, {"address": "10.89.0.8/24"}]);
+    let beside = of(json!({"type": "static", "addresses": beside}));
+    rows.push(row("another one's gateway", beside, "ADD", 7, "is the gateway of 10.89.0.7/24 beside it"));
     let own = json!({"address": "10.89.0.9/24", "gateway": "10.89.0.9"});
     rows.push(row("its own gateway", fixed(own), "ADD", 7, "the gateway's own address"));
     let chosen = json!({"type": "host-local", "subnet": null, "ranges": null, "routes": [{"dst": "1.2.3.0/24", "gw": "203.0.113.3"}]});

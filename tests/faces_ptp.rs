@@ -191,3 +191,26 @@ fn what_one_attached_the_other_checks_and_detaches() {
         assert!(!firewall.contains(&address(&result, 4)), "{adder:?}, {other:?}: {firewall}");
     }
 }
+
+/// An address with no other beside it needs no gateway, where the interface is routed to.
+#[test]
+fn an_address_alone_is_attached_without_a_gateway() {
+    let Some(lab) = Lab::new() else { return };
+    for addresses in [
+        json!([{"address": "10.77.0.5/32"}]),
+        json!([{"address": "fd00:77::5/128"}]),
+        json!([{"address": "10.77.0.5/24"}, {"address": "fd00:77::5/128"}]),
+    ] {
+        let a = lab.container("a");
+        let ipam = json!({"type": "static", "addresses": addresses});
+        let ptp = plugin(&lab, Whose::Ours, "ptp", json!({"name": "p2p", "ipam": ipam})).on(&a);
+        let result = ptp.add().ok();
+        ptp.prev(&result).check().ok();
+        for entry in addresses.as_array().unwrap() {
+            let own = entry["address"].as_str().unwrap().split('/').next().unwrap();
+            let family = if own.contains(':') { 6 } else { 4 };
+            assert_eq!(inspect::routes_to(&lab.host, family, own).len(), 1, "the host's way to {own}");
+        }
+        ptp.prev(&result).del().ok();
+    }
+}

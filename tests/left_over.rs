@@ -7,8 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use lab::Lab;
-use lab::plugin::v4;
-use lab::programs::with_failing_iptables;
+use lab::backends::choose;
+use lab::plugin::{dual_stack, v4};
+use lab::programs::{with_failing_iptables, with_programs};
 use serde_json::json;
 
 fn is_recorded(id: &str) -> bool {
@@ -90,4 +91,60 @@ fn many_are_taken_away_with_few_files() {
     }
     narrow.on(&b).del().ok();
     assert_eq!(fs::read_dir("/run/linkspan/doomed").unwrap().count(), 0);
+}
+
+/// Somebody has taken the rules of one away, and what is left cannot be listed.
+#[test]
+fn a_program_that_fails_over_one_attachment_is_run_for_the_next() {
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let (a, b) = (lab.container("a"), lab.container("b"));
+    let network = lab.plugin(json!({"backend": kind, "ipam": v4(1)}));
+    network.on(&a).publish(&["8080:80"]).add().ok();
+    network.on(&b).publish(&["8081:80"]).add().ok();
+    lab.host.must(&["sh", "-c", "iptables-save | sed /a:eth0/d | iptables-restore"]);
+    let listless = with_programs(&lab, &network, &["iptables-save".to_owned()], 4);
+    listless.gc(&[]).refused(110);
+    assert_eq!([&a, &b].map(|of| is_recorded(&of.id)), [true, false]);
+    assert!(!lab.host.must(&["iptables-save"]).contains("b:eth0"));
+    network.gc(&[]).ok();
+    assert!(!is_recorded(&a.id));
+}
+
+/// What has no record, each for itself: one family's program does not work, or fails over the first.
+#[test]
+fn rules_without_a_record_go_where_they_can() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no records");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(kind) = choose(&mut lab, "iptables-nft") else { return };
+    let a = lab.container("a");
+    let network = lab.plugin(json!({"backend": kind, "ipam": dual_stack(1)}));
+    let plugin = network.on(&a).publish(&["8080:80"]);
+    let rules = |tool: &str| lab.host.must(&[tool]).matches("a:eth0").count();
+    let lose_the_record = || {
+        plugin.add().ok();
+        fs::remove_file(format!("/run/linkspan/ready/{}:eth0", a.id)).unwrap();
+        assert!(rules("iptables-save") > 0 && rules("ip6tables-save") > 0);
+    };
+    lose_the_record();
+    let broken = ["iptables-save", "iptables-nft-save"].map(str::to_owned);
+    with_programs(&lab, &plugin, &broken, 4).del().refused(110);
+    assert!(rules("iptables-save") > 0);
+    assert_eq!(rules("ip6tables-save"), 0, "the other family's are gone");
+    plugin.del().ok();
+    assert_eq!(rules("iptables-save"), 0);
+    network.gc(&[]).ok();
+    // It lists the rules once, and no more.
+    lose_the_record();
+    let directory = lab.work.path().join("once");
+    fs::create_dir(&directory).unwrap();
+    let once = "#!/bin/sh\nmkdir /run/listed 2>&1 || exit 4\nexec /usr/sbin/iptables-save\n";
+    fs::write(directory.join("iptables-save"), once).unwrap();
+    fs::set_permissions(directory.join("iptables-save"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    network.env("PATH", &path).gc(&[]).refused(110);
+    assert!(rules("iptables-save") > 0);
+    assert_eq!(rules("ip6tables-save"), 0, "the other family's are gone");
 }

@@ -234,3 +234,21 @@ fn del_leaves_only_what_the_network_shares() {
     plugin.prev(&again).del().ok();
     Snapshot::take(&lab).assert_same(&after, "the second time round, all is as it was");
 }
+
+/// What cannot be set may be set already.
+#[test]
+fn settings_that_are_made_already_need_no_writing() {
+    let Some(mut lab) = Lab::new() else { return };
+    if lab::is_reference() {
+        lab::skip!("the reference sets others");
+    }
+    let (first, second) = (lab.container("c1"), lab.container("c2"));
+    let network = lab.plugin(json!({}));
+    network.on(&first).add().ok();
+    for key in ["accept_ra", "autoconf"] {
+        second.set_sysctl(&format!("net.ipv6.conf.default.{key}"), "0");
+    }
+    lab.freeze("/proc/sys");
+    let result = network.on(&second).add().ok();
+    network.on(&second).prev(&result).check().ok();
+}

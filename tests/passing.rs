@@ -5,8 +5,10 @@ mod lab;
 
 use std::fs;
 
+use lab::backends::choose;
 use lab::chain::Bin;
 use lab::plugin::v4;
+use lab::programs::with_programs;
 use lab::talk::{tcp, tcp_server};
 use lab::{Lab, Outside, Plugin};
 use serde_json::{Value, json};
@@ -198,4 +200,73 @@ fn rules_of_the_reference_that_cannot_be_seen_now_are_not_forgotten() {
         }
     }
     assert!(refused > 3, "{refused}");
+}
+
+/// `iptables-restore` that says that it has done all, and has done nothing.
+fn lying(lab: &Lab, plugin: &Plugin) -> Plugin {
+    with_programs(lab, plugin, &["iptables-restore", "iptables-nft-restore"].map(str::to_owned), 0)
+}
+
+/// Whether there are rules is asked of the kernel: where that fails for now, there may be some.
+#[test]
+fn rules_that_cannot_be_asked_for_now_are_not_gone() {
+    if lab::is_reference() {
+        lab::skip!("the reference asks by its programs");
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    let Some(backend) = choose(&mut lab, "iptables-nft") else { return };
+    let a = lab.container("a");
+    let plugin = network(&lab, "one", 1, json!({"backend": backend})).on(&a).publish(&["8080:80"]);
+    let rules = || lab.host.must(&["iptables-save"]).matches("a:eth0").count();
+    let mut refused = 0;
+    for n in 1..=6 {
+        let rule = format!("sendto:error=ENOBUFS:when={n}");
+        // Its records were lost.
+        plugin.add().ok();
+        fs::remove_file(format!("/run/linkspan/ready/{}:eth0", a.id)).unwrap();
+        let done = failing(&plugin, &rule, None).del().succeeded();
+        refused += usize::from(!done);
+        assert!(!done || rules() == 0, "{n}: without a record");
+        plugin.del().ok();
+        assert_eq!(rules(), 0);
+        plugin.gc(&[]).ok();
+        // The program is not to be believed.
+        plugin.add().ok();
+        assert!(!failing(&lying(&lab, &plugin), &rule, None).del().succeeded(), "{n}: it was believed");
+        plugin.del().ok();
+        assert_eq!(rules(), 0);
+    }
+    assert!(refused > 1, "{refused}");
+}
+
+#[test]
+fn a_sysctl_that_cannot_be_read_now_is_compared_later() {
+    if lab::is_reference() {
+        lab::skip!("the reference reads none back");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    let plugin = network(&lab, "one", 1, json!({"sysctl": {"net.core.somaxconn": "500"}})).on(&a);
+    let file = Some("/proc/sys/net/core/somaxconn");
+    // It is written first.
+    let said = failing(&plugin, "openat:error=EMFILE:when=2", file).add().refused(110);
+    assert!(said.contains("somaxconn") && has_failed(), "{said}");
+    let result = plugin.add().ok();
+    a.set_sysctl("net.core.somaxconn", "77");
+    assert!(plugin.prev(&result).check().refused(120).contains("somaxconn"));
+}
+
+#[test]
+fn a_parameter_that_cannot_be_opened_now_can_be_set() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no such STATUS");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let plugin = network(&lab, "one", 1, json!({}));
+    lab.host.set_sysctl("net/ipv4/ip_forward", "0");
+    for (key, when) in [("net/ipv6/conf/default/accept_ra", 1), ("net/ipv4/ip_forward", 2)] {
+        let file = format!("/proc/sys/{key}");
+        failing(&plugin, &format!("openat:error=EMFILE:when={when}"), Some(&file)).status().ok();
+        assert!(has_failed(), "{key}");
+    }
 }

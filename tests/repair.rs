@@ -3,6 +3,8 @@
 
 mod lab;
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lab::agent::{Agent, status};
@@ -12,6 +14,8 @@ use lab::outcome::{address, host_end};
 use lab::plugin::dual_stack;
 use lab::talk::tcp_server;
 use lab::{Lab, Snapshot, eventually, inspect};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::json;
 
 /// How long a repair may take on a busy machine. It is some 30 ms on an idle one.
@@ -216,4 +220,29 @@ fn the_dead_are_collected_after_their_grace() {
     Snapshot::take(&lab).assert_without(&traces);
     assert!(Snapshot::take(&lab).mentions(&ids[1]), "gcAfter 0 keeps it for ever");
     assert_eq!(status()["services"]["repair"]["collected"], 1);
+}
+
+/// A look at the host that cannot begin is a failure, which is counted, told, and made up for.
+#[test]
+fn a_repair_that_cannot_begin_is_a_failure() {
+    if lab::is_reference() {
+        lab::skip!("the reference has no agent");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let (scene, agent) = watched(&lab, "nftables");
+    let failures = || status()["services"]["repair"]["failures"].as_u64().unwrap();
+    assert_eq!(failures(), 0);
+    // It can have no thread.
+    let pid = agent.child.id().to_string();
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-f", "-o", "/run/trace", "-e", "inject=clone,clone3:error=EAGAIN", "-p", &pid]);
+    let mut strace = command.spawn().unwrap();
+    let is_traced =
+        || !fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("TracerPid:\t0\n");
+    assert!(eventually(LIMIT, is_traced));
+    lab.host.must(&["nft", "delete", "table", "inet", "linkspan"]);
+    assert!(eventually(LIMIT, || failures() > 0), "it is not counted");
+    signal::kill(Pid::from_raw(strace.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    strace.wait().unwrap();
+    assert!(eventually(LIMIT, || Snapshot::take(&lab).differs(&scene.whole).is_none()), "it is tried again");
 }

@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::faces::{Whose, plugin};
+use lab::faces::{self, Whose, plugin};
 use lab::outcome::gateway;
 use lab::plugin::v4;
 use lab::snapshot::Snapshot;
@@ -75,6 +75,35 @@ fn check_knows_what_the_kernel_makes_of_a_sysctl() {
         }
         tuning.del().ok();
     }
+}
+
+#[test]
+fn a_sysctl_that_another_one_undoes_is_told() {
+    if lab::is_reference() {
+        lab::skip!("the reference says nothing");
+    }
+    let Some(lab) = Lab::new() else { return };
+    let a = lab.container("a");
+    a.set_sysctl("net.ipv4.ip_forward", "0");
+    // Written in this order, and the second is for all interfaces.
+    let keys = json!({"net.ipv4.conf.eth0.forwarding": "0", "net.ipv4.ip_forward": "1"});
+    let own = lab.plugin(json!({"ipam": v4(1)})).on(&a);
+    let plugin = own.with(json!({"sysctl": keys.clone()}));
+    let said = plugin.add();
+    let words =
+        "sysctl net/ipv4/conf/eth0/forwarding: it was set to 0, and another of the list has made it 1";
+    assert!(said.stderr.contains(words), "{}", said.stderr);
+    let result = said.ok();
+    assert!(plugin.prev(&result).check().refused(120).contains("expected 0, found 1"));
+    a.set_sysctl("net.ipv4.conf.eth0.forwarding", "0");
+    plugin.prev(&result).check().ok();
+    plugin.prev(&result).del().ok();
+    a.set_sysctl("net.ipv4.ip_forward", "0");
+    let result = own.add().ok();
+    let keys = json!({"name": "web", "sysctl": keys});
+    let tuning = faces::plugin(&lab, Whose::Ours, "tuning", keys).on(&a).prev(&result);
+    assert!(tuning.add().stderr.contains(words));
+    assert!(tuning.check().refused(999).contains("forwarding"));
 }
 
 #[test]

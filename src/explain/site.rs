@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::apply::{Asked, Known};
 use crate::firewall::iptables::{Family, LegacyTable};
 use crate::firewall::nft::{self, BaseChain, Chain, Followed, Packet};
-use crate::model::names;
+use crate::model::{Route, names};
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::rtnl::{self, Address, FoundRoute, Link, RouteFilter, RouteQuery};
@@ -307,7 +307,8 @@ impl Site {
 
     /// The routes of the main table.
     pub(super) fn routes(&mut self, is_ipv4: bool) -> Result<Vec<FoundRoute>, SysError> {
-        let filter = RouteFilter { ipv4: Some(is_ipv4), table: Some(254), ..RouteFilter::default() };
+        let filter =
+            RouteFilter { ipv4: Some(is_ipv4), table: Some(Route::MAIN_TABLE), ..RouteFilter::default() };
         rtnl::routes(&mut self.socket, &filter)
     }
 

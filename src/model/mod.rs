@@ -27,7 +27,7 @@ pub use macvlan::MacvlanMode;
 pub use naming::Naming;
 pub use network::{FirewallBackend, LeftRules, Network};
 pub use port::{PortMapping, Protocol, Publication};
-pub use range::{Range, RangeSet};
+pub use range::{Range, RangeSet, first_address};
 pub use record::{Lease, LeaseSource};
 pub use route::Route;
 pub use settings::LinkSettings;

@@ -38,7 +38,7 @@ impl Route {
     /// The largest segment size that the kernel takes as it is written (`ip_metrics_convert`).
     pub const MAX_ADVMSS: u32 = 65_535 - 40;
     /// The main routing table (`RT_TABLE_MAIN`), which 0 means too.
-    const MAIN_TABLE: u32 = 254;
+    pub const MAIN_TABLE: u32 = 254;
     /// What IPv6 makes of a metric of 0 (`IP6_RT_PRIO_USER`).
     const DEFAULT_METRIC_V6: u32 = 1024;
 

@@ -22,7 +22,7 @@ pub use endpoint::{Macvlan, Routed};
 pub use network::{NetworkFacts, is_behind, left_on, network, rules, written, written_on};
 pub use outcome::{SeenBridge, hold, of_result, outcome, tolerating, tuned, tuned_by_reference};
 pub use parts::{Readings, Settings, SourceRoute, SourceTable, Sources};
-pub use routes::{effective_routes, first_address};
+pub use routes::effective_routes;
 pub use sandbox::Sandbox;
 pub use sources::{RoutingFacts, sources};
 pub use step::{

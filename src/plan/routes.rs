@@ -48,19 +48,3 @@ fn default_of(family: IpAddr) -> IpNetwork {
     // A prefix length of 0 fits both families, so the fallback is never taken.
     IpNetwork::new(unspecified, 0).unwrap_or_else(|_| IpNetwork::from(unspecified))
 }
-
-/// The gateway where nobody names one: the first address of an address's subnet, and in a subnet of two the other one;
-/// `None` where there is no other.
-pub fn first_address(address: IpNetwork) -> Option<IpAddr> {
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    // With its last bit turned, which a subnet's own address has as 0.
-    let beside = |address: IpAddr| match address {
-        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() ^ 1)),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() ^ 1)),
-    };
-    match longest - address.prefix() {
-        0 => None,
-        1 => Some(beside(address.ip())),
-        _ => Some(beside(address.network())),
-    }
-}

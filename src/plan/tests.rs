@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Addressing, Plan, Sandbox, Step, build, effective_routes, first_address, rules};
+use super::{Addressing, Plan, Sandbox, Step, build, effective_routes, rules};
 use crate::cni::{Defaults, Environment, NetworkConfig, Strictness};
 use crate::model::{AttachmentKey, FirewallBackend, Lease, LeaseSource, Network};
 
@@ -128,18 +128,6 @@ fn a_plan_survives_its_record() {
     let plan = plan(&config, vec![lease("10.1.0.2/24", "10.1.0.1")]);
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
-}
-
-#[test]
-fn the_first_address_is_the_gateway_nobody_named() {
-    let first = |text: &str| first_address(text.parse().unwrap()).map(|address| address.to_string());
-    assert_eq!(first("10.1.2.3/16").as_deref(), Some("10.1.0.1"));
-    assert_eq!(first("fd00:1::5/64").as_deref(), Some("fd00:1::1"));
-    assert_eq!(first("10.1.2.4/31").as_deref(), Some("10.1.2.5"));
-    assert_eq!(first("10.1.2.5/31").as_deref(), Some("10.1.2.4"), "not the container's own");
-    assert_eq!(first("fd00:1::7/127").as_deref(), Some("fd00:1::6"));
-    assert_eq!(first("10.1.2.3/32"), None);
-    assert_eq!(first("fd00:1::5/128"), None);
 }
 
 #[test]

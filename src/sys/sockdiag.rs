@@ -158,12 +158,8 @@ pub fn owners_of_inodes(inodes: &HashSet<u32>) -> HashMap<u32, Vec<Process>> {
             if known.iter().any(|process| process.pid == pid) {
                 continue;
             }
-            let process = describe(pid);
-            // A child that becomes its program, or a process that ends, is let go of its sockets in between; for a
-            // moment before that its command line is empty.
-            if process.command_line.is_empty() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let process = settled(|| describe(pid));
+            // A child that becomes its program, or a process that ends, is let go of its sockets in between.
             if inode_of(&path) == Some(inode) {
                 known.push(process);
             }
@@ -223,6 +219,16 @@ fn kin_of(pid: u32) -> Option<Kin> {
     // The name, in brackets, may hold anything; behind it are the state, the parent, its group and its session.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace().skip(1);
     Some(Kin { parent: words.next()?.parse().ok()?, session: words.nth(1)?.parse().ok()? })
+}
+
+/// A process as it is once it has become its program: for a moment before that its command line is empty.
+fn settled(mut describe: impl FnMut() -> Process) -> Process {
+    let process = describe();
+    if !process.command_line.is_empty() {
+        return process;
+    }
+    std::thread::sleep(Duration::from_millis(1));
+    describe()
 }
 
 fn describe(pid: u32) -> Process {

@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::SysError;
+use crate::model::errno::is_passing;
 
 mod private;
 
@@ -33,13 +34,7 @@ const LONGEST: usize = 4096;
 /// Where there is no such parameter, or the key leads out of /proc/sys (`EINVAL`).
 pub fn read(key: &str) -> Result<String, SysError> {
     let path = path_of(key).ok_or_else(|| SysError::refused("read the sysctl", key, Errno::EINVAL))?;
-    let failed = |error: std::io::Error| SysError::io("read the sysctl", path.display().to_string(), &error);
-    let mut value = [0; LONGEST];
-    let length = open(AT_FDCWD, &path, OFlag::O_RDONLY)
-        .map_err(std::io::Error::from)
-        .and_then(|fd| File::from(fd).read(&mut value))
-        .map_err(failed)?;
-    Ok(String::from_utf8_lossy(&value[..length]).trim_end_matches('\n').to_owned())
+    take(AT_FDCWD, &path).map_err(|error| SysError::io("read the sysctl", path.display().to_string(), &error))
 }
 
 /// Sets a parameter. An empty value empties it, where it can be empty.
@@ -54,15 +49,24 @@ pub fn write(key: &str, value: &str) -> Result<(), SysError> {
         .map_err(|error| SysError::io("set the sysctl", object(&path.display().to_string()), &error))
 }
 
-/// Whether this process could set a parameter: it is opened for it, and nothing is written. No where there is none.
-pub fn is_writable(key: &str) -> bool {
-    path_of(key).is_some_and(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY).is_ok())
+/// The same of one that this kernel may not have, which is passed over. Where it is refused, the parameter may have the value
+/// already.
+///
+/// # Errors
+/// As [`write`], but for a parameter that is not there.
+pub fn write_if_there(key: &str, value: &str) -> Result<(), SysError> {
+    match write(key, value) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+        Err(_) if read(key).is_ok_and(|found| found == value) => Ok(()),
+        other => other,
+    }
 }
 
-/// Whether this process is kept from setting a parameter that there is, as by a read-only /proc/sys.
+/// Whether this process is kept from setting a parameter that there is, as by a read-only /proc/sys: it is opened for it,
+/// and nothing is written. What keeps it for now alone ([`is_passing`]) says nothing of that.
 pub fn is_locked(key: &str) -> bool {
     let opened = path_of(key).map(|path| open(AT_FDCWD, &path, OFlag::O_WRONLY));
-    opened.is_some_and(|opened| opened.is_err_and(|errno| errno != Errno::ENOENT))
+    opened.is_some_and(|opened| opened.is_err_and(|errno| errno != Errno::ENOENT && !is_passing(errno)))
 }
 
 /// By which way directories of parameters are looked up.
@@ -111,13 +115,15 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Sets a parameter of the directory; one that this kernel does not have is passed over.
+    /// As [`write_if_there`], of a parameter of the directory.
     ///
     /// # Errors
-    /// Where the kernel does not take the value; names both.
+    /// As [`write_if_there`].
     pub fn write_if_there(&self, name: &str, value: &str) -> Result<(), SysError> {
-        match put(&self.fd, Path::new(name), value) {
+        let file = Path::new(name);
+        match put(&self.fd, file, value) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(_) if take(&self.fd, file).is_ok_and(|found| found == value) => Ok(()),
             other => other.map_err(|error| {
                 let object = format!("{} to '{value}'", self.path.join(name).display());
                 SysError::io("set the sysctl", object, &error)
@@ -129,6 +135,13 @@ impl Directory {
 /// openat(2): the C library's open(2) sets the close-on-exec flag once more.
 fn open(at: impl std::os::fd::AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     openat(at, path, flags | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// One read, without the line's end.
+fn take(at: impl std::os::fd::AsFd, path: &Path) -> std::io::Result<String> {
+    let mut value = [0; LONGEST];
+    let length = File::from(open(at, path, OFlag::O_RDONLY)?).read(&mut value)?;
+    Ok(String::from_utf8_lossy(&value[..length]).trim_end_matches('\n').to_owned())
 }
 
 /// One write, as the kernel takes each for a value of its own.

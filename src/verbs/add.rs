@@ -173,7 +173,7 @@ fn attach(
     if let Err(error) = reap::ensure_anew(cx, &record.plan) {
         return Err(close(cx, lock, pending, &record.plan, error));
     }
-    if cx.kernel.amend(&mut record.plan)
+    if amend(cx, &mut record.plan)
         && let Err(error) = pending.rewrite(&record)
     {
         return Err(abandon(cx, lock, pending, &record.plan, error.into()));
@@ -182,6 +182,14 @@ fn attach(
         Ok(()) => Ok(record),
         Err((pending, error)) => Err(abandon(cx, lock, pending, &record.plan, error.into())),
     }
+}
+
+/// Writes into a plan what was made other than it says; `false` where nothing was. What did not stay is told.
+pub(super) fn amend(cx: &mut Context, plan: &mut Plan) -> bool {
+    for words in cx.kernel.take_undone() {
+        cx.journal.note(LogLevel::Warning, || words);
+    }
+    cx.kernel.amend(plan)
 }
 
 /// What is known before another plugin gives an address: that it will. Enough to give it back.

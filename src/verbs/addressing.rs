@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::apply::{ApplyError, Cause, Delegation};
 use crate::cni::{CniResult, Dns, HostLocal, Ipam, StaticAddress, require_next_hops};
-use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route};
+use crate::model::{AttachmentKey, Lease, LeaseSource, Network, RangeSet, Route, first_address};
 use crate::plan::{self, Addressing};
 use crate::store::HeldLease;
 use crate::sys::boot;
@@ -137,7 +137,7 @@ pub(super) fn chosen(
     if keys.is_gateway {
         for lease in &mut leases {
             // As in the reference: a gateway that nobody named is the first address of the subnet.
-            lease.gateway = lease.gateway.or_else(|| plan::first_address(lease.address));
+            lease.gateway = lease.gateway.or_else(|| first_address(lease.address));
         }
     }
     let mut routes = plan::effective_routes(routes, &leases, keys.is_default_gateway);

@@ -46,7 +46,7 @@ pub(super) fn require_routing(config: &NetworkConfig, recorded: Option<&Network>
 }
 
 fn require_gateway(config: &NetworkConfig, recorded: Option<&Network>) -> Result<(), VerbError> {
-    let closed = |value: String| value != "1" && !sysctl::is_writable(FORWARDING4);
+    let closed = |value: String| value != "1" && sysctl::is_locked(FORWARDING4);
     if !config.isolation.internal
         && has_family(config, recorded, false)
         && sysctl::read(FORWARDING4).is_ok_and(closed)

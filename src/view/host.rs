@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use crate::firewall::nft::{self, Element, Set};
+use crate::model::Route;
 use crate::sys::netlink::{Protocol, Socket};
 use crate::sys::nfnetlink::NftSocket;
 use crate::sys::nfnetlink::flows::{self, Flow};
@@ -46,7 +47,7 @@ impl Host {
         let mut socket = Socket::open(Protocol::Route)?;
         let links = rtnl::all_links(&mut socket)?;
         let by_name = links.iter().enumerate().map(|(at, link)| (link.name.clone(), at)).collect();
-        let main = RouteFilter { table: Some(254), ..RouteFilter::default() };
+        let main = RouteFilter { table: Some(Route::MAIN_TABLE), ..RouteFilter::default() };
         let number = |key: &str| sysctl::read(key).ok().and_then(|value| value.parse::<u64>().ok());
         let tracked =
             number("net/netfilter/nf_conntrack_count").zip(number("net/netfilter/nf_conntrack_max"));

@@ -1,6 +1,6 @@
 //! The agent of a lab: started, asked, killed.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,8 +43,11 @@ impl Agent {
         // What is to be kept for the next one is told before, and kept by nobody here.
         loop {
             let mut text = [0; 128];
-            let length =
-                told.recv(&mut text).unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended()));
+            let length = match told.recv(&mut text) {
+                // Whoever stops the whole process for a moment interrupts a receive that has a limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                told => told.unwrap_or_else(|e| panic!("no READY=1: {e}; {:?}", agent.ended())),
+            };
             match std::str::from_utf8(&text[..length]).unwrap() {
                 "READY=1" => return agent,
                 other => assert!(other.starts_with("FDSTORE"), "{other}"),

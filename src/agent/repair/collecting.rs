@@ -12,6 +12,10 @@ use super::super::shared::Shared;
 use super::{Repair, THREAD, context, say};
 use crate::verbs::{self, Collected, Leaving};
 
+const FAILED: &str = "cannot take away what the dead have left";
+/// What is said of a thread that has panicked.
+pub(super) const SILENT: &str = "whoever was at it has ended without a word";
+
 /// Takes them away on a thread of its own, and says what became of them when it is done.
 pub(super) fn begin(shared: &Rc<Shared>, leaving: Leaving) {
     let root = shared.state.root().to_owned();
@@ -24,7 +28,7 @@ pub(super) fn begin(shared: &Rc<Shared>, leaving: Leaving) {
     // The notifications of what it does are told apart by its name.
     if let Err(error) = std::thread::Builder::new().name(THREAD.to_owned()).spawn(work) {
         // What is doomed is taken away by the next DEL of anybody.
-        log::warn(&format!("cannot take away what the dead have left: {error}"));
+        shared.services.repair.note_failure(shared, &format!("{FAILED}: {error}"));
         return;
     }
     let shared = Rc::clone(shared);
@@ -32,16 +36,20 @@ pub(super) fn begin(shared: &Rc<Shared>, leaving: Leaving) {
         let repair = &shared.services.repair;
         match outcome.await {
             Ok(Ok(collected)) => repair.note_collected(&shared, &collected),
-            Ok(Err(text)) => {
-                repair.failures.set(repair.failures.get() + 1);
-                log::warn(&format!("cannot take away what the dead have left: {text}"));
-            }
-            Err(_) => {}
+            Ok(Err(text)) => repair.note_failure(&shared, &format!("{FAILED}: {text}")),
+            Err(_) => repair.note_failure(&shared, &format!("{FAILED}: {SILENT}")),
         }
     });
 }
 
 impl Repair {
+    /// Says and counts a failure that is not of one object.
+    pub(super) fn note_failure(&self, shared: &Shared, text: &str) {
+        self.failures.set(self.failures.get() + 1);
+        log::warn(text);
+        shared.services.events.tell("repair-failed", json!({"error": text}));
+    }
+
     /// Says and counts what was taken away of the dead, and what could not be.
     pub(super) fn note_collected(&self, shared: &Shared, collected: &Collected) {
         let Collected { gone, failures } = collected;

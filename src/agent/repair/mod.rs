@@ -192,6 +192,7 @@ enum Found {
 
 /// Looks at the whole host on a thread of its own, and mends it.
 async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
+    let repair = &shared.services.repair;
     let root = shared.state.root().to_owned();
     let (done, outcome) = oneshot::channel();
     let work = move || {
@@ -199,24 +200,21 @@ async fn mend(shared: &Rc<Shared>, expired: Vec<AttachmentKey>) -> Found {
     };
     // The notifications of what it does are told apart by its name.
     if let Err(error) = std::thread::Builder::new().name(THREAD.to_owned()).spawn(work) {
-        log::warn(&format!("cannot look at the host: {error}"));
+        repair.note_failure(shared, &format!("cannot look at the host: {error}"));
         return Found::Failure;
     }
-    let repair = &shared.services.repair;
-    match outcome.await {
+    let failed = match outcome.await {
         Ok(Ok((found, leaving))) => {
             if !leaving.is_empty() {
                 collecting::begin(shared, leaving);
             }
-            repair.note(shared, &found)
+            return repair.note(shared, &found);
         }
-        Ok(Err(text)) => {
-            repair.failures.set(repair.failures.get() + 1);
-            log::warn(&format!("cannot put back what is missing: {text}"));
-            Found::Failure
-        }
-        Err(_) => Found::Failure,
-    }
+        Ok(Err(text)) => text,
+        Err(_) => collecting::SILENT.to_owned(),
+    };
+    repair.note_failure(shared, &format!("cannot put back what is missing: {failed}"));
+    Found::Failure
 }
 
 fn reconcile(root: &Path, expired: &[AttachmentKey]) -> Result<(Reconciled, Leaving), String> {

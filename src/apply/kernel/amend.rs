@@ -12,12 +12,19 @@ pub(super) struct Made {
     pub(super) mac: Option<MacAddress>,
     /// The sysctls that are not told of as they were written.
     pub(super) readings: Readings,
+    /// The sysctls that another of their list has changed again, in words.
+    pub(super) undone: Vec<String>,
 }
 
 impl Kernel {
+    /// What the last walk has made that did not stay, in words.
+    pub fn take_undone(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.made.undone)
+    }
+
     /// Writes into a plan that was made a moment ago what is other than it says. `false` where nothing is, as with most.
     pub fn amend(&mut self, plan: &mut Plan) -> bool {
-        let Made { mac, readings } = std::mem::take(&mut self.made);
+        let Made { mac, readings, undone: _ } = std::mem::take(&mut self.made);
         if mac.is_none() && readings.is_empty() {
             return false;
         }

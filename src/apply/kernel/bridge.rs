@@ -131,7 +131,7 @@ impl Kernel {
             self.still_bridge(&step.name)?;
         } else if !link.is_own && !step.gateways.is_empty() {
             // As the reference does: where the host is the router, no container tells it another.
-            write_if_there(&format!("net/ipv6/conf/{}/accept_ra", step.name), "0")?;
+            sysctl::write_if_there(&format!("net/ipv6/conf/{}/accept_ra", step.name), "0")?;
         }
         let index = match step.gateway_vlan {
             Some(vlan) => self.ensure_gateway_link(step, &link, vlan)?,
@@ -215,7 +215,7 @@ impl Kernel {
     /// Keeps a bridge that is not up yet from listening to router advertisements, and from trying its own addresses.
     fn still_bridge(&mut self, name: &str) -> Result<(), Cause> {
         for (key, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("keep_addr_on_down", "1")] {
-            write_if_there(&format!("net/ipv6/conf/{name}/{key}"), value)?;
+            sysctl::write_if_there(&format!("net/ipv6/conf/{name}/{key}"), value)?;
         }
         Ok(())
     }
@@ -371,13 +371,4 @@ fn clash(step: &Bridge, added: &[IpNetwork], address: IpNetwork) -> Option<Cause
 
 fn overlap(a: &IpNetwork, b: IpNetwork) -> bool {
     a.contains(b.ip()) || b.contains(a.ip())
-}
-
-/// Writes a sysctl of IPv6, which a kernel without IPv6 does not have. Where that is refused, it may be set already.
-pub(super) fn write_if_there(key: &str, value: &str) -> Result<(), Cause> {
-    match sysctl::write(key, value) {
-        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
-        Err(_) if sysctl::read(key).is_ok_and(|found| found == value) => Ok(()),
-        other => Ok(other?),
-    }
 }

@@ -7,15 +7,12 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use crate::firewall::nft;
-use crate::model::names;
+use crate::model::{Route, names};
 use crate::sys::SysError;
 use crate::sys::netlink::Socket;
 use crate::sys::rtnl::{self, RouteFilter, Traffic};
 
 use super::{Cause, Kernel, unless_lacking};
-
-/// `RT_TABLE_MAIN`.
-const MAIN: u32 = 254;
 
 impl Kernel {
     /// Whether the kernel has nf_tables, and lets this process use it.
@@ -103,8 +100,11 @@ impl Kernel {
         bridge: &str,
     ) -> Result<Option<(IpNetwork, String)>, Cause> {
         let own = rtnl::link_by_name(self.host()?, bridge)?.map(|link| link.index);
-        let filter =
-            RouteFilter { ipv4: Some(subnet.is_ipv4()), table: Some(MAIN), ..RouteFilter::default() };
+        let filter = RouteFilter {
+            ipv4: Some(subnet.is_ipv4()),
+            table: Some(Route::MAIN_TABLE),
+            ..RouteFilter::default()
+        };
         let single = if subnet.is_ipv4() { 32 } else { 128 };
         let clashes = |route: &rtnl::FoundRoute| {
             let prefix = route.dst.prefix();
@@ -180,7 +180,7 @@ impl Kernel {
 
 /// The interface that the default route of a namespace leaves by.
 pub(super) fn uplink(socket: &mut Socket) -> Result<Option<rtnl::Link>, SysError> {
-    let filter = RouteFilter { table: Some(MAIN), ..RouteFilter::default() };
+    let filter = RouteFilter { table: Some(Route::MAIN_TABLE), ..RouteFilter::default() };
     let mut defaults = rtnl::routes(socket, &filter)?;
     defaults.retain(|route| route.dst.prefix() == 0);
     defaults.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));

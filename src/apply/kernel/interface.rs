@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use crate::model::errno::is_passing;
 use crate::plan::{Interface, Readings, Sandbox};
 use crate::sys::rtnl::{self, AddressSpec, Devconf, LinkChange, LinkTarget};
 use crate::sys::{Netns, SysError, sysctl};
 
-use super::bridge::write_if_there;
 use super::{Cause, Drift, Kernel, routes};
 
 /// The index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
@@ -54,7 +54,8 @@ impl Kernel {
         Ok(refused)
     }
 
-    /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written.
+    /// Sets sysctls of a container, and keeps how the kernel tells of them where that is not as they are written, and which
+    /// of them another has changed again.
     pub(super) fn write_sysctls(
         &mut self,
         sandbox: &Sandbox,
@@ -63,14 +64,8 @@ impl Kernel {
         if sysctls.is_empty() {
             return Ok(());
         }
-        self.made.readings = self.needed_sandbox(sandbox)?.netns.enter(|| {
-            sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value))?;
-            // After all of them: one may change what another shows.
-            let readings = sysctls.iter().map(|(key, value)| (key, value, sysctl::read(key).ok()));
-            let told = readings
-                .filter(|(_, value, read)| !read.as_ref().is_some_and(|read| same_words(read, value)));
-            Ok::<_, SysError>(told.map(|(key, _, read)| (key.clone(), read)).collect())
-        })??;
+        (self.made.readings, self.made.undone) =
+            self.needed_sandbox(sandbox)?.netns.enter(|| set_sysctls(sysctls))??;
         Ok(())
     }
 
@@ -163,6 +158,40 @@ impl Kernel {
     }
 }
 
+/// Sets them in the calling thread's namespace. Gives those that are told of in other words, and in words those that
+/// another of them has changed again.
+fn set_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(Readings, Vec<String>), SysError> {
+    let mut told = Vec::with_capacity(sysctls.len());
+    for (key, value) in sysctls {
+        sysctl::write(key, value)?;
+        // Before the next one, which may change what this one shows.
+        told.push((key, value, reading(key)?));
+    }
+    // After the last there is none.
+    let earlier = told.split_last().map_or(&[][..], |(_, earlier)| earlier);
+    let mut undone = Vec::new();
+    for (key, value, read) in earlier {
+        if let Some(now) = reading(key)?.filter(|now| Some(now) != read.as_ref()) {
+            undone.push(format!(
+                "sysctl {key}: it was set to {value}, and another of the list has made it {now}"
+            ));
+        }
+    }
+    let is_as_written = |value: &str, read: Option<&str>| read.is_some_and(|read| same_words(read, value));
+    told.retain(|(_, value, read)| !is_as_written(value, read.as_deref()));
+    Ok((told.into_iter().map(|(key, _, read)| (key.clone(), read)).collect(), undone))
+}
+
+/// How the kernel tells of a sysctl that was set; `None` where it never does.
+fn reading(key: &str) -> Result<Option<String>, SysError> {
+    // A device's failure (EIO) is also what one says that has no value.
+    let may_yet = |errno: Errno| is_passing(errno) && errno != Errno::EIO;
+    match sysctl::read(key) {
+        Err(error) if error.errno().is_some_and(may_yet) => Err(error),
+        read => Ok(read.ok()),
+    }
+}
+
 /// What has to be set before the link comes up: no address but ours, and no wait for one that is ours.
 fn prepare(netns: &Netns, step: &Interface, sysctls: &sysctl::Root) -> Result<(), Cause> {
     let has_v6 = step.addresses.iter().any(IpNetwork::is_ipv6);
@@ -188,7 +217,7 @@ fn prepare(netns: &Netns, step: &Interface, sysctls: &sysctl::Root) -> Result<()
             }
         }
         if has_v6 {
-            write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;
+            sysctl::write_if_there("net/ipv6/conf/lo/disable_ipv6", "0")?;
         }
         Ok(())
     })?

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::firewall::iptables::{self, Family, Saved};
 use crate::firewall::nft;
 use crate::model::{AttachmentKey, FirewallBackend, Network};
@@ -12,7 +14,7 @@ use crate::sys::xtables;
 
 use super::iptables::{Variant, guards, has_v6, is_installed, restore, save};
 use super::reference::FAMILIES;
-use super::{Cause, Kernel, lacks_nftables};
+use super::{Cause, Kernel, unless_lacking};
 
 /// What iptables has of attachments without a record.
 #[derive(Debug, Default)]
@@ -39,8 +41,13 @@ impl Broken {
         self.why.iter().find(|(of, _)| *of == family).map(|(_, cause)| cause)
     }
 
-    fn note(&mut self, family: Family, cause: Cause) {
-        self.why.push((family, cause));
+    /// What fails at once is about one attachment; what takes its time would with each.
+    fn note_slow<T>(&mut self, family: Family, begun: Instant, outcome: &Result<T, Cause>) {
+        if let Err(cause) = outcome
+            && begun.elapsed() > PATIENCE
+        {
+            self.why.push((family, again(cause)));
+        }
     }
 }
 
@@ -107,37 +114,30 @@ impl Kernel {
             let published = !step.attachment.publications.is_empty();
             return if published { self.require_unpublished(family, owner) } else { Ok(()) };
         }
-        let saved = match self.saved(family) {
-            Ok(saved) => saved,
-            Err(cause) => {
-                let failed = if may_lack { Ok(()) } else { Err(again(&cause)) };
-                broken.note(family, cause);
-                return failed;
-            }
+        let saved = self.saved(family);
+        broken.note_slow(family, begun, &saved);
+        let outcome = match saved {
+            Err(_) if may_lack => Ok(()),
+            Err(cause) => Err(cause),
+            Ok(saved) => match iptables::detach_from(&saved, owner) {
+                Some(text) => restore(family, Variant::Default, &text),
+                // The host may call another variant iptables by now, and who publishes nothing has rules as well.
+                None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
+            },
         };
-        let outcome = match iptables::detach_from(&saved, owner) {
-            Some(text) => restore(family, Variant::Default, &text),
-            // The host may call another variant iptables by now, and who publishes nothing has rules as well.
-            None => self.detach_where(family, owner, &iptables::ENTRY_CHAINS),
-        };
-        // What is refused at once is about this attachment's rules; what takes its time would with each.
-        if let Err(cause) = &outcome
-            && begun.elapsed() > PATIENCE
-        {
-            broken.note(family, again(cause));
-        }
+        broken.note_slow(family, begun, &outcome);
         outcome
     }
 
     /// Refuses to believe a program that says that it has closed an attachment's ports where they are still there: its
     /// addresses are about to be somebody else's. The kernel is asked, by no process.
     fn require_unpublished(&mut self, family: Family, owner: &AttachmentKey) -> Result<(), Cause> {
-        if !self.is_published(family, owner) {
+        if !self.is_published(family, owner)? {
             return Ok(());
         }
         // Another variant's program may be the one that works.
         self.unpublish_by_iptables(family, owner)?;
-        if !self.is_published(family, owner) {
+        if !self.is_published(family, owner)? {
             return Ok(());
         }
         let chain = iptables::chain(owner);
@@ -148,13 +148,9 @@ impl Kernel {
     }
 
     /// Whether the chain of an attachment's ports is seen, in either variant.
-    fn is_published(&mut self, family: Family, owner: &AttachmentKey) -> bool {
+    fn is_published(&mut self, family: Family, owner: &AttachmentKey) -> Result<bool, Cause> {
         let chain = iptables::chain(owner);
-        let ipv6 = family == Family::V6;
-        self.has_any_chain(family, &[("nat", &chain)]).unwrap_or(false)
-            || xtables::look_in_use(ipv6).is_ok_and(|names| names.lists("nat"))
-                && xtables::table(ipv6, "nat")
-                    .is_ok_and(|found| found.is_some_and(|found| names_any(&found.entries, &[&chain])))
+        Ok(self.has_any_chain(family, &[("nat", &chain)])? || has_legacy(family, "nat", &[&chain])?)
     }
 
     /// Takes away what an attachment has in iptables of either variant, where it publishes ports there: its own chain says
@@ -164,27 +160,33 @@ impl Kernel {
         self.detach_where(family, key, &[("nat", &chain)])
     }
 
-    /// The same where a variant has any of these chains.
+    /// The same where a variant has any of these chains; of both, whatever comes of the first.
     fn detach_where(
         &mut self,
         family: Family,
         key: &AttachmentKey,
         chains: &[(&str, &str)],
     ) -> Result<(), Cause> {
-        let over_nft = self.has_any_chain(family, chains).unwrap_or(false);
+        let over_nft = match self.has_any_chain(family, chains) {
+            // Who may not even ask could take nothing away.
+            Err(Cause::Sys(error)) if error.errno() == Some(Errno::EPERM) => Ok(false),
+            found => found,
+        };
         let legacy = chains.iter().any(|(table, chain)| may_have_legacy(family, table, &[chain]))
             && is_installed(family, Variant::Legacy);
-        for (variant, is_there) in [(Variant::Nft, over_nft), (Variant::Legacy, legacy)] {
-            if is_there && let Some(text) = iptables::detach_from(&save(family, variant)?, key) {
-                restore(family, variant, &text)?;
-            }
-        }
-        Ok(())
+        let detach = |variant| match iptables::detach_from(&save(family, variant)?, key) {
+            Some(text) => restore(family, variant, &text),
+            None => Ok(()),
+        };
+        let of_nft = over_nft.and_then(|is_there| if is_there { detach(Variant::Nft) } else { Ok(()) });
+        let of_legacy = if legacy { detach(Variant::Legacy) } else { Ok(()) };
+        of_nft.and(of_legacy)
     }
 
-    /// The same of an attachment that has no record.
+    /// The same of an attachment that has no record; of both families, whatever comes of the first.
     pub(super) fn remove_stray_iptables(&mut self, key: &AttachmentKey) -> Result<(), Cause> {
-        Family::BOTH.into_iter().try_for_each(|family| self.unpublish_by_iptables(family, key))
+        let outcomes = Family::BOTH.map(|family| self.unpublish_by_iptables(family, key));
+        outcomes.into_iter().fold(Ok(()), Result::and)
     }
 
     /// Rules of ours whose owner has no record. A host without iptables has none. A family that cannot be asked is told of
@@ -211,16 +213,26 @@ impl Kernel {
         Ok(orphans)
     }
 
+    /// Takes away what has no record, each for itself. Gives the first failure.
     pub(super) fn remove_iptables(&mut self, orphans: &OrphanRules) -> Result<(), Cause> {
         if orphans.owners.is_empty() {
             return Ok(());
         }
         let _lock = self.state.iptables_lock(Deadline::default())?;
-        let mut outcome = Ok(());
+        let (mut outcome, mut broken) = (Ok(()), Broken::default());
         for (family, owner) in &orphans.owners {
+            // Its failure is in the outcome already.
+            if broken.of(*family).is_some() {
+                continue;
+            }
+            let begun = Instant::now();
             // Each removal changes what is there for the next.
-            let Some(text) = iptables::detach_from(&self.saved(*family)?, owner) else { continue };
-            outcome = outcome.and(restore(*family, Variant::Default, &text));
+            let removed = self.saved(*family).and_then(|saved| match iptables::detach_from(&saved, owner) {
+                Some(text) => restore(*family, Variant::Default, &text),
+                None => Ok(()),
+            });
+            broken.note_slow(*family, begun, &removed);
+            outcome = outcome.and(removed);
         }
         outcome
     }
@@ -241,33 +253,30 @@ impl Kernel {
         if ["nat", "filter"].iter().any(|table| may_have_legacy(family, table, &names)) {
             return true;
         }
-        match self.has_any_chain(family, &iptables::ENTRY_CHAINS) {
-            Ok(found) => found,
-            Err(Cause::Sys(error)) => !lacks_nftables(error.errno()),
-            Err(_) => true,
-        }
+        self.has_any_chain(family, &iptables::ENTRY_CHAINS).unwrap_or(true)
     }
 
-    /// Whether nf_tables has any of these chains, each in a table of iptables.
+    /// Whether nf_tables has any of these chains, each in a table of iptables. A kernel without nf_tables has none.
     fn has_any_chain(&mut self, family: Family, chains: &[(&str, &str)]) -> Result<bool, Cause> {
         let number = FAMILIES.into_iter().find(|(of, _)| *of == family).map_or(0, |(_, number)| number);
         let asked: Vec<_> =
             chains.iter().map(|(table, chain)| nft::chain_policy(number, table, chain)).collect();
-        Ok(self.nft()?.get_each(&asked)?.iter().any(Option::is_some))
+        let found = self.nft().and_then(|nft| Ok(nft.get_each(&asked)?));
+        Ok(unless_lacking(found)?.unwrap_or_default().iter().any(Option::is_some))
     }
 }
 
-/// Whether a table of legacy iptables has a chain of one of these names: the kernel tells names among the entries.
+/// Whether a table of legacy iptables may have a chain of one of these names: it may where it cannot be asked.
 fn may_have_legacy(family: Family, table: &str, chains: &[&str]) -> bool {
-    let ipv6 = family == Family::V6;
-    match xtables::look_in_use(ipv6).map(|names| names.lists(table)) {
-        Ok(false) => false,
-        Ok(true) => match xtables::table(ipv6, table) {
-            Ok(found) => found.is_some_and(|found| names_any(&found.entries, chains)),
-            Err(_) => true,
-        },
+    match xtables::look_in_use(family == Family::V6) {
+        Ok(names) => names.lists(table) && has_legacy(family, table, chains).unwrap_or(true),
         Err(_) => true,
     }
+}
+
+/// Whether it is seen there: the kernel tells names among the entries.
+fn has_legacy(family: Family, table: &str, chains: &[&str]) -> Result<bool, Cause> {
+    Ok(xtables::table(family == Family::V6, table)?.is_some_and(|found| names_any(&found.entries, chains)))
 }
 
 fn names_any(entries: &[u8], chains: &[&str]) -> bool {

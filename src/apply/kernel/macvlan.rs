@@ -4,10 +4,9 @@ use nix::errno::Errno;
 
 use crate::model::names;
 use crate::plan::{Lower, Macvlan, Sandbox};
-use crate::sys::SysError;
 use crate::sys::rtnl::{self, Devconf, LinkChange, LinkTarget, MacvlanDevice};
+use crate::sys::{SysError, sysctl};
 
-use super::bridge::write_if_there;
 use super::{Cause, Drift, Kernel};
 
 impl Kernel {
@@ -74,7 +73,8 @@ impl Kernel {
         let announce = LinkChange { devconf: &[(Devconf::ArpNotify, 1)], ..LinkChange::default() };
         open.socket.transact(&[rtnl::set_link(target, &rename), rtnl::set_link(target, &announce)])?;
         open.chosen_index = Some(link.index);
-        open.netns.enter(|| write_if_there(&format!("net/ipv6/conf/{}/ndisc_notify", step.name), "1"))??;
+        open.netns
+            .enter(|| sysctl::write_if_there(&format!("net/ipv6/conf/{}/ndisc_notify", step.name), "1"))??;
         Ok(())
     }
 

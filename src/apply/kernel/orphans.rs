@@ -46,10 +46,8 @@ impl Kernel {
     /// # Errors
     /// Where the firewall refuses.
     pub fn remove_stray_rules(&mut self, key: &AttachmentKey) -> Result<(), ApplyError> {
-        let outcome = self.stray_elements(key).and_then(|elements| {
-            self.remove_own_elements(&elements)?;
-            self.remove_stray_iptables(key)
-        });
+        let elements = self.stray_elements(key).and_then(|elements| self.remove_own_elements(&elements));
+        let outcome = elements.and(self.remove_stray_iptables(key));
         outcome.map_err(|cause| ApplyError::new(format!("the firewall rules of {key}"), cause))
     }
 

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use crate::model::Route;
 use crate::plan::Routed;
 use crate::sys::rtnl::{self, AddressSpec, RouteFilter, RouteMode, RouteSpec};
+use crate::sys::sysctl;
 
-use super::bridge::write_if_there;
 use super::{Cause, Drift, Kernel};
 
 /// `RT_SCOPE_HOST`.
@@ -16,7 +16,7 @@ const SCOPE_HOST: u8 = 254;
 impl Kernel {
     pub(super) fn ensure_routed(&mut self, step: &Routed) -> Result<(), Cause> {
         // The container must not tell the host where to route to.
-        write_if_there(&format!("net/ipv6/conf/{}/accept_ra", step.host_name), "0")?;
+        sysctl::write_if_there(&format!("net/ipv6/conf/{}/accept_ra", step.host_name), "0")?;
         let index = self.index_on_host(&step.host_name)?;
         let address = |gateway: &IpNetwork| {
             rtnl::add_address(&AddressSpec::new(index, *gateway)).tolerating(Errno::EEXIST)

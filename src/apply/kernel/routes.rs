@@ -175,10 +175,8 @@ fn is_way(found: &FoundRoute, route: &Route, index: u32) -> bool {
             && route.advmss.is_none_or(|advmss| found.advmss == Some(advmss.min(Route::MAX_ADVMSS)))
     };
     found.dst == route.dst
-        && route.priority.is_none_or(|priority| {
-            found.priority == priority
-                || (route.metric()..route.metric().saturating_add(BEHIND)).contains(&found.priority)
-        })
+        && (route.priority.is_none()
+            || (route.metric()..=route.metric().saturating_add(BEHIND - 1)).contains(&found.priority))
         && (is_same() || is_one_of_several())
 }
 

@@ -2,17 +2,13 @@
 
 use nix::errno::Errno;
 
+use crate::model::Route;
 use crate::plan::{RoutingFacts, Sandbox, SourceRoute, Sources};
 use crate::sys::SysError;
 use crate::sys::netlink::Message;
 use crate::sys::rtnl::{self, FoundRoute, RouteFilter, RouteMode, RouteSpec, Rule};
 
 use super::{Cause, Drift, Kernel};
-
-/// The main routing table (`RT_TABLE_MAIN`).
-const MAIN_TABLE: u32 = 254;
-/// `RTN_UNICAST`.
-const UNICAST: u8 = 1;
 
 impl Kernel {
     /// What has to be known of a container's routing before some of it moves; `None` where it has no such interface.
@@ -25,7 +21,9 @@ impl Kernel {
         let rules = rtnl::rules(socket)?;
         let routes = rtnl::routes(socket, &RouteFilter::default())?;
         let movable = |route: &&FoundRoute| {
-            route.table == MAIN_TABLE && route.oif == Some(link.index) && route.kind == UNICAST
+            route.table == Route::MAIN_TABLE
+                && route.oif == Some(link.index)
+                && route.kind == FoundRoute::UNICAST
         };
         let movable: Vec<&FoundRoute> = routes.iter().filter(movable).collect();
         Ok(Some(RoutingFacts {
@@ -51,7 +49,7 @@ impl Kernel {
             messages.extend(direct_first(&table.routes).map(route));
         }
         // Next hops last: the routes that they depend on go after them.
-        let leave = |route| rtnl::delete_route(&spec(route, link.index, MAIN_TABLE));
+        let leave = |route| rtnl::delete_route(&spec(route, link.index, Route::MAIN_TABLE));
         messages.extend(direct_first(&step.moved).map(leave).rev());
         Ok(socket.transact(&messages)?)
     }
@@ -64,7 +62,7 @@ impl Kernel {
         if let Some(link) = rtnl::link_by_name(&mut open.socket, &step.name)? {
             for route in direct_first(&step.moved) {
                 // Beside what another interface has to the same destination.
-                let back = rtnl::add_route(&spec(route, link.index, MAIN_TABLE), RouteMode::Append);
+                let back = rtnl::add_route(&spec(route, link.index, Route::MAIN_TABLE), RouteMode::Append);
                 // An interface that is down, or whose address has gone, takes none: it is about to be deleted.
                 let refusals =
                     [Errno::EEXIST, Errno::ENETDOWN, Errno::ENETUNREACH, Errno::EINVAL, Errno::EHOSTUNREACH];

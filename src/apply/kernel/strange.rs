@@ -1,7 +1,5 @@
 //! What somebody else has made in our table.
 
-use nix::errno::Errno;
-
 use crate::firewall::nft;
 
 use super::{Cause, Kernel};
@@ -12,10 +10,7 @@ impl Kernel {
     /// # Errors
     /// Where the kernel cannot be asked, or its list of sets keeps changing.
     pub fn strange_sets(&mut self) -> Result<Vec<&'static str>, Cause> {
-        match self.nft()?.dump(&nft::dump_sets()) {
-            Ok(replies) => Ok(replies.iter().filter_map(|reply| nft::strange_set(reply)).collect()),
-            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
+        let replies = self.nft()?.dump(&nft::dump_sets())?;
+        Ok(replies.iter().filter_map(|reply| nft::strange_set(reply)).collect())
     }
 }

@@ -11,10 +11,6 @@ use crate::sys::sysctl;
 
 use super::{Cause, Drift, Kernel};
 
-/// `RTN_UNICAST`.
-const UNICAST: u8 = 1;
-/// `RT_TABLE_MAIN`.
-const MAIN: u32 = 254;
 /// The metric of the kernel's own routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
 const V6_METRIC: u32 = 256;
 
@@ -79,7 +75,7 @@ impl Kernel {
     /// What stands where the route to a bridge's subnet should.
     fn blocked(&mut self, step: &Bridge, subnet: IpNetwork) -> Result<Cause, Cause> {
         let v4 = subnet.is_ipv4();
-        let filter = RouteFilter { ipv4: Some(v4), table: Some(MAIN), ..RouteFilter::default() };
+        let filter = RouteFilter { ipv4: Some(v4), table: Some(Route::MAIN_TABLE), ..RouteFilter::default() };
         let routes = rtnl::routes(self.host()?, &filter)?;
         let words = match routes.into_iter().find(|route| route.dst == subnet) {
             Some(route) => self.words(&route)?,
@@ -91,7 +87,7 @@ impl Kernel {
     /// A route as ip(8) would have it.
     fn words(&mut self, route: &FoundRoute) -> Result<String, Cause> {
         let kind = match route.kind {
-            UNICAST => "",
+            FoundRoute::UNICAST => "",
             6 => "blackhole ",
             7 => "unreachable ",
             8 => "prohibit ",
@@ -128,7 +124,7 @@ impl Kernel {
         let routes = rtnl::routes(self.host()?, &filter)?;
         lost.retain(|gateway| {
             let subnet = subnet_of(*gateway);
-            !routes.iter().any(|route| route.dst == subnet && route.kind == UNICAST)
+            !routes.iter().any(|route| route.dst == subnet && route.kind == FoundRoute::UNICAST)
         });
         Ok(lost)
     }

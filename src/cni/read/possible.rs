@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::cni::config::{Ipam, NetworkConfig, StaticAddress};
+use crate::cni::config::{Ipam, LinkKeys, NetworkConfig, StaticAddress};
 use crate::cni::error::Error;
-use crate::model::{RangeSet, Route};
+use crate::model::{RangeSet, Route, first_address};
 
 /// What no container can have: the block, and whose it is.
 const RESERVED: [(&str, &str); 5] = [
@@ -58,10 +58,9 @@ pub(super) fn require(config: &NetworkConfig) -> Result<(), Error> {
     require_room_for_v6(config)?;
     match &config.ipam {
         Ipam::Static { addresses, routes, .. } => {
-            for entry in addresses {
-                refuse_taken_by_network(entry, config.bridge.is_gateway)?;
-            }
-            if config.bridge.is_gateway {
+            refuse_taken_by_network(addresses, config.bridge.is_gateway)?;
+            // An interface that is routed to needs no address beside its own.
+            if config.bridge.is_gateway && config.link != LinkKeys::Ptp {
                 require_room_for_gateway(addresses)?;
             }
             let links = Links {
@@ -92,26 +91,36 @@ pub fn require_next_hops(routes: &[Route], range_sets: &[RangeSet]) -> Result<()
     links.require_next_hops(routes)
 }
 
-/// The network's own address, its broadcast address, and the gateway's.
-fn refuse_taken_by_network(entry: &StaticAddress, is_gateway: bool) -> Result<(), Error> {
-    let StaticAddress { address, gateway } = *entry;
-    let refuse = |reason: &str| {
-        let (key, value) = ("ipam.addresses".to_owned(), format!("\"{address}\""));
-        Err(Error::Invalid { key, value, reason: format!("{reason}; choose another of the subnet") })
-    };
-    let has_ends = address.prefix() <= if address.is_ipv4() { 30 } else { 126 };
-    if has_ends && address.ip() == address.network() {
-        return refuse("is the address of the subnet itself, not of a container");
-    }
-    if has_ends && address.is_ipv4() && address.ip() == address.broadcast() {
-        return refuse("is the subnet's broadcast address");
-    }
-    // As for leases: a gateway that nobody names is the first address, which then is the bridge's.
-    let is_first = || is_gateway && has_ends && number(address.ip()) == number(address.network()) + 1;
-    if gateway.map_or_else(is_first, |gateway| gateway == address.ip()) {
-        return refuse("is the gateway's own address");
+/// The network's own address, its broadcast address, and a gateway's.
+fn refuse_taken_by_network(addresses: &[StaticAddress], is_gateway: bool) -> Result<(), Error> {
+    for StaticAddress { address, .. } in addresses {
+        let has_ends = address.prefix() <= if address.is_ipv4() { 30 } else { 126 };
+        if has_ends && address.ip() == address.network() {
+            return refuse(*address, "is the address of the subnet itself, not of a container");
+        }
+        if has_ends && address.is_ipv4() && address.ip() == address.broadcast() {
+            return refuse(*address, "is the subnet's broadcast address");
+        }
+        // As for leases: a gateway that nobody names is the first address, which then is the bridge's.
+        let gateway = |entry: &StaticAddress| {
+            entry.gateway.or_else(|| first_address(entry.address).filter(|_| is_gateway))
+        };
+        match addresses.iter().find(|entry| gateway(entry) == Some(address.ip())) {
+            None => {}
+            Some(entry) if entry.address == *address => {
+                return refuse(*address, "is the gateway's own address");
+            }
+            Some(entry) => {
+                return refuse(*address, &format!("is the gateway of {} beside it", entry.address));
+            }
+        }
     }
     Ok(())
+}
+
+fn refuse(address: IpNetwork, reason: &str) -> Result<(), Error> {
+    let (key, value) = ("ipam.addresses".to_owned(), format!("\"{address}\""));
+    Err(Error::Invalid { key, value, reason: format!("{reason}; choose another of the subnet") })
 }
 
 /// A bridge that is to be the gateway needs an address beside the container's, in one subnet of each family.
@@ -124,17 +133,10 @@ fn require_room_for_gateway(addresses: &[StaticAddress]) -> Result<(), Error> {
         Some(StaticAddress { address, .. }) => Err(Error::Invalid {
             key: "ipam.addresses".to_owned(),
             value: format!("\"{address}\""),
-            reason: "has no room beside it for the gateway that isGateway asks for; name one with the key gateway, \
-                     write a shorter prefix, or set isGateway to false"
+            reason: "has no room beside it for the gateway that isGateway asks for; name one with the key gateway \
+                     and a route of scope 253 to it, write a shorter prefix, or set isGateway to false"
                 .to_owned(),
         }),
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_bits().into(),
-        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -14,9 +14,6 @@ use super::super::{Fault, ends};
 use super::container::LOCAL;
 use super::{Spot, Walk, Way, perhaps, surely};
 
-/// `RTN_UNICAST`.
-const UNICAST: u8 = 1;
-
 impl<'a> Walk<'a> {
     /// What the routing tables say of both addresses.
     pub(super) fn know_addresses(&mut self) -> Way<()> {
@@ -86,7 +83,7 @@ impl<'a> Walk<'a> {
                 self.through("host", Hook::Input)?;
                 self.host_takes()
             }
-            Ok(route) if route.kind == UNICAST => self.forward(&link, &route, turned),
+            Ok(route) if route.kind == FoundRoute::UNICAST => self.forward(&link, &route, turned),
             Ok(route) => {
                 let what =
                     format!("a route of the host refuses {} (type {})", self.destination(), route.kind);

@@ -114,13 +114,11 @@ pub(super) const RTA_MARK: u16 = 16;
 pub(super) const RTAX_MTU: u16 = 2;
 pub(super) const RTAX_ADVMSS: u16 = 8;
 pub(super) const RT_TABLE_COMPAT: u8 = 252;
-pub(super) const RT_TABLE_MAIN: u32 = 254;
 pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(super) const RT_SCOPE_LINK: u8 = 253;
 pub(super) const RT_SCOPE_NOWHERE: u8 = 255;
 pub(super) const RTPROT_KERNEL: u8 = 2;
 pub(super) const RTPROT_STATIC: u8 = 4;
-pub(super) const RTN_UNICAST: u8 = 1;
 pub(super) const RTNH_F_ONLINK: u32 = 4;
 pub(super) const RTM_F_CLONED: u32 = 0x200;
 

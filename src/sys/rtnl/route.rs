@@ -90,14 +90,16 @@ pub struct NextHop {
 }
 
 impl FoundRoute {
+    /// `RTN_UNICAST`, the kind of one that leads somewhere.
+    pub const UNICAST: u8 = 1;
+
     /// Whether its addresses are on a link of the host itself, as those of every address that an interface has: who
     /// deletes it cuts the host off from its neighbours, and from its gateway with them.
     pub fn is_connected(&self) -> bool {
         /// `RTPROT_KERNEL`.
         const KERNEL: u8 = 2;
-        /// `RTN_UNICAST`.
-        const UNICAST: u8 = 1;
-        self.protocol == KERNEL || self.kind == UNICAST && self.gateway.is_none() && self.multipath.is_empty()
+        self.protocol == KERNEL
+            || self.kind == Self::UNICAST && self.gateway.is_none() && self.multipath.is_empty()
     }
 
     /// The link that it leaves by; of several the first.
@@ -131,7 +133,7 @@ pub fn add_route(spec: &RouteSpec, mode: RouteMode) -> Message {
         RouteMode::Prepend => CREATE,
     };
     let protocol = if spec.as_kernels { RTPROT_KERNEL } else { RTPROT_STATIC };
-    let mut attributes = start(spec, protocol, RTN_UNICAST);
+    let mut attributes = start(spec, protocol, FoundRoute::UNICAST);
     if let Some(source) = spec.source {
         attributes.put(RTA_PREFSRC, &octets(source));
     }
@@ -265,7 +267,7 @@ impl RouteFilter {
 /// `rtmsg` and what names the route.
 fn start(spec: &RouteSpec, protocol: u8, kind: u8) -> Attributes {
     let route = &spec.route;
-    let table = route.table.unwrap_or(RT_TABLE_MAIN);
+    let table = route.table.unwrap_or(Route::MAIN_TABLE);
     let deleting = kind == 0;
     let scope = match (route.scope, route.gw) {
         (Some(scope), _) => scope,

@@ -100,6 +100,16 @@ fn the_owner_of_a_socket_is_found() {
 }
 
 #[test]
+fn a_process_that_becomes_its_program_is_described_as_that() {
+    let called = |command_line: &str| Process { pid: 7, name: "x".into(), command_line: command_line.into() };
+    let mut seen = ["", "conmon -c id"].into_iter();
+    assert_eq!(settled(|| called(seen.next().unwrap())).command_line, "conmon -c id");
+    // One that has its program already is asked once.
+    let mut seen = ["sleep 1"].into_iter();
+    assert_eq!(settled(|| called(seen.next().unwrap())).command_line, "sleep 1");
+}
+
+#[test]
 fn parents_have_started_this_and_children_have_not() {
     assert!(has_started(std::process::id()));
     assert!(has_started(kin_of(std::process::id()).unwrap().parent));

@@ -24,7 +24,7 @@ use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, Record, Stage};
 
-use super::add::{abandon, close};
+use super::add::{abandon, amend, close};
 use super::{
     Attached, Call, Context, VerbError, addressing, deadline, gc as whole, network, ports, reap, reference,
     status as ready, waiting,
@@ -62,7 +62,7 @@ fn add_anew(cx: &mut Context, call: &Call, part: Part) -> Result<Attached, VerbE
     if let Err(error) = reap::ensure_anew(cx, &record.plan) {
         return Err(close(cx, Some(lock), pending, &record.plan, error));
     }
-    if cx.kernel.amend(&mut record.plan)
+    if amend(cx, &mut record.plan)
         && let Err(error) = pending.rewrite(&record)
     {
         return Err(abandon(cx, Some(lock), pending, &record.plan, error.into()));
