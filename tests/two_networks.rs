@@ -3,7 +3,7 @@
 
 mod lab;
 
-use lab::agent::{Stray, status};
+use lab::agent::{Agent, status};
 use lab::backends::{choose, on_each_backend};
 use lab::chain::Bin;
 use lab::cli::{document, linkspan};
@@ -11,7 +11,7 @@ use lab::explain::{arrives, dies};
 use lab::plugin::{dual_stack, v4};
 use lab::snapshot::Snapshot;
 use lab::talk::{PATIENCE, Server, UdpClient, tcp, tcp_answers, tcp_server, udp, udp_server};
-use lab::{Container, Lab, Outside, Plugin, eventually, inspect};
+use lab::{Container, Lab, Outside, Plugin, eventually, hold, inspect};
 use serde_json::{Value, json};
 
 /// What is published in each of these tests, by each network.
@@ -311,21 +311,23 @@ fn the_interface_that_is_asked_for_follows_from_who_asks() {
 #[test]
 fn held_ports_stay_held() {
     let Some(lab) = Lab::new() else { return };
-    let _stray = Stray;
     let a = lab.container("a");
     let [one, two] = [1, 2].map(|n| {
         let network = lab.plugin(json!({"name": format!("n{n}"), "ipam": v4(n), "holdPorts": true}));
         network.on(&a).ifname(&format!("eth{}", n - 1)).publish(&["8080:80"])
     });
-    let is_free = || lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").is_ok());
+    // One that an ADD starts is waited for a moment only, and what it holds then is told by nobody.
+    let _agent = Agent::start();
+    let is_free = || hold::is_free(&lab.host, "tcp", "0.0.0.0:8080");
+    assert!(is_free());
     let first = one.add().ok();
     let second = two.add().ok();
-    assert!(!is_free());
+    assert!(eventually(PATIENCE, || !is_free()));
     one.prev(&first).del().ok();
-    // To try the port too early would be to take it from the agent.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    // The agent has heard of it, and what it holds is the second one's.
+    let heard = || status()["attachments"] == 1 && status()["services"]["ports"]["held"] == 1;
+    assert!(eventually(PATIENCE, heard), "{}", status());
     assert!(!is_free());
-    assert_eq!(status()["services"]["ports"]["held"], 1);
     two.prev(&second).check().ok();
     two.prev(&second).del().ok();
     assert!(eventually(PATIENCE, is_free));
