@@ -18,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// To try by bind(2) would be to take the port for a moment; and for longer, where another test has just begun a child.
 pub fn holding(space: &Space, protocol: &str, port: u16) -> Vec<IpAddr> {
     let tables = space.in_ns(|| {
-        ["", "6"].map(|six| std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")).unwrap())
+        ["", "6"]
+            .map(|six| std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")).unwrap())
     });
     let state = if protocol == "tcp" { "0A" } else { "07" };
     let held = |line: &str| {
