@@ -59,8 +59,11 @@ fn only_what_judges_networks_asks_the_agent() {
     let _ = fs::remove_file(path);
     let socket = std::os::unix::net::UnixListener::bind(path).unwrap();
     socket.set_nonblocking(true).unwrap();
-    for words in ["ps", "ports", "ipam", "inspect shop", "explain shop store:80"] {
-        linkspan(words);
+    let explain = format!("explain {} {}:80", town.shop.id, town.store.id);
+    let looks = ["ps", "ports", "ipam", "inspect shop-0", explain.as_str()];
+    for (words, code) in looks.into_iter().zip([0, 0, 0, 0, 3]) {
+        let said = linkspan(words);
+        assert_eq!(said.code, code, "{words}: {}{}", said.stdout, said.stderr);
         assert!(socket.accept().is_err(), "{words}");
     }
     linkspan("ls").ok();
