@@ -138,6 +138,8 @@ pub fn http_server(space: &Space, bind: &str, tag: &str) -> Server {
 pub fn udp_server(space: &Space, bind: &str, tag: &str) -> Server {
     let socket = space.datagrams(bind);
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    // Room for what comes while a busy machine has no time for this thread; less where more is not allowed.
+    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
     let local = socket.local_addr().unwrap();
     let tag = tag.to_owned();
     Server::start(move || {
@@ -259,6 +261,24 @@ pub fn udp_answers(space: &Space, to: &str) -> bool {
 /// Whether a datagram is answered, with patience where it must be.
 pub fn udp_reaches(space: &Space, to: &str, must: bool) -> bool {
     UdpClient::new(space, any_of(to)).ask(to, limit(must)).is_ok()
+}
+
+/// What a limit makes take `due` always takes most of that. It does not take much more, unless a first packet was lost, or
+/// the machine is busy: then it is done once more.
+#[track_caller]
+pub fn is_limited(due: Duration, once: &dyn Fn() -> Duration) {
+    let in_time = || {
+        let taken = once();
+        assert!(taken > due.mul_f64(0.6), "{taken:?} for what should take {due:?}");
+        taken < due.mul_f64(2.5)
+    };
+    assert!(super::eventually(PATIENCE, in_time), "what should take {due:?} takes longer");
+}
+
+/// It is faster than a limit would let it be that makes it take `due`; again, unless the machine is busy.
+#[track_caller]
+pub fn is_free(due: Duration, once: &dyn Fn() -> Duration) {
+    assert!(super::eventually(PATIENCE, || once() < due.mul_f64(0.5)), "slow without a limit");
 }
 
 /// Sends `bytes` to a [`sink_server`] and returns how long it took until all had arrived.
