@@ -4,14 +4,13 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use lab::agent::{Agent, status};
 use lab::cli::linkspan;
 use lab::outcome::host_end;
 use lab::plugin::v4;
-use lab::{Lab, Plugin, eventually};
+use lab::{Lab, Plugin, eventually, programs};
 use serde_json::json;
 
 /// The longest that is waited for what must happen.
@@ -27,8 +26,7 @@ fn pooled(lab: &Lab, at_del: &str) -> (String, Plugin) {
          ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.66.0.5/24\"}}]}}' ;;\n\
          DEL) echo >$here/begun; {at_del} ;;\nesac\n"
     );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    programs::put(&program, &script);
     let network =
         lab.plugin(json!({"name": "pooled", "bridge": "br8", "gcAfter": 1, "ipam": {"type": "pool"}}));
     (directory.clone(), network.env("CNI_PATH", &directory))
