@@ -135,9 +135,27 @@ impl Plugin {
         this
     }
 
-    /// `CNI_COMMAND=ADD`.
+    /// `CNI_COMMAND=ADD`. Where a busy machine kept the agent from answering in the time that an ADD has for it, that is waited
+    /// for; where it kept it from being started in that time, the call is undone and made again.
     pub fn add(&self) -> Outcome {
-        self.run("ADD")
+        let (begun, mut undone) = (Instant::now(), false);
+        loop {
+            let outcome = self.run("ADD");
+            if outcome.found_agent_late() {
+                super::agent::status();
+                return outcome.without_lateness();
+            }
+            // Ports of the one that was undone may still be held.
+            let again = outcome.found_agent_unborn() || (undone && !outcome.succeeded());
+            if !again || begun.elapsed() > LIMIT / 2 {
+                return outcome;
+            }
+            if outcome.succeeded() {
+                self.del().ok();
+            }
+            undone = true;
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// `CNI_COMMAND=DEL`.
@@ -233,6 +251,11 @@ impl Running {
         let _ = self.writer.join();
         let text = |thread: JoinHandle<Vec<u8>>| String::from_utf8(thread.join().unwrap()).expect("UTF-8");
         Outcome::new(&self.command, status, (text(self.stdout), text(self.stderr)), elapsed)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Kills it with SIGKILL once it has run for `after`; whether it was still running then.
