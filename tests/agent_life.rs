@@ -146,7 +146,7 @@ fn an_agent_that_hangs_delays_calls_and_fails_none() {
     assert!(late.found_agent_late());
     assert!(late.stderr.contains("did not answer within 200 ms"), "{}", late.stderr);
     assert_eq!(late.ok()["dns"]["nameservers"], json!([gw]), "it will answer when it can");
-    let late = web.on(&a).del();
+    let late = web.on(&a).run("DEL");
     late.ok();
     assert!(late.stderr.contains("did not answer"), "{}", late.stderr);
     agent.signal(Signal::SIGCONT);

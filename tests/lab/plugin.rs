@@ -142,8 +142,7 @@ impl Plugin {
         loop {
             let outcome = self.run("ADD");
             if outcome.found_agent_late() {
-                super::agent::status();
-                return outcome.without_lateness();
+                return caught_up(outcome);
             }
             // Ports of the one that was undone may still be held.
             let again = outcome.found_agent_unborn() || (undone && !outcome.succeeded());
@@ -158,9 +157,10 @@ impl Plugin {
         }
     }
 
-    /// `CNI_COMMAND=DEL`.
+    /// `CNI_COMMAND=DEL`; an agent that is late to hear of it is waited for.
     pub fn del(&self) -> Outcome {
-        self.run("DEL")
+        let outcome = self.run("DEL");
+        if outcome.found_agent_late() { caught_up(outcome) } else { outcome }
     }
 
     /// `CNI_COMMAND=CHECK`; a `prevResult` is needed.
@@ -221,6 +221,14 @@ impl Plugin {
         let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
         Running { command: command.to_owned(), child, begun, writer, stdout, stderr }
     }
+}
+
+/// Waits for an agent that was late: once it answers, it has done what it was told before.
+fn caught_up(outcome: Outcome) -> Outcome {
+    if super::agent::has_socket() {
+        super::agent::status();
+    }
+    outcome.without_lateness()
 }
 
 /// A run that is under way.
