@@ -116,12 +116,13 @@ fn events_are_filtered_by_network_container_and_label() {
     let followers = ["", "--network back", "--container shop-0", "--label TIER=front"].map(follow);
     // They follow from when they are heard: until then something comes and goes that all would be told of.
     let early = back.on(&lab.container("early")).args("IgnoreUnknown=1;K8S_POD_NAME=shop-0;TIER=front");
+    // What goes at once may not be told of at all.
+    let all_hear = || followers.iter().all(|heard| !heard.lock().unwrap().is_empty());
     let follow = || {
         early.add().ok();
+        let heard = lab::eventually(Duration::from_secs(2), all_hear);
         early.del().ok();
-        lab::eventually(Duration::from_millis(100), || {
-            followers.iter().all(|heard| !heard.lock().unwrap().is_empty())
-        })
+        heard
     };
     assert!(lab::eventually(PATIENCE, follow), "{followers:?}");
     let of_others = |at: usize| -> Vec<String> {

@@ -24,8 +24,11 @@ fn shapes(qdiscs: &[Value], device: &str) -> Vec<String> {
     of_device.map(|q| q["kind"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// What judges how long it takes that should take so long.
+type Judge = fn(Duration, &dyn Fn() -> Duration);
+
 /// Bytes go into a container and out of it, within a limit or not; the queueing disciplines of its host end.
-fn transfers(lab: &Lab, plugin: &Plugin, [into, out]: [fn(Duration, &dyn Fn() -> Duration); 2]) -> Value {
+fn transfers(lab: &Lab, plugin: &Plugin, [into, out]: [Judge; 2]) -> Value {
     let a = lab.container("a");
     let result = plugin.on(&a).add().ok();
     let _inside = sink_server(&a, "0.0.0.0:80");

@@ -27,14 +27,12 @@ impl Pool {
     fn new(lab: &Lab) -> Self {
         let directory = lab.work.path().join("pool");
         fs::create_dir_all(&directory).unwrap();
-        let script = format!(
-            "#!/bin/sh\nexec 2>/dev/null; here=$(dirname \"$0\"); cat >/dev/null\n\
+        let script = "#!/bin/sh\nexec 2>/dev/null; here=$(dirname \"$0\"); cat >/dev/null\n\
              echo \"$CNI_COMMAND $CNI_CONTAINERID\" >>$here/log\ncase $CNI_COMMAND in\n\
-             ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"'$(cat $here/address)'\"}}]}}' ;;\n\
+             ADD) echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"'$(cat $here/address)'\"}]}' ;;\n\
              DEL) while [ -e $here/hangs ]; do sleep 0.02; done; [ ! -e $here/slow ] || sleep 4\n\
-             [ ! -e $here/away ] || {{ echo '{{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"away\"}}'; exit 1; }} ;;\nesac\n"
-        );
-        programs::put(directory.join("pool"), &script);
+             [ ! -e $here/away ] || { echo '{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"away\"}'; exit 1; } ;;\nesac\n";
+        programs::put(directory.join("pool"), script);
         let network = lab.plugin(json!({"name": "pooled", "bridge": "br8", "ipam": {"type": "pool"}}));
         let network = network.env("CNI_PATH", &directory.display().to_string());
         let pool = Self { directory, network };
