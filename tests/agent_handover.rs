@@ -19,7 +19,7 @@ use lab::plugin::{binary, v4};
 use lab::space::run_bounded;
 use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
-use lab::{Container, Lab, eventually};
+use lab::{Container, Lab, eventually, hold, programs};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const HANDOVER: &str = "/run/linkspan/handover.sock";
@@ -75,7 +75,7 @@ fn the_next_agent_takes_over_without_a_gap() {
     let web = lab
         .plugin(json!({"dns": {"enabled": true}, "ipam": v4(1), "holdPorts": true, "userlandProxy": true}));
     web.on(&a).publish(&["8080:80"]).del().ok();
-    let free = || lab.host.in_ns(|| std::net::TcpListener::bind("[::]:8080").is_ok());
+    let free = || hold::is_free(&lab.host, "tcp", "[::]:8080");
     assert!(eventually(LIMIT, free), "nobody keeps what nobody holds");
     assert_eq!(status()["services"]["names"]["listening"], json!([]));
     let last = agents.pop().unwrap();
@@ -119,7 +119,7 @@ fn an_upgrade_in_place_takes_effect_with_the_next_add() {
     let installed = lab.work.path().join("linkspan");
     let install = || {
         let new = lab.work.path().join("linkspan.new");
-        std::fs::copy(binary(), &new).unwrap();
+        programs::copy(binary(), &new);
         std::fs::rename(&new, &installed).unwrap();
     };
     install();
@@ -140,7 +140,6 @@ fn an_upgrade_in_place_takes_effect_with_the_next_add() {
     let noticed = watched(&lab.host, &asker, &gw, (8080, "front"), || {
         add("third", "8082:80");
         assert!(gone(old, LIMIT));
-        std::thread::sleep(Duration::from_millis(100));
     });
     noticed.must_be_nothing();
     let new = pid().unwrap();

@@ -10,11 +10,11 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use lab::agent::{Agent, Stray, gone, has_socket, pid, status};
+use lab::agent::{Agent, Stray, gone, has_socket, is_alive, pid, status};
 use lab::dns::dig;
 use lab::outcome::{Outcome, gateway};
 use lab::plugin::{Plugin, binary, v4};
-use lab::{Container, Lab, eventually};
+use lab::{Container, Lab, eventually, programs};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,8 +44,19 @@ fn the_first_call_that_needs_an_agent_starts_one_that_ends_with_the_last() {
     let call = |container: &Container, name: &str| {
         web.on(container).args(&format!("IgnoreUnknown=1;K8S_POD_NAME={name}")).start("ADD")
     };
-    let (first, second) = (call(&a, "front"), call(&b, "back"));
-    let (first, second) = (first.finish(), second.finish());
+    let both = || [call(&a, "front"), call(&b, "back")].map(lab::plugin::Running::finish);
+    let [mut first, mut second] = both();
+    for _ in 0..20 {
+        if !first.was_hurried() && !second.was_hurried() {
+            break;
+        }
+        // A busy machine: once more, and from the beginning.
+        for container in [&a, &b] {
+            web.on(container).del().ok();
+        }
+        assert!(eventually(LIMIT, || pid().is_none_or(|pid| !is_alive(pid))));
+        [first, second] = both();
+    }
     let gw = gateway(&first.ok(), 4);
     assert_eq!((first.stderr.as_str(), second.stderr.as_str()), ("", ""));
     second.ok();
@@ -84,11 +95,11 @@ fn a_killed_agent_is_replaced_and_knows_what_the_one_before_it_knew() {
     }
     // The binary is replaced under it, as an upgrade does, and then the agent is.
     let installed = lab.work.path().join("linkspan");
-    std::fs::copy(binary(), &installed).unwrap();
+    programs::copy(binary(), &installed);
     drop(agent);
     let old = Agent::start_as(Command::new(&installed).arg("agent"), std::process::Stdio::null());
     let new = lab.work.path().join("linkspan.new");
-    std::fs::copy(binary(), &new).unwrap();
+    programs::copy(binary(), &new);
     std::fs::rename(&new, &installed).unwrap();
     assert!(resolves(&a, &gw, "front"), "the old one goes on");
     assert_eq!(add(&web, &c, "third").stderr, "");
@@ -131,10 +142,11 @@ fn an_agent_that_hangs_delays_calls_and_fails_none() {
     let (a, b) = (lab.container("a"), lab.container("b"));
     let gw = gateway(&add(&web, &a, "front").ok(), 4);
     agent.signal(Signal::SIGSTOP);
-    let late = add(&web, &b, "back");
+    let late = web.on(&b).args("IgnoreUnknown=1;K8S_POD_NAME=back").run("ADD");
+    assert!(late.found_agent_late());
     assert!(late.stderr.contains("did not answer within 200 ms"), "{}", late.stderr);
     assert_eq!(late.ok()["dns"]["nameservers"], json!([gw]), "it will answer when it can");
-    let late = web.on(&a).del();
+    let late = web.on(&a).run("DEL");
     late.ok();
     assert!(late.stderr.contains("did not answer"), "{}", late.stderr);
     agent.signal(Signal::SIGCONT);

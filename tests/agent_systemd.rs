@@ -17,7 +17,7 @@ use lab::plugin::{binary, dual_stack};
 use lab::systemd::Systemd;
 use lab::talk::{echo_server, echoes};
 use lab::witness::watched;
-use lab::{Container, Lab, Plugin, eventually};
+use lab::{Container, Lab, Plugin, eventually, hold, programs};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const UNITS: [&str; 2] = ["linkspan-agent.socket", "linkspan-agent.service"];
@@ -70,7 +70,7 @@ fn nothing_is_lost_while_systemd_restarts_it() {
         }
         systemd.must(&["reload", UNITS[1]]);
         // An upgrade in place: the file is replaced, then the process.
-        std::fs::copy(binary(), "/opt/cni/bin/linkspan.new").unwrap();
+        programs::copy(binary(), "/opt/cni/bin/linkspan.new");
         std::fs::rename("/opt/cni/bin/linkspan.new", "/opt/cni/bin/linkspan").unwrap();
         systemd.must(&["restart", UNITS[1]]);
         echoes(&mut held, b"upgraded");
@@ -93,7 +93,7 @@ fn nothing_is_lost_while_systemd_restarts_it() {
     assert!(!matches!(held.read(&mut byte), Ok(1)), "a killed process passes nothing on");
     echoes(&mut connect(), b"and after");
     // What was given up is given up by systemd as well, now and after a restart.
-    let free = || lab.host.in_ns(|| std::net::TcpListener::bind("[::]:8080").is_ok());
+    let free = || hold::is_free(&lab.host, "tcp", "[::]:8080");
     assert!(!free());
     let stored = || systemd.show("NFileDescriptorStore").parse::<u32>().unwrap();
     assert_eq!(stored(), 3, "a parcel for each gateway, and one for the ports");

@@ -83,7 +83,7 @@ fn a_policy_that_is_set_later_is_noticed() {
         for tool in &tools {
             host.must(&[tool, "-P", "FORWARD", "DROP"]);
         }
-        assert!(street.broken().contains(&"outgoing IPv4"), "{variant}");
+        street.ends("outgoing IPv4");
         told(&street, &["filter FORWARD", "by its policy", "the next ADD", "'linkspan reconcile'"]);
         street.another_add();
         street.works(&format!("{variant}, the next ADD"));
@@ -126,7 +126,7 @@ fn firewalld_is_told_of_and_its_command_helps() {
         let Some(street) = Street::new(backend, |host| host.feed(&["nft", "-f", "-"], &text)) else { return };
         let outgoing = ["outgoing IPv4", "outgoing IPv6", "sibling"];
         let broken = if forwards { &outgoing[2..] } else { &outgoing[..] };
-        assert_eq!(street.broken(), broken, "published ports pass (ct status dnat accept)");
+        street.breaks(broken, "published ports pass (ct status dnat accept)");
         let said = told(&street, &["inet firewalld filter_FORWARD", "chain filter_FWD_public", "handle"]);
         let command =
             "firewall-cmd --permanent --zone=trusted --add-interface=lks-web && firewall-cmd --reload";
@@ -162,9 +162,8 @@ fn a_last_rule_that_rejects_is_passed_by() {
         street.works(&format!("{case}, the exception alone was flushed"));
         load(host, "rhel", variant);
         if (backend, variant) == ("nftables", "nft") {
-            assert!(
-                street.broken().contains(&"outgoing IPv4") && street.broken().contains(&"published IPv6")
-            );
+            street.ends("outgoing IPv4");
+            street.ends("published IPv6");
             told(
                 &street,
                 &["ip filter FORWARD", "by the rule with handle", "'linkspan reconcile' makes an exception"],
@@ -214,7 +213,7 @@ fn a_last_rule_that_comes_later_is_told_of_and_its_command_helps() {
     ];
     street.lab.host.must(&rule);
     assert_eq!(linkspan(&street.lab, &["reconcile"]).stdout.trim(), "nothing differs");
-    assert_eq!(street.broken(), ["outgoing IPv4"]);
+    street.breaks(&["outgoing IPv4"], "the administrator's rule");
 }
 
 /// A chain of the network's own that somebody flushed alone: CHECK tells, and the next ADD writes it again.
@@ -243,7 +242,7 @@ fn without_counts(text: &str) -> Vec<&str> {
 fn a_policy_that_drops_is_told_of_though_the_chain_has_rules() {
     for backend in ["nftables", "iptables-nft"] {
         let Some(street) = Street::new(backend, |host| load(host, "workstation", "")) else { return };
-        assert!(street.broken().contains(&"outgoing IPv4"), "{backend}");
+        street.ends("outgoing IPv4");
         let said = told(&street, &["inet filter forward", "by its policy", "cannot reach out"]);
         obey(&street, &said);
         street.works("after the advice");
@@ -257,7 +256,7 @@ fn a_drop_that_is_aimed_at_the_bridge_is_an_administrators_will() {
     let text = "table inet site { chain gate { type filter hook forward priority 0; policy accept; \
                 iifname \"lks-web\" oifname \"uplink\" ct state new drop; }; }";
     street.lab.host.feed(&["nft", "-f", "-"], text);
-    assert_eq!(street.broken(), ["outgoing IPv4", "outgoing IPv6"]);
+    street.breaks(&["outgoing IPv4", "outgoing IPv6"], "the administrator's rule");
     let said = street.status();
     said.ok();
     assert!(said.stderr.contains("inet site gate") && said.stderr.contains("handle"), "{}", said.stderr);
@@ -271,7 +270,7 @@ fn what_cannot_be_told_is_logged() {
                 ip saddr 10.88.0.0/16 accept; ip daddr 10.88.0.0/16 accept; \
                 ip6 saddr fd00:88::/32 accept; ip6 daddr fd00:88::/32 accept; }; }";
     street.lab.host.feed(&["nft", "-f", "-"], text);
-    assert_eq!(street.broken(), Vec::<&str>::new());
+    street.breaks(&[], "what its rules let pass");
     let said = street.status();
     said.ok();
     assert!(said.stderr.contains("inet site gate"), "{}", said.stderr);
@@ -312,7 +311,7 @@ fn marks_of_others_stay() {
                 iif != 0 meta mark != 0x00016c00 counter comment \"mark lost\"
                 iif != 0 ct mark != 0x00abcdef counter comment \"ct mark lost\"; }; }";
         host.feed(&["nft", "-f", "-"], text);
-        assert_eq!(street.broken(), Vec::<&str>::new(), "{backend}");
+        street.breaks(&[], backend);
         let counted = |comment: &str| {
             let chain = host.must(&["nft", "list", "chain", "inet", "witness", "after"]);
             let line = chain.lines().find(|line| line.contains(&format!("\"{comment}\""))).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lab::outcome::{addresses, gateway};
 use lab::space::{Said, run_bounded};
-use lab::{Lab, icmp, inspect, talk};
+use lab::{Lab, icmp, inspect, programs, talk};
 use serde_json::Value;
 
 fn files() -> Vec<PathBuf> {
@@ -29,7 +29,7 @@ fn typed(lab: &Lab, words: &[&str], env: &[(&str, &str)]) -> Said {
     let plugins = lab.work.path().join("bin");
     if !plugins.exists() {
         fs::create_dir_all(&plugins).unwrap();
-        fs::copy(lab::plugin::binary(), plugins.join("linkspan")).unwrap();
+        programs::copy(lab::plugin::binary(), plugins.join("linkspan"));
     }
     let mut command = Command::new(plugins.join("linkspan"));
     command.args(words).env_clear().env("PATH", std::env::var("PATH").unwrap());

@@ -4,14 +4,13 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::outcome::{addresses, bridge};
 use lab::plugin::v4;
 use lab::snapshot::Snapshot;
-use lab::{Container, Lab, Plugin, eventually, icmp, inspect};
+use lab::{Container, Lab, Plugin, eventually, icmp, inspect, programs};
 use serde_json::{Value, json};
 
 /// The longest that is waited for what must happen.
@@ -31,9 +30,7 @@ fn delegate(lab: &Lab, on_add: &str) -> (PathBuf, Plugin) {
         log = log.display(),
         directory = directory.display(),
     );
-    let path = directory.join("script");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    programs::put(directory.join("script"), &text);
     fs::write(&log, "").unwrap();
     let path = format!("/nowhere:{}:/usr/lib/cni", directory.display());
     (

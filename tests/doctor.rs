@@ -15,6 +15,7 @@ use lab::fitness::{bare, configured, cover, finds, fixed, found, host, includes,
 use lab::inspect;
 use lab::outcome::{address, host_end};
 use lab::plugin::binary;
+use lab::programs;
 use serde_json::{Value, json};
 
 fn a_healthy_host_has_no_finding(backend: &'static str) {
@@ -143,7 +144,7 @@ fn what_the_dead_left() {
     dead.unbind();
     drop(dead);
     assert!(
-        lab::eventually(std::time::Duration::from_secs(10), || found("doctor --json")
+        lab::eventually(std::time::Duration::from_secs(60), || found("doctor --json")
             .iter()
             .any(|f| f.0 == "dead-attachment")),
         "the namespace dies"
@@ -289,7 +290,7 @@ fn command_lines_and_who_may() {
     assert_eq!(quiet.stderr.trim(), "0", "{}", quiet.stderr);
 
     let program = lab.work.path().join("linkspan");
-    fs::copy(binary(), &program).unwrap();
+    programs::copy(binary(), &program);
     lab.host.must(&["chmod", "-R", "a+rX", lab.work.path().to_str().unwrap()]);
     let nobody = |extra: &str| {
         shell(&format!(
@@ -317,8 +318,14 @@ fn json_says_what_was_fixed_and_a_terminal_is_asked() {
     if !shell("command -v script").ok {
         lab::skip!("script(1) is not here");
     }
-    let ask =
-        |word: &str| shell(&format!("(sleep 1; echo {word}) | script -qec \"$L doctor --fix\" /dev/null"));
+    // The answer is typed once the question is there.
+    let ask = |word: &str| {
+        let typescript = lab.work.path().join(word).display().to_string();
+        shell(&format!(
+            "(for n in $(seq 400); do grep -qs y/N {typescript} && break; sleep 0.1; done; echo {word}) | \
+             script -qfec \"$L doctor --fix\" {typescript}"
+        ))
+    };
     lab.ip(&format!("link set {end} nomaster"));
     let said = ask("n");
     assert!(

@@ -10,6 +10,7 @@ use lab::fitness::{cover, finds, fixed, host, includes, lacks, list, ours, web};
 use lab::inspect;
 use lab::outcome::host_end;
 use lab::plugin::binary;
+use lab::programs;
 use serde_json::json;
 
 /// The text of a finding's `fix`.
@@ -125,7 +126,7 @@ fn whoever_may_not_is_told_so() {
     let _a = lab.container("a");
     linkspan("add web a").ok();
     let program = lab.work.path().join("linkspan");
-    fs::copy(binary(), &program).unwrap();
+    programs::copy(binary(), &program);
     lab.host.must(&["chmod", "-R", "a+rX", lab.work.path().to_str().unwrap()]);
     for words in ["doctor", "add web a"] {
         let said = shell(&format!(

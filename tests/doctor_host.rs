@@ -9,7 +9,7 @@ use std::fs;
 use lab::cli::{document, linkspan};
 use lab::fitness::{bare, configured, cover, finds, fixed, host, includes, list, ours, web, write};
 use lab::inspect;
-use lab::talk::{tcp_answers, tcp_server};
+use lab::talk::{tcp, tcp_answers, tcp_server};
 use serde_json::{Value, json};
 
 #[test]
@@ -138,7 +138,7 @@ fn a_forward_policy_that_is_set_later() {
         let (a, plugin) = (lab.container("a"), web(&lab));
         plugin.on(&a).add().ok();
         let _server = tcp_server(&outside, "0.0.0.0:80", "outside");
-        assert!(tcp_answers(&a, "192.0.2.2:80"), "open");
+        tcp(&a, "192.0.2.2:80");
         lab.host.must(&[&format!("iptables-{variant}"), "-P", "FORWARD", "DROP"]);
         assert!(!tcp_answers(&a, "192.0.2.2:80"), "{variant}: shut");
         let text = finds(&[("foreign-drop", "fault")]);
@@ -150,7 +150,7 @@ fn a_forward_policy_that_is_set_later() {
         said.failed(1, "cannot take containers");
         assert!((said.stdout + &said.stderr).contains("'linkspan reconcile' makes the exception"));
         fixed();
-        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: open again");
+        tcp(&a, "192.0.2.2:80");
         linkspan("status web").ok();
         assert!(
             lab.host.must(&[&format!("iptables-{variant}"), "-S", "FORWARD"]).contains("-P FORWARD DROP")
@@ -162,7 +162,7 @@ fn a_forward_policy_that_is_set_later() {
         linkspan("status web").ok();
         finds(&[]);
         plugin.on(&a).add().ok();
-        assert!(tcp_answers(&a, "192.0.2.2:80"), "{variant}: by ADD");
+        assert_eq!(tcp(&a, "192.0.2.2:80").tag, "outside", "{variant}: by ADD");
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use lab::cli::{Answer, linkspan, linkspan_with};
 use lab::outcome::{address, host_end};
 use lab::snapshot::Snapshot;
-use lab::{Lab, inspect};
+use lab::{Lab, inspect, programs};
 use serde_json::{Value, json};
 
 /// Writes a list as `/etc/cni/net.d/10-web.conflist`, and puts all names of plugins into `/opt/cni/bin`.
@@ -147,9 +147,7 @@ fn another_ones_plugin_is_named_and_its_refusal_is_told_once() {
     let Some(lab) = host(&plugins) else { return };
     let odd = lab.work.path().join("odd");
     let refusal = r#"{"cniVersion":"1.0.0","code":7,"msg":"odd","details":"it will not"}"#;
-    fs::write(&odd, format!("#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho '{refusal}'; exit 1\n"))
-        .unwrap();
-    fs::set_permissions(&odd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    programs::put(&odd, &format!("#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho '{refusal}'; exit 1\n"));
     let path = lab.work.path().display().to_string();
     lab.container("blue");
     let variables = [("CNI_PATH", path.as_str()), ("CNI_CONTAINERID", "c1"), ("PATH", "/usr/bin:/bin")];

@@ -7,7 +7,8 @@ mod lab;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use lab::cli::shell;
+use lab::cli::{linkspan, shell};
+use lab::explain::arrives;
 use lab::frames::{self, Wire};
 use lab::hold::Holder;
 use lab::outcome::{address, bridge, host_end};
@@ -81,11 +82,11 @@ fn nothing_listens_in_the_container() {
     drop(server);
 
     let _both = tcp_server(&shop, "[::]:80", "shop");
-    assert!(tcp_answers(&lab.host, &at), "a server on [::] takes IPv4 too");
+    assert_eq!(tcp(&lab.host, &at).tag, "shop", "a server on [::] takes IPv4 too");
     assert_eq!(listener(&shop, Protocol::Tcp, &at), []);
     let other = format!("{}:53", address(&result, 4));
     let _udp = udp_server(&shop, &other, "shop");
-    assert!(talk::udp_answers(&lab.host, &other));
+    talk::udp(&lab.host, &other);
     assert_eq!(listener(&shop, Protocol::Udp, &other), []);
 }
 
@@ -103,7 +104,7 @@ fn a_server_on_loopback_is_told_from_none() {
         let everywhere = if at.starts_with('[') { "[::]:80" } else { "0.0.0.0:80" };
         assert!(finding.mend.as_deref().unwrap().contains(everywhere), "{finding:?}");
     }
-    assert!(tcp_answers(&shop, "127.0.0.1:80"), "who is inside is answered");
+    assert_eq!(tcp(&shop, "127.0.0.1:80").tag, "shop", "who is inside is answered");
     assert_eq!(listener(&shop, Protocol::Tcp, "127.0.0.1:80"), []);
 }
 
@@ -171,7 +172,7 @@ fn a_udp_flow_that_leads_elsewhere_is_found() {
     lab.host.feed(&["nft", "-f", "-"], &rules);
 
     assert!(client.ask(&to.to_string(), BRIEF).is_err(), "it still goes where it went");
-    assert!(talk::udp_answers(&outside, &to.to_string()), "another one does not");
+    assert_eq!(talk::udp(&outside, &to.to_string()).tag, "shop", "another one does not");
     let stale = ends::stale_flows(to, target).unwrap();
     assert_eq!(stale.len(), 1, "{stale:?}");
     assert_eq!((stale[0].client, stale[0].leads_to), ("192.0.2.2:4000".parse().unwrap(), to));
@@ -226,7 +227,8 @@ fn large_packets_that_a_narrow_link_swallows() {
     let _server = udp_server(&store, &at, "store");
     let narrow = host_end(&other);
     lab.ip(&format!("link set {narrow} mtu 1300"));
-    assert!(arrives(&shop, &at, 1000) && !arrives(&shop, &at, 1400), "small ones arrive, large ones do not");
+    assert!(arrives(&shop, &at, 1000, true), "small ones arrive");
+    assert!(!arrives(&shop, &at, 1400, false), "large ones do not");
 
     let mtu = |space: &Space, name: &str| -> u32 {
         u32::try_from(inspect::link(space, name).unwrap()["mtu"].as_u64().unwrap()).unwrap()
@@ -251,16 +253,16 @@ fn large_packets_that_a_narrow_link_swallows() {
     );
     assert!(finding.what.contains(&narrow) && finding.what.contains("1300"), "{finding:?}");
     mend(finding);
-    assert!(arrives(&shop, &at, 1400));
+    assert!(arrives(&shop, &at, 1400, true));
     assert_eq!(ends::black_hole(&sender, &way(&[&first, &second]), None), []);
 }
 
-/// Whether a datagram of this size, with 'do not fragment', is answered.
-fn arrives(from: &Space, to: &str, size: usize) -> bool {
+/// Whether a datagram of this size, with 'do not fragment', is answered, as it must or must not be.
+fn arrives(from: &Space, to: &str, size: usize, must: bool) -> bool {
     let socket = from.in_ns(|| UdpSocket::bind("0.0.0.0:0").unwrap());
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut answer = [0; 128];
-    (0..2).any(|_| {
+    lab::eventually(talk::limit(must), || {
         let sent = from.in_ns(|| socket.send_to(&vec![0; size], to)).is_ok();
         sent && socket.recv_from(&mut answer).is_ok()
     })
@@ -329,7 +331,7 @@ fn bridged_packets_in_the_chains_of_ip() {
         &["nft", "-f", "-"],
         "table ip strict { chain f { type filter hook forward priority 1; policy drop;\n}\n}\n",
     );
-    assert!(tcp_answers(&shop, &at), "what stays on a bridge is nothing to IP");
+    assert_eq!(tcp(&shop, &at).tag, "store", "what stays on a bridge is nothing to IP");
     assert!(!ends::filters_bridged(true));
 
     lab.host.set_sysctl("net.bridge.bridge-nf-call-iptables", "1");
@@ -342,7 +344,8 @@ fn bridged_packets_in_the_chains_of_ip() {
         "{finding:?}"
     );
     mend(&finding);
-    assert!(tcp_answers(&shop, &at) && !ends::filters_bridged(true));
+    assert_eq!(tcp(&shop, &at).tag, "store");
+    assert!(!ends::filters_bridged(true));
 }
 
 #[test]
@@ -354,4 +357,35 @@ fn the_host_s_own_listeners_are_asked_in_its_namespace() {
     assert!(one(&found, Fault::NothingListens).what.contains("the host"), "{found:?}");
     let _listener = TcpListener::bind(at).unwrap();
     assert_eq!(ends::listener(None, Protocol::Tcp, at, "the host").unwrap(), []);
+}
+
+/// An interface that lacks the family which is asked for is not the one that is meant.
+#[test]
+fn the_interface_that_is_asked_for_has_the_family() {
+    let Some(lab) = Lab::new() else { return };
+    let _outside = lab.outside();
+    let (shop, other, plain) = (lab.container("shop"), lab.container("other"), lab.container("plain"));
+    let network = |name: &str, ipam| lab.plugin(json!({"name": name, "isolation": "none", "ipam": ipam}));
+    let four = network("n1", v4(1));
+    four.on(&shop).add().ok();
+    four.on(&plain).add().ok();
+    let shop6 = address(&network("n2", dual_stack(2)).on(&shop).ifname("eth1").add().ok(), 6);
+    let other6 = address(&network("n3", dual_stack(3)).on(&other).add().ok(), 6);
+    let _servers = [tcp_server(&shop, "[::]:80", "shop"), tcp_server(&other, "[::]:80", "other")];
+    assert_eq!(tcp(&shop, &format!("[{other6}]:80")).tag, "other");
+    assert_eq!(tcp(&other, &format!("[{shop6}]:80")).tag, "shop");
+    let words = |words: &str| words.replace("OTHER", &other.id).replace("SHOP", &shop.id);
+    for question in ["-6 host SHOP:80", "-6 OTHER SHOP:80", &format!("{other6} SHOP:80")] {
+        let told = arrives(&words(question));
+        assert_eq!(told["destination"], *shop6, "{question}: {told:#}");
+        assert!(told.to_string().contains("eth1 is asked, since it is the first with IPv6"), "{told:#}");
+    }
+    for question in ["-6 SHOP OTHER:80", &format!("SHOP [{other6}]:80"), "-6 SHOP outside"] {
+        assert_eq!(arrives(&words(question))["source"], *shop6, "{question}");
+    }
+    // By IPv4 it is the first still; and who has no such interface is told.
+    assert!(arrives(&words("host SHOP:80"))["destination"].as_str().unwrap().starts_with("10.88.1."));
+    let lacks = format!("container {} has no IPv6 address", plain.id);
+    linkspan(&words(&format!("explain SHOP {}:80 -6", plain.id))).failed(1, &lacks);
+    linkspan(&format!("explain {} {other6}", plain.id)).failed(1, &lacks);
 }

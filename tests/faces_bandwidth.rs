@@ -8,8 +8,8 @@ use std::time::Duration;
 use lab::faces::{VERSIONS, Whose, bridged, plugin, told};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
-use lab::talk::{pour, sink_server};
-use lab::{Container, Lab, inspect};
+use lab::talk::{is_free, is_limited, pour, sink_server};
+use lab::{Lab, inspect};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -123,12 +123,6 @@ fn what_one_made_the_other_takes_away() {
     }
 }
 
-fn pours(lab: &Lab, a: &Container, result: &Value) -> (f64, f64) {
-    let into = pour(&lab.host, &format!("{}:80", address(result, 4)), BYTES, LIMIT).unwrap();
-    let out = pour(a, "10.88.1.1:81", BYTES, LIMIT).unwrap();
-    (into.as_secs_f64(), out.as_secs_f64())
-}
-
 #[test]
 fn both_directions_are_limited_and_free_again_after_del() {
     let Some(lab) = Lab::new() else { return };
@@ -137,14 +131,15 @@ fn both_directions_are_limited_and_free_again_after_del() {
     let _inside = sink_server(&a, "0.0.0.0:80");
     let _host = sink_server(&lab.host, "0.0.0.0:81");
     let bandwidth = plugin(&lab, Whose::Ours, "bandwidth", limits()).on(&a).prev(&result);
-    let megabits = f64::from(u32::try_from(BYTES * 8).unwrap()) / 1e6;
+    let into = || pour(&lab.host, &format!("{}:80", address(&result, 4)), BYTES, LIMIT).unwrap();
+    let out = || pour(&a, "10.88.1.1:81", BYTES, LIMIT).unwrap();
+    let due = |rate: u64| Duration::from_secs(u64::try_from(BYTES * 8).unwrap() * 1000 / rate) / 1000;
     bandwidth.add().ok();
-    let (into, out) = pours(&lab, &a, &result);
-    assert!(into > megabits / 8.0 * 0.6 && into < megabits / 8.0 * 3.0, "{into} s into it");
-    assert!(out > megabits / 4.0 * 0.6 && out < megabits / 4.0 * 3.0, "{out} s out of it");
+    is_limited(due(RATE), &into);
+    is_limited(due(RATE / 2), &out);
     bandwidth.del().ok();
-    let (into, out) = pours(&lab, &a, &result);
-    assert!(into < 0.6 && out < 0.6, "{into} s and {out} s without a limit");
+    is_free(due(RATE), &into);
+    is_free(due(RATE / 2), &out);
 }
 
 #[test]

@@ -5,12 +5,11 @@ mod lab;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use lab::chain::Bin;
 use lab::outcome::{address, gateway, host_end};
 use lab::talk::{tcp, tcp_server};
-use lab::{Container, Lab, Outcome, icmp, inspect};
+use lab::{Container, Lab, Outcome, icmp, inspect, programs};
 use serde_json::{Value, json};
 
 const NET: &str = "10.90.1.0/24";
@@ -346,8 +345,7 @@ fn logger(lab: &Lab) -> std::path::PathBuf {
          echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"10.90.1.200/24\"}}]}}'\n",
         directory.display()
     );
-    fs::write(&script, text).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    programs::put(&script, &text);
     directory
 }
 

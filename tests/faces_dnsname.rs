@@ -6,6 +6,7 @@ mod lab;
 use lab::agent::{Agent, Stray, status};
 use lab::dns::dig;
 use lab::faces::{Whose, bridged, plugin};
+use lab::hold::Holder;
 use lab::{Container, Lab, Plugin};
 use serde_json::{Value, json};
 
@@ -78,7 +79,7 @@ fn name_servers_of_the_result_are_asked_by_the_agent_or_by_the_container() {
     front.del().ok();
     assert_eq!(status()["services"]["names"]["listening"], json!([]));
     // Somebody else has the port: nobody of ours answers there, and the container is not sent there.
-    let taken = lab.host.in_ns(|| std::net::UdpSocket::bind("0.0.0.0:53")).unwrap();
+    let taken = Holder::udp(&lab.host, "0.0.0.0:53", "somebody", &[]);
     let unserved = front.add();
     assert!(unserved.stderr.contains("cannot listen on 10.88.1.1:53"), "{}", unserved.stderr);
     assert_eq!(unserved.ok()["dns"], json!({"nameservers": ["192.0.2.53"], "search": search}));

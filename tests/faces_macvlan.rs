@@ -6,7 +6,7 @@ mod lab;
 use lab::faces::{Two, VERSIONS, Whose, plugin, refusal, shape, two};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
-use lab::talk::{tcp, tcp_answers, tcp_server};
+use lab::talk::{tcp, tcp_reaches, tcp_server};
 use lab::{Container, Lab, Outside, inspect};
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ fn containers_of_one_device_meet_by_their_mode() {
         let Two { a: (a, ra), b: (b, rb), .. } = &two(&lab, &macvlan);
         let to_b = format!("{}:80", address(rb, 4));
         assert_eq!(tcp(&outside, &to_b).tag, "b");
-        assert_eq!(tcp_answers(a, &to_b), meet, "{mode}");
+        assert_eq!(tcp_reaches(a, &to_b, meet), meet, "{mode}");
         macvlan.on(a).prev(ra).del().ok();
         macvlan.on(b).prev(rb).del().ok();
     }
@@ -257,11 +257,7 @@ fn check_status_gc_and_a_lost_namespace() {
     on_b.without("CNI_NETNS").del().ok();
     // The kernel takes its time with a namespace that is gone.
     let same = || Snapshot::take(&lab).differs(&before).is_none();
-    assert!(
-        lab::eventually(std::time::Duration::from_secs(5), same),
-        "{:?}",
-        Snapshot::take(&lab).differs(&before)
-    );
+    assert!(lab::eventually(lab::talk::PATIENCE, same), "{:?}", Snapshot::take(&lab).differs(&before));
 }
 
 #[test]

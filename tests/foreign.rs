@@ -6,12 +6,11 @@ mod lab;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use lab::chain::Bin;
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
-use lab::talk::{tcp, tcp_answers, tcp_server};
+use lab::talk::{BRIEF, PATIENCE, echo_server, tcp, tcp_answers, tcp_server};
 use lab::{Chain, Container, Lab, Outside, inspect};
 use serde_json::{Value, json};
 
@@ -72,18 +71,6 @@ fn chains(container: &Container) -> [String; 2] {
     [format!("CNI-{}", &sum[..24]), format!("CNI-DN-{}", &sum[..21])]
 }
 
-fn echo_server(space: &lab::Space) -> std::thread::JoinHandle<()> {
-    let listener = space.listener("0.0.0.0:80");
-    std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut byte = [0];
-        while stream.read(&mut byte).is_ok_and(|count| count == 1) {
-            stream.write_all(&byte).unwrap();
-        }
-    })
-}
-
 fn talks(stream: &mut TcpStream, byte: u8) -> bool {
     let mut answer = [0];
     stream.write_all(&[byte]).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == [byte]
@@ -98,9 +85,9 @@ fn switched(variant: &str) {
     let result = on_a.add(&a).ok();
     let other = on_b.add(&b).ok();
     let _b = tcp_server(&b, "[::]:80", "b");
-    let echo = echo_server(&a);
+    let _echo = echo_server(&a, "0.0.0.0:80");
     let mut stream = town.outside.in_ns(|| TcpStream::connect("192.0.2.1:8080").unwrap());
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(talks(&mut stream, 1));
 
     town.replace_files();
@@ -121,6 +108,7 @@ fn switched(variant: &str) {
     assert!(talks(&mut stream, 4), "an ADD of ours changes nothing");
 
     on_a.del(&a, &result);
+    stream.set_read_timeout(Some(BRIEF)).unwrap();
     assert!(!talks(&mut stream, 5), "it is gone now");
     let (v4, v6) = (address(&result, 4), address(&result, 6));
     let left =
@@ -133,7 +121,6 @@ fn switched(variant: &str) {
     on_b.del(&b, &other);
     on_c.del(&c, &third);
     drop(stream);
-    let _ = echo.join();
     let [of_b, ports_of_b] = chains(&b);
     let left = town.traces(&[&b.id, &c.id, &of_b, &ports_of_b, "808"]);
     assert!(left.is_empty(), "{left:#?}");

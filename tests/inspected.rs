@@ -13,6 +13,7 @@ use lab::agent::Agent;
 use lab::backends::choose;
 use lab::cli::{document, linkspan};
 use lab::plugin::{binary, dual_stack, v4};
+use lab::talk::PATIENCE;
 use serde_json::{Value, json};
 
 /// The comparisons that do not agree.
@@ -113,11 +114,24 @@ fn events_are_filtered_by_network_container_and_label() {
     let back = lab.plugin(json!({"name": "back", "ipam": v4(2)}));
     let agent = Agent::start();
     let followers = ["", "--network back", "--container shop-0", "--label TIER=front"].map(follow);
-    // They follow from when they are heard.
-    std::thread::sleep(Duration::from_millis(500));
+    // They follow from when they are heard: until then something comes and goes that all would be told of.
+    let early = back.on(&lab.container("early")).args("IgnoreUnknown=1;K8S_POD_NAME=shop-0;TIER=front");
+    // What goes at once may not be told of at all.
+    let all_hear = || followers.iter().all(|heard| !heard.lock().unwrap().is_empty());
+    let follow = || {
+        early.add().ok();
+        let heard = lab::eventually(Duration::from_secs(2), all_hear);
+        early.del().ok();
+        heard
+    };
+    assert!(lab::eventually(PATIENCE, follow), "{followers:?}");
+    let of_others = |at: usize| -> Vec<String> {
+        let heard = followers[at].lock().unwrap();
+        heard.iter().filter(|line| !line.contains("container-early")).cloned().collect()
+    };
     let counts = |wanted: [usize; 4]| {
-        let heard = || [0, 1, 2, 3].map(|at| followers[at].lock().unwrap().len());
-        assert!(lab::eventually(Duration::from_secs(10), || heard() == wanted), "{followers:?}");
+        let heard = || [0, 1, 2, 3].map(|at| of_others(at).len());
+        assert!(lab::eventually(PATIENCE, || heard() == wanted), "{followers:?}");
     };
     let (shop, plain, store) = (lab.container("shop"), lab.container("plain"), lab.container("store"));
     let named = web.on(&shop).args("IgnoreUnknown=1;K8S_POD_NAME=shop-0;TIER=front");
@@ -132,7 +146,7 @@ fn events_are_filtered_by_network_container_and_label() {
     counts([6, 2, 2, 2]);
     drop(agent);
     let of = |id: &str| vec![format!("attached {id}:eth0"), format!("detached {id}:eth0")];
-    let heard = followers.map(|heard| heard.lock().unwrap().clone());
+    let heard = [0, 1, 2, 3].map(of_others);
     assert_eq!(heard[1], of("container-store"), "by network");
     assert_eq!(heard[2], of("container-shop"), "by name");
     assert_eq!(heard[3], of("container-shop"), "by label, which only the record has");

@@ -306,7 +306,7 @@ fn make_install_puts_a_link_where_shells_look() {
     }
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile"), tree.join("Makefile")).unwrap();
     symlink("/bin/true", tree.join("scripts/build")).unwrap();
-    fs::copy(binary(), tree.join("target/linkspan")).unwrap();
+    lab::programs::copy(binary(), tree.join("target/linkspan"));
     let make = |more: &[&str]| {
         let mut command = Command::new("make");
         command.arg("-C").arg(&tree).arg("install").arg(format!("DESTDIR={}", target.display())).args(more);

@@ -7,8 +7,8 @@ mod lab;
 use lab::backends::{BACKENDS, on_each_backend};
 use lab::outcome::address;
 use lab::snapshot::Snapshot;
-use lab::talk::{tcp, tcp_answers, tcp_server};
-use lab::town::{answers, closed, goes_out, open, published, town, whom};
+use lab::talk::{tcp, tcp_answers, tcp_reaches, tcp_server};
+use lab::town::{answered, closed, goes_out, open, published, town, whom};
 use lab::{icmp, inspect};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn a_routed_network_is_filtered_all_the_same(backend: &'static str) {
     let _on_one_address = tcp_server(&a, "[::]:70", "a");
     assert_eq!(whom(&tcp(&a, "192.0.2.2:80")), address(&a.result, 4), "no address is translated");
     assert_eq!(whom(&tcp(&a, "[2001:db8::2]:80")), address(&a.result, 6));
-    assert_eq!(answers(&town.outside, &a.at()), ["tcp4", "tcp6"], "what is published on every address");
+    answered(&town.outside, &a.at(), &["tcp4", "tcp6"], "what is published on every address");
     assert!(!tcp_answers(&town.outside, &format!("{}:70", a.at()[0])), "not what is published on one");
     for family in [4, 6] {
         assert!(icmp::ping(&town.outside, &address(&a.result, family)), "echo requests are answered");
@@ -85,7 +85,7 @@ fn a_forward_chain_that_drops_lets_in_what_the_network_does(backend: &'static st
     let c = town.attach(&town.network(3, json!({})), "c", &[]);
     open(&town.outside, &a);
     open(&town.outside, &first);
-    assert_eq!(answers(&town.outside, &b.at()), ["tcp4", "tcp6"]);
+    answered(&town.outside, &b.at(), &["tcp4", "tcp6"], "what is routed");
     closed(&town.outside, &c);
     closed(&c, &a);
     for from in [&a, &b, &c] {
@@ -125,9 +125,9 @@ fn the_administrators_chain_comes_first(backend: &'static str) {
         town.lab.host.must(&["ip6tables", "-A", "SITE", "-i", "uplink", "-p", "tcp", "-j", "DROP"]);
     }
     let holds = || {
-        assert_eq!(answers(&town.outside, &a.at()), ["tcp4", "udp4"], "accepted before a strict wall");
+        answered(&town.outside, &a.at(), &["tcp4", "udp4"], "accepted before a strict wall");
         b.ip("-4 route replace default via 10.88.2.1");
-        assert_eq!(answers(&town.outside, &b.at()), ["tcp4", "udp4"], "accepted before a seal");
+        answered(&town.outside, &b.at(), &["tcp4", "udp4"], "accepted before a seal");
         if backend != "nftables" {
             published(&town.outside, 8080, false);
         }
@@ -207,15 +207,18 @@ fn an_administrator_allows_denies_and_limits(backend: &'static str) {
     assert_eq!(tcp(&town.lab.host, "127.0.0.1:8080").tag, "a", "the host is not forwarded");
     assert!(!tcp_answers(&town.outside, "192.0.2.1:8083"), "one container is denied");
     assert!(!tcp_answers(&a, "192.0.2.1:8083"), "to its neighbours by the host too");
-    let heard = (0..8).filter(|_| asks_once(&town.outside, "192.0.2.1:8082")).count();
-    assert!((1..=4).contains(&heard), "{heard} of 8 new flows passed a limit of 3");
+    // The first has the time that it takes; each 20 seconds let one more pass.
+    let begun = std::time::Instant::now();
+    let heard = (0..8).filter(|n| asks_once(&town.outside, "192.0.2.1:8082", *n == 0)).count();
+    let most = 4 + usize::try_from(begun.elapsed().as_secs() / 20).unwrap();
+    assert!((1..=most).contains(&heard), "{heard} of 8 new flows passed a limit of 3");
 }
 
 /// One datagram from a port of its own, answered or not.
-fn asks_once(space: &lab::Space, to: &str) -> bool {
+fn asks_once(space: &lab::Space, to: &str, must: bool) -> bool {
     space.in_ns(|| {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(lab::talk::BRIEF)).unwrap();
+        socket.set_read_timeout(Some(lab::talk::limit(must))).unwrap();
         socket.send_to(b"who", to).is_ok() && socket.recv(&mut [0; 64]).is_ok()
     })
 }
@@ -237,8 +240,9 @@ fn a_changed_configuration_moves_the_walls(backend: &'static str) {
         let what = keys.to_string();
         let b = town.attach(&town.network(1, keys), &format!("b{n}"), &[]);
         b.plugin.prev(&b.result).check().ok();
-        assert_eq!(tcp_answers(&c, &format!("{}:80", a.at()[0])), direct, "{what}");
-        assert_eq!(tcp_answers(&c, &format!("{}:80", a.at()[1])), direct, "{what}");
+        for at in a.at() {
+            assert_eq!(tcp_reaches(&c, &format!("{at}:80"), direct), direct, "{what}");
+        }
         published(&c, 8080, by_host);
         b.plugin.prev(&b.result).del().ok();
     }

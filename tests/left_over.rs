@@ -4,12 +4,11 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use lab::Lab;
 use lab::backends::choose;
 use lab::plugin::{dual_stack, v4};
-use lab::programs::{with_failing_iptables, with_programs};
+use lab::programs::{put, with_failing_iptables, with_programs};
 use serde_json::json;
 
 fn is_recorded(id: &str) -> bool {
@@ -141,8 +140,7 @@ fn rules_without_a_record_go_where_they_can() {
     let directory = lab.work.path().join("once");
     fs::create_dir(&directory).unwrap();
     let once = "#!/bin/sh\nmkdir /run/listed 2>&1 || exit 4\nexec /usr/sbin/iptables-save\n";
-    fs::write(directory.join("iptables-save"), once).unwrap();
-    fs::set_permissions(directory.join("iptables-save"), fs::Permissions::from_mode(0o755)).unwrap();
+    put(directory.join("iptables-save"), once);
     let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
     network.env("PATH", &path).gc(&[]).refused(110);
     assert!(rules("iptables-save") > 0);

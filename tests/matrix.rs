@@ -11,7 +11,7 @@ use std::time::Duration;
 use lab::backends::choose;
 use lab::outcome::{address, gateway};
 use lab::plugin::dual_stack;
-use lab::talk::{Server, tcp_server, udp_server};
+use lab::talk::{Server, limit, tcp_server, udp_server};
 use lab::{Container, Lab, Outside, Space};
 use serde_json::Value;
 use serde_json::json;
@@ -57,9 +57,6 @@ const ROWS: [(&str, &str); 12] = [
     ("the container itself", "the LAN address"),
     ("the container itself", "the bridge's address"),
 ];
-
-/// How long a question may stay without any answer. What is refused is refused at once.
-const LIMIT: Duration = Duration::from_millis(700);
 
 /// The words of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,15 +170,17 @@ impl Town {
         text.parse().unwrap()
     }
 
-    /// What a client gets, by TCP and by UDP.
-    fn ask(&self, row: (&str, &str), family: u8, port: u16) -> [Answer; 2] {
+    /// What a client gets, by TCP and by UDP, as it must or must not. What is refused is refused at once.
+    fn ask(&self, row: (&str, &str), family: u8, port: u16, must: bool) -> [Answer; 2] {
         let to = SocketAddr::new(self.asked(row.1, family), port);
         let bridge: IpAddr = gateway(&self.web, family).parse().unwrap();
-        self.client(row.0).in_ns(|| [by_tcp(to), by_udp(to)]).map(|answer| match answer {
-            Err(_) => Answer::No,
-            Ok((own, seen)) if own == seen => Answer::Kept,
-            Ok((_, seen)) if seen == bridge => Answer::Bridge,
-            Ok((_, seen)) => Answer::Strange(seen),
+        self.client(row.0).in_ns(|| [by_tcp(to, limit(must)), by_udp(to, limit(must))]).map(|answer| {
+            match answer {
+                Err(_) => Answer::No,
+                Ok((own, seen)) if own == seen => Answer::Kept,
+                Ok((_, seen)) if seen == bridge => Answer::Bridge,
+                Ok((_, seen)) => Answer::Strange(seen),
+            }
         })
     }
 }
@@ -189,20 +188,20 @@ impl Town {
 /// The client's own address as it sent, and as the server saw it.
 type Ends = (IpAddr, IpAddr);
 
-fn by_tcp(to: SocketAddr) -> io::Result<Ends> {
-    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+fn by_tcp(to: SocketAddr, limit: Duration) -> io::Result<Ends> {
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok((plain(stream.local_addr()?.ip()), peer(&text)?))
 }
 
-/// A connected socket hears refusals.
-fn by_udp(to: SocketAddr) -> io::Result<Ends> {
+/// A connected socket hears refusals. Nothing else on the way may lose a datagram: one has to do.
+fn by_udp(to: SocketAddr, limit: Duration) -> io::Result<Ends> {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any)?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_read_timeout(Some(limit))?;
     socket.send(b"who")?;
     let mut buffer = [0; 256];
     let length = socket.recv(&mut buffer)?;
@@ -255,7 +254,8 @@ fn each_cell_is_true(backend: &str) {
         };
         for ((family, on, port), cell) in COLUMNS.into_iter().zip(cells) {
             let wanted = if *cell == Answer::Closed { Answer::No } else { *cell };
-            for (protocol, found) in ["tcp", "udp"].into_iter().zip(town.ask(row, family, port)) {
+            let must = wanted != Answer::No;
+            for (protocol, found) in ["tcp", "udp"].into_iter().zip(town.ask(row, family, port, must)) {
                 if found != wanted {
                     wrong.push(format!(
                         "{} asks {} (IPv{family}, {protocol}, published on {on}): {found:?}, not {cell:?}",

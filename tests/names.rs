@@ -4,14 +4,15 @@
 mod lab;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use lab::agent::{Agent, Stray, status};
 use lab::dns::{dig, musl_resolver, resolve_by};
+use lab::hold::Holder;
 use lab::outcome::{address, gateway};
 use lab::plugin::{Plugin, dual_stack, v4};
+use lab::talk::PATIENCE;
 use lab::{Container, Lab, eventually, skip};
 
 /// A network with a name service.
@@ -222,7 +223,7 @@ fn a_port_that_is_taken_is_said_and_hurts_nobody_else() {
     let Some(lab) = Lab::new() else { return };
     let _stray = Stray;
     let _agent = Agent::start();
-    let taken = lab.host.in_ns(|| std::net::UdpSocket::bind("0.0.0.0:53")).unwrap();
+    let taken = Holder::udp(&lab.host, "0.0.0.0:53", "somebody", &[]);
     let web = named(&lab, "web", v4(1));
     let a = lab.container("a");
     let added = web.on(&a).args("IgnoreUnknown=1;K8S_POD_NAME=front").add();
@@ -233,7 +234,7 @@ fn a_port_that_is_taken_is_said_and_hurts_nobody_else() {
     // The next one finds it free.
     let b = lab.container("b");
     let gw = gateway(&add(&web, &b, "back"), 4);
-    assert!(eventually(Duration::from_secs(2), || dig(&b, &gw, "front A").data.len() == 1));
+    assert!(eventually(PATIENCE, || dig(&b, &gw, "front A").data.len() == 1));
 }
 
 #[test]

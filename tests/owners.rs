@@ -5,7 +5,6 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use lab::backends::{choose, on_each_backend};
 use lab::cli::linkspan;
@@ -141,8 +140,7 @@ fn programs(lab: &Lab, name: &str, first: &str) -> String {
     for program in ["iptables", "ip6tables"] {
         for program in ["", "-save", "-restore"].map(|end| format!("{program}{end}")) {
             let path = directory.join(&program);
-            fs::write(&path, format!("#!/bin/sh\n{first}\nexec /usr/sbin/{program} \"$@\"\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            lab::programs::put(&path, &format!("#!/bin/sh\n{first}\nexec /usr/sbin/{program} \"$@\"\n"));
         }
     }
     format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())

@@ -199,6 +199,8 @@ fn a_child_that_the_runtime_has_just_forked_is_no_stranger() {
     let reserved = lab.host.in_ns(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
     // SAFETY: the child calls nothing but pause(2), which is safe after fork(2) of a process with threads.
     let child = unsafe { libc::fork() };
+    // -1 would mean every process to kill(2).
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
         loop {
             // SAFETY: it takes nothing.

@@ -4,10 +4,9 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use lab::plugin::{dual_stack, v4};
-use lab::{Lab, Plugin};
+use lab::{Lab, Plugin, programs};
 use serde_json::json;
 
 fn without(capability: &str, plugin: &Plugin) -> Plugin {
@@ -157,9 +156,7 @@ fn status_counts_the_inode_of_a_record_that_is_written_anew() {
     let container = lab.container("c1");
     let given = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.66.0.5/24", "gateway": "10.66.0.1"}]});
     let path = lab.work.path().join("gives");
-    fs::write(&path, format!("#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{given}'\n"))
-        .unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    programs::put(&path, &format!("#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND != ADD ] || echo '{given}'\n"));
     let directory = lab.work.path().display().to_string();
     let ports = json!({"net.ipv4.ip_local_reserved_ports": "30000,30001"});
     let plugins = [

@@ -185,7 +185,7 @@ fn only_the_dead_are_collected() {
     lab.ip("netns add c");
     let gone = |lab: &Lab| lab::inspect::link(&lab.host, &lab::outcome::host_end(&result)).is_none();
     assert!(
-        lab::eventually(Duration::from_secs(5), || gone(&lab)),
+        lab::eventually(Duration::from_secs(30), || gone(&lab)),
         "the namespace's end takes the link with it"
     );
 

@@ -10,7 +10,7 @@ use lab::cli::{document, linkspan, linkspan_with, shell};
 use lab::outcome::address;
 use lab::plugin::{dual_stack, v4};
 use lab::talk::{tcp, tcp_server};
-use lab::{Container, Lab, Outside};
+use lab::{Container, Lab, Outside, programs};
 use serde_json::{Value, json};
 
 /// Network `web` (10.1.0.0/24 and IPv6) with `shop`, `dead` and an orphan lease; network `back`, walled, with `store`.
@@ -59,8 +59,11 @@ fn only_what_judges_networks_asks_the_agent() {
     let _ = fs::remove_file(path);
     let socket = std::os::unix::net::UnixListener::bind(path).unwrap();
     socket.set_nonblocking(true).unwrap();
-    for words in ["ps", "ports", "ipam", "inspect shop", "explain shop store:80"] {
-        linkspan(words);
+    let explain = format!("explain {} {}:80", town.shop.id, town.store.id);
+    let looks = ["ps", "ports", "ipam", "inspect shop-0", explain.as_str()];
+    for (words, code) in looks.into_iter().zip([0, 0, 0, 0, 3]) {
+        let said = linkspan(words);
+        assert_eq!(said.code, code, "{words}: {}{}", said.stdout, said.stderr);
         assert!(socket.accept().is_err(), "{words}");
     }
     linkspan("ls").ok();
@@ -306,7 +309,7 @@ fn colour_is_for_terminals_that_want_it() {
 fn who_may_not_read_the_records_is_told_so() {
     let Some(town) = Town::new() else { return };
     let copy = town.lab.work.path().join("linkspan");
-    fs::copy(lab::plugin::binary(), &copy).unwrap();
+    programs::copy(lab::plugin::binary(), &copy);
     fs::set_permissions(town.lab.work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = copy.display();
     let nobody = format!("setpriv --reuid 65534 --regid 65534 --clear-groups {program} ls");

@@ -4,23 +4,20 @@
 mod lab;
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::outcome::{address, host_end};
 use lab::plugin::v4;
-use lab::{Lab, Plugin, eventually};
+use lab::{Lab, Plugin, eventually, programs};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 /// The longest that is waited for what must happen.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the plugin takes for a DEL where it is slow.
-const SLOW: Duration = Duration::from_secs(4);
-
-/// An IPAM plugin that logs each call, is slow at DEL where there is a file `slow`, and fails at it where there is `away`.
+/// An IPAM plugin that logs each call. At DEL it hangs for as long as there is a file `hangs`, is slow where there is
+/// `slow`, and fails where there is `away`.
 struct Pool {
     directory: PathBuf,
     network: Plugin,
@@ -30,16 +27,12 @@ impl Pool {
     fn new(lab: &Lab) -> Self {
         let directory = lab.work.path().join("pool");
         fs::create_dir_all(&directory).unwrap();
-        let script = format!(
-            "#!/bin/sh\nexec 2>/dev/null; here=$(dirname \"$0\"); cat >/dev/null\n\
+        let script = "#!/bin/sh\nexec 2>/dev/null; here=$(dirname \"$0\"); cat >/dev/null\n\
              echo \"$CNI_COMMAND $CNI_CONTAINERID\" >>$here/log\ncase $CNI_COMMAND in\n\
-             ADD) echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"'$(cat $here/address)'\"}}]}}' ;;\n\
-             DEL) [ ! -e $here/slow ] || sleep {}\n\
-             [ ! -e $here/away ] || {{ echo '{{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"away\"}}'; exit 1; }} ;;\nesac\n",
-            SLOW.as_secs()
-        );
-        fs::write(directory.join("pool"), script).unwrap();
-        fs::set_permissions(directory.join("pool"), fs::Permissions::from_mode(0o755)).unwrap();
+             ADD) echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"'$(cat $here/address)'\"}]}' ;;\n\
+             DEL) while [ -e $here/hangs ]; do sleep 0.02; done; [ ! -e $here/slow ] || sleep 4\n\
+             [ ! -e $here/away ] || { echo '{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"away\"}'; exit 1; } ;;\nesac\n";
+        programs::put(directory.join("pool"), script);
         let network = lab.plugin(json!({"name": "pooled", "bridge": "br8", "ipam": {"type": "pool"}}));
         let network = network.env("CNI_PATH", &directory.display().to_string());
         let pool = Self { directory, network };
@@ -49,6 +42,13 @@ impl Pool {
 
     fn give(&self, address: &str) {
         fs::write(self.directory.join("address"), address).unwrap();
+    }
+
+    /// Whether somebody has called it for a DEL, since the last time that its calls were asked.
+    fn is_at_a_del(&self) -> bool {
+        eventually(LIMIT, || {
+            fs::read_to_string(self.directory.join("log")).is_ok_and(|log| log.contains("DEL"))
+        })
     }
 
     fn set(&self, name: &str) {
@@ -130,16 +130,15 @@ fn a_plugin_that_hung_is_asked_again_for_who_wants_it() {
     let (stuck, other) = (pool.network.on(&a), lab.plugin(json!({"ipam": v4(1)})).on(&b));
     stuck.add().ok();
     other.add().ok();
-    pool.set("slow");
+    pool.set("hangs");
     pool.calls();
     let running = stuck.start("DEL");
-    let log = pool.directory.join("log");
-    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|log| log.contains("DEL"))));
+    assert!(pool.is_at_a_del());
     assert!(running.kill_after(Duration::ZERO), "it waits for the plugin");
     pool.calls();
     other.del().ok();
     assert_eq!(pool.calls(), nothing());
-    pool.unset("slow");
+    pool.unset("hangs");
     stuck.del().ok();
     assert_eq!(pool.calls(), [format!("DEL {}", a.id)]);
     assert_eq!(doomed(), 0);
@@ -156,8 +155,8 @@ fn nobody_waits_for_the_plugin_of_another() {
     let names = ["a", "b", "c"].map(|name| lab.container(name));
     let slow = pool.network.on(&names[0]);
     let plain = [&names[1], &names[2]].map(|container| lab.plugin(json!({"ipam": v4(1)})).on(container));
-    pool.set("slow");
     for slow_is_first in [true, false] {
+        pool.set("hangs");
         slow.add().ok();
         plain.iter().for_each(|plugin| drop(plugin.add().ok()));
         pool.calls();
@@ -170,26 +169,17 @@ fn nobody_waits_for_the_plugin_of_another() {
         // It waits for the lock, and the others for it.
         std::thread::sleep(Duration::from_millis(100));
         let second = if slow_is_first { &plain[0] } else { &slow };
-        let others = [second.start("DEL"), plain[1].start("DEL")];
+        let (second, third) = (second.start("DEL"), plain[1].start("DEL"));
         assert!(eventually(LIMIT, || doomed() == 3));
         std::thread::sleep(Duration::from_millis(100));
         drop(held);
-        let ended: Vec<Duration> = std::thread::scope(|scope| {
-            let all = std::iter::once(running).chain(others);
-            let finish = |running: lab::plugin::Running| {
-                scope.spawn(move || {
-                    let outcome = running.finish();
-                    outcome.ok();
-                    outcome.elapsed
-                })
-            };
-            let threads: Vec<_> = all.map(finish).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        let at = usize::from(!slow_is_first);
-        for (n, elapsed) in ended.iter().enumerate() {
-            assert_eq!(*elapsed >= SLOW, n == at, "{n}, where the slow one is {at}: {ended:?}");
+        let (mut hangs, ends) = if slow_is_first { (running, second) } else { (second, running) };
+        for running in [ends, third] {
+            running.finish().ok();
         }
+        assert!(pool.is_at_a_del() && hangs.is_running(), "it waits for its own");
+        pool.unset("hangs");
+        hangs.finish().ok();
         assert_eq!(pool.calls(), [format!("DEL {}", names[0].id)], "once");
         assert_eq!(doomed(), 0);
     }
@@ -237,9 +227,7 @@ fn plugins_that_nobody_waits_for_take_little_of_one_del() {
     }
     pool.calls();
     pool.set("slow");
-    let first = other.del();
-    first.ok();
-    assert!(first.elapsed < 2 * SLOW, "{:?}", first.elapsed);
+    other.del().ok();
     assert_eq!((pool.calls().len(), doomed()), (1, 1));
     pool.unset("slow");
     other.add().ok();
@@ -315,27 +303,22 @@ fn the_plugin_of_a_dead_container_keeps_nobody() {
     dies(&lab, &first.add().ok());
     pool.give("10.66.0.6/24");
     let dead = second.add().ok();
-    for name in ["slow", "away"] {
+    for name in ["hangs", "away"] {
         pool.set(name);
     }
     pool.calls();
     let other = lab.plugin(json!({"ipam": v4(1)}));
-    let taking = other.on(&c).publish(&["8080:80"]).add();
-    taking.ok();
-    assert!(taking.elapsed < SLOW, "{:?}", taking.elapsed);
+    other.on(&c).publish(&["8080:80"]).add().ok();
     // What is met in the firewall is met by all that died.
     dies(&lab, &dead);
     let ranged =
         json!({"type": "static", "addresses": [{"address": "10.66.0.6/24", "gateway": "10.66.0.1"}]});
-    let fixed = lab.plugin(json!({"name": "fixed", "bridge": "br9", "ipam": ranged})).on(&d);
-    let meeting = fixed.add();
-    meeting.ok();
-    assert!(meeting.elapsed < SLOW, "{:?}", meeting.elapsed);
+    lab.plugin(json!({"name": "fixed", "bridge": "br9", "ipam": ranged})).on(&d).add().ok();
     assert_eq!(pool.calls(), nothing());
     assert_eq!(doomed(), 2, "their addresses are the plugin's to free");
     assert_eq!(fs::read_dir("/run/linkspan/pending").unwrap().count(), 0);
 
-    pool.unset("slow");
+    pool.unset("hangs");
     first.del().refused(110);
     // Of the other one too, whose plugin nobody has asked yet: after its own, and once.
     assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("DEL {}", b.id)]);
@@ -383,14 +366,12 @@ fn the_plugin_of_the_same_attachment_is_asked_before_it_gives_again() {
     let (a, b) = (lab.container("a"), lab.container("b"));
     let same = pool.network.on(&a);
     dies(&lab, &same.add().ok());
-    pool.set("slow");
+    pool.set("hangs");
     pool.calls();
     let running = same.start("ADD");
-    let log = pool.directory.join("log");
-    assert!(eventually(LIMIT, || fs::read_to_string(&log).is_ok_and(|log| log.contains("DEL"))));
-    let other = lab.plugin(json!({"ipam": v4(1)})).on(&b).add();
-    other.ok();
-    assert!(other.elapsed < SLOW, "{:?}", other.elapsed);
+    assert!(pool.is_at_a_del());
+    lab.plugin(json!({"ipam": v4(1)})).on(&b).add().ok();
+    pool.unset("hangs");
     running.finish().ok();
     assert_eq!(pool.calls(), [format!("DEL {}", a.id), format!("ADD {}", a.id)]);
     assert_eq!(doomed(), 0);

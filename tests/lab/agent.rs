@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::eventually;
 use super::plugin::binary;
 
+/// How long what must come may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// The socket of the lab's agent.
 pub const SOCKET: &str = "/run/linkspan/agent.sock";
 
@@ -31,7 +34,7 @@ impl Agent {
         let socket = PathBuf::from("/run/notify.sock");
         let _ = std::fs::remove_file(&socket);
         let told = UnixDatagram::bind(&socket).expect("a socket for READY=1");
-        told.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        told.set_read_timeout(Some(LIMIT)).unwrap();
         let child = command
             .env("NOTIFY_SOCKET", &socket)
             .stdin(stdin)
@@ -62,7 +65,7 @@ impl Agent {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut agent = Self::heard(command.spawn().unwrap());
         let mine = i32::try_from(agent.child.id()).unwrap();
-        let serves = eventually(Duration::from_secs(20), || {
+        let serves = eventually(LIMIT, || {
             let ended = agent.ended();
             assert!(ended.is_none(), "it ended: {ended:?}");
             pid() == Some(mine) && has_socket() && status()["pid"] == mine
@@ -121,7 +124,7 @@ impl Drop for Agent {
 /// Says a line to the agent and hears its answer.
 pub fn say(line: &str) -> Value {
     let mut stream = UnixStream::connect(SOCKET).unwrap_or_else(|e| panic!("{SOCKET}: {e}"));
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(format!("{line}\n").as_bytes()).unwrap();
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).unwrap();

@@ -43,7 +43,7 @@ pub struct Heard {
 /// Asks `server` from a namespace: `dig @SERVER QUESTION`, which may hold options.
 pub fn dig(space: &Space, server: &str, question: &str) -> Heard {
     let server = format!("@{server}");
-    let mut argv = vec!["dig", server.as_str(), "+time=6", "+tries=1", "+nocookie"];
+    let mut argv = vec!["dig", server.as_str(), "+time=12", "+tries=1", "+nocookie"];
     argv.extend(question.split_whitespace());
     let said = space.exec(&argv);
     let status = said.stdout.lines().find_map(|line| line.split_once("status: ")?.1.split(',').next());
@@ -110,7 +110,7 @@ impl Upstream {
                 .expect("dnsmasq is installed")
         });
         let upstream = Self { child, log };
-        let up = eventually(Duration::from_secs(5), || {
+        let up = eventually(Duration::from_secs(30), || {
             dig(&lab.host, address, "up.example.org A").status == "NOERROR"
         });
         assert!(up, "dnsmasq does not answer at {address}: {}", upstream.log());

@@ -1,6 +1,6 @@
 //! Processes of the host that hold a socket: what a published port may collide with.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,48 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 
 use super::Space;
+
+/// How long a process may take to begin on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The addresses at which sockets of a namespace hold a port: TCP sockets that listen, and UDP sockets.
+///
+/// To try by bind(2) would be to take the port for a moment; and for longer, where another test has just begun a child.
+pub fn holding(space: &Space, protocol: &str, port: u16) -> Vec<IpAddr> {
+    let tables = space.in_ns(|| {
+        ["", "6"]
+            .map(|six| std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")).unwrap())
+    });
+    let state = if protocol == "tcp" { "0A" } else { "07" };
+    let held = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (address, found) = words.get(1)?.split_once(':')?;
+        (words[3] == state && u16::from_str_radix(found, 16).ok()? == port).then(|| plain(address))
+    };
+    tables.iter().flat_map(|table| table.lines().filter_map(held)).collect()
+}
+
+/// Whether nobody of a namespace holds a port at an address, or at all addresses of its family.
+pub fn is_free(space: &Space, protocol: &str, at: &str) -> bool {
+    let at: SocketAddr = at.parse().expect("an address and a port");
+    let clashes = |ip: &IpAddr| {
+        let any = ip.is_unspecified() || at.ip().is_unspecified();
+        ip.is_ipv4() == at.is_ipv4() && (any || *ip == at.ip())
+    };
+    !holding(space, protocol, at.port()).iter().any(clashes)
+}
+
+/// An address of `/proc/net`: words of 32 bits, each as this machine has them.
+fn plain(hex: &str) -> IpAddr {
+    let word = |at: usize| u32::from_str_radix(&hex[at..at + 8], 16).expect("hexadecimal").to_ne_bytes();
+    match hex.len() {
+        8 => IpAddr::from(word(0)),
+        _ => {
+            let bytes: Vec<u8> = [0, 8, 16, 24].into_iter().flat_map(word).collect();
+            IpAddr::from(<[u8; 16]>::try_from(bytes).expect("four words"))
+        }
+    }
+}
 
 /// A process that holds a socket until this is dropped. It is a child of the test, so a sibling of the plugin and
 /// none of its ancestors.
@@ -55,7 +97,7 @@ impl Holder {
         // For a moment after execve(2) its command line reads as empty.
         let line = format!("/proc/{}/cmdline", child.id());
         let named = || std::fs::read(&line).is_ok_and(|bytes| bytes.starts_with(name.as_bytes()));
-        assert!(super::eventually(Duration::from_secs(2), named), "{name} did not start");
+        assert!(super::eventually(LIMIT, named), "{name} did not start");
         Self { child }
     }
 

@@ -7,16 +7,28 @@ use super::cli::{document, linkspan};
 use super::explain::{Host, host, id};
 use super::town::House;
 
-/// The explanation with its probe, which is as the schema says.
+/// How long an answer is waited for, in seconds: with patience where one must come.
+fn patience(comes: bool) -> u32 {
+    if comes { 20 } else { 1 }
+}
+
+/// The explanation with its probe, which is as the schema says; nobody has to answer it.
 #[track_caller]
 pub fn probed(words: &str) -> Value {
-    document(&format!("explain {words} --live --wait 1 --json"), "explain")["explain"].clone()
+    waited(words, false)
+}
+
+#[track_caller]
+fn waited(words: &str, comes: bool) -> Value {
+    let wait = patience(comes);
+    document(&format!("explain {words} --live --wait {wait} --json"), "explain")["explain"].clone()
 }
 
 /// The two agree on `outcome`, in both languages.
 #[track_caller]
 pub fn agree(words: &str, outcome: &str) -> Value {
-    let told = probed(words);
+    // Small packets are answered where large ones are swallowed.
+    let told = waited(words, ["answered", "unwanted", "swallowed"].contains(&outcome));
     assert_eq!(told["agreement"]["agrees"], true, "{words}: {told:#}");
     assert_eq!(told["live"]["outcome"], outcome, "{words}: {told:#}");
     told
@@ -55,7 +67,7 @@ pub fn drops(words: &str, fault: &str) -> Value {
 /// It is told in words too, and the exit code is this.
 #[track_caller]
 pub fn text(words: &str, code: i32) -> String {
-    let said = linkspan(&format!("explain {words} --live --wait 1"));
+    let said = linkspan(&format!("explain {words} --live --wait {}", patience(code == 0)));
     assert_eq!(said.code, code, "{words}: {}{}", said.stdout, said.stderr);
     said.stdout
 }

@@ -46,6 +46,7 @@ pub mod stage;
 pub mod systemd;
 pub mod talk;
 pub mod town;
+pub mod traced;
 pub mod witness;
 
 use std::cell::Cell;

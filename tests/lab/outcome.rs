@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+fn is_lateness(line: &str) -> bool {
+    line.contains("the agent did not answer within")
+}
+
 /// Exit status, output and the one JSON document of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -40,6 +44,32 @@ impl Outcome {
     /// Whether it exited with 0.
     pub fn succeeded(&self) -> bool {
         self.status.success()
+    }
+
+    /// Whether it says that the agent has not answered in time.
+    pub fn found_agent_late(&self) -> bool {
+        self.succeeded() && self.stderr.lines().any(is_lateness)
+    }
+
+    /// Whether it says that the agent could not be started in time.
+    pub fn found_agent_unborn(&self) -> bool {
+        let unborn = |line: &str| {
+            line.contains("there is no agent")
+                && (line.contains("not done within") || line.contains("timed out"))
+        };
+        self.succeeded() && self.stderr.lines().any(unborn)
+    }
+
+    /// Whether either is so.
+    pub fn was_hurried(&self) -> bool {
+        self.found_agent_late() || self.found_agent_unborn()
+    }
+
+    /// The same without the words about an agent that was late.
+    pub(super) fn without_lateness(mut self) -> Self {
+        let others = self.stderr.lines().filter(|line| !is_lateness(line));
+        self.stderr = others.map(|line| format!("{line}\n")).collect();
+        self
     }
 
     /// The result of a run that must succeed; null where it printed nothing.

@@ -135,14 +135,32 @@ impl Plugin {
         this
     }
 
-    /// `CNI_COMMAND=ADD`.
+    /// `CNI_COMMAND=ADD`. Where a busy machine kept the agent from answering in the time that an ADD has for it, that is waited
+    /// for; where it kept it from being started in that time, the call is undone and made again.
     pub fn add(&self) -> Outcome {
-        self.run("ADD")
+        let (begun, mut undone) = (Instant::now(), false);
+        loop {
+            let outcome = self.run("ADD");
+            if outcome.found_agent_late() {
+                return caught_up(outcome);
+            }
+            // Ports of the one that was undone may still be held.
+            let again = outcome.found_agent_unborn() || (undone && !outcome.succeeded());
+            if !again || begun.elapsed() > LIMIT / 2 {
+                return outcome;
+            }
+            if outcome.succeeded() {
+                self.del().ok();
+            }
+            undone = true;
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
-    /// `CNI_COMMAND=DEL`.
+    /// `CNI_COMMAND=DEL`; an agent that is late to hear of it is waited for.
     pub fn del(&self) -> Outcome {
-        self.run("DEL")
+        let outcome = self.run("DEL");
+        if outcome.found_agent_late() { caught_up(outcome) } else { outcome }
     }
 
     /// `CNI_COMMAND=CHECK`; a `prevResult` is needed.
@@ -205,6 +223,14 @@ impl Plugin {
     }
 }
 
+/// Waits for an agent that was late: once it answers, it has done what it was told before.
+fn caught_up(outcome: Outcome) -> Outcome {
+    if super::agent::has_socket() {
+        super::agent::status();
+    }
+    outcome.without_lateness()
+}
+
 /// A run that is under way.
 pub struct Running {
     command: String,
@@ -233,6 +259,11 @@ impl Running {
         let _ = self.writer.join();
         let text = |thread: JoinHandle<Vec<u8>>| String::from_utf8(thread.join().unwrap()).expect("UTF-8");
         Outcome::new(&self.command, status, (text(self.stdout), text(self.stderr)), elapsed)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Kills it with SIGKILL once it has run for `after`; whether it was still running then.

@@ -1,11 +1,10 @@
 //! An IPAM plugin of somebody else's.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use super::{Lab, Plugin};
+use super::{Lab, Plugin, programs};
 
 /// A network whose IPAM plugin gives 10.66.0.5 and those that follow, and at DEL writes the container's ID into `begun` and
 /// does this; where it lies.
@@ -19,8 +18,7 @@ pub fn pooled(lab: &Lab, at_del: &str) -> (String, Plugin) {
          echo '{{\"cniVersion\":\"1.1.0\",\"ips\":[{{\"address\":\"10.66.0.'$n'/24\"}}]}}' ;;\n\
          DEL) echo $CNI_CONTAINERID >>$here/begun; {at_del} ;;\nesac\n"
     );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    programs::put(&program, &script);
     let network =
         lab.plugin(json!({"name": "pooled", "bridge": "br8", "gcAfter": 1, "ipam": {"type": "pool"}}));
     (directory.clone(), network.env("CNI_PATH", &directory))

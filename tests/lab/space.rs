@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+/// How long a command may take, on a busy machine too.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// A network namespace, held open.
 #[derive(Clone)]
 pub struct Space {
@@ -94,7 +97,7 @@ impl Space {
     /// A socket that was closed a moment ago may still be in a child that another thread has just begun, until that
     /// becomes its program: such a port is waited for.
     fn bound<T: Send>(&self, at: &str, bind: impl Fn(&str) -> io::Result<T> + Sync) -> T {
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + LIMIT;
         self.in_ns(|| {
             loop {
                 match bind(at) {
@@ -110,7 +113,7 @@ impl Space {
 
     /// Runs a command inside, for at most a minute.
     pub fn exec(&self, argv: &[&str]) -> Said {
-        self.in_ns(|| run_bounded(Command::new(argv[0]).args(&argv[1..]), None, Duration::from_secs(60)))
+        self.in_ns(|| run_bounded(Command::new(argv[0]).args(&argv[1..]), None, LIMIT))
     }
 
     /// Runs a command inside that must succeed, and returns its output.
@@ -128,13 +131,8 @@ impl Space {
 
     /// Feeds text to a command inside; must succeed.
     pub fn feed(&self, argv: &[&str], text: &str) {
-        let said = self.in_ns(|| {
-            run_bounded(
-                Command::new(argv[0]).args(&argv[1..]),
-                Some(text.as_bytes()),
-                Duration::from_secs(10),
-            )
-        });
+        let said =
+            self.in_ns(|| run_bounded(Command::new(argv[0]).args(&argv[1..]), Some(text.as_bytes()), LIMIT));
         assert!(said.ok, "{}: {argv:?} failed: {}{}", self.name, said.stdout, said.stderr);
     }
 

@@ -12,8 +12,10 @@ use super::plugin::dual_stack;
 use super::snapshot::Snapshot;
 use super::{Container, Lab, Outside, Plugin, Space, icmp, inspect};
 
-/// How long an attack goes on before it counts as failed.
-pub const TRIES: Duration = Duration::from_millis(1200);
+/// How long an attack goes on before it counts as failed: with patience where it must succeed.
+pub fn tries(must: bool) -> Duration {
+    if must { super::talk::PATIENCE } else { Duration::from_millis(1200) }
+}
 
 /// One side of an attack: a container, and its names.
 pub struct Side {
@@ -109,9 +111,9 @@ pub fn guards() -> Value {
     json!({"macspoofchk": true, "ipspoofchk": true})
 }
 
-/// Tries until it works, or the time is over.
-pub fn attack(mut once: impl FnMut(), mut worked: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + TRIES;
+/// Tries until it works, as it must or must not, or the time is over.
+pub fn attack(must: bool, mut once: impl FnMut(), mut worked: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + tries(must);
     while Instant::now() < end {
         once();
         std::thread::sleep(Duration::from_millis(40));
@@ -148,12 +150,12 @@ pub fn heard(ear: &UdpSocket, word: &[u8]) -> Option<String> {
 
 /// The attack succeeds without a word in the configuration, and fails with both guards. Either way honest traffic is
 /// as it should be, and what it takes is taken away with the container.
-pub fn succeeds_unless_guarded(backend: &'static str, attack: impl Fn(&Stage) -> bool) {
+pub fn succeeds_unless_guarded(backend: &'static str, attack: impl Fn(&Stage, bool) -> bool) {
     let Some(open) = stage(backend, json!({})) else { return };
-    assert!(attack(&open), "without a guard the attack succeeds");
+    assert!(attack(&open, true), "without a guard the attack succeeds");
     drop(open);
     let Some(guarded) = stage(backend, guards()) else { return };
-    assert!(!attack(&guarded), "with both guards it fails");
+    assert!(!attack(&guarded, false), "with both guards it fails");
     for side in [&guarded.alice, &guarded.mallory] {
         side.plugin.prev(&side.result).check().ok();
     }

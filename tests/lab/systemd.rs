@@ -53,7 +53,7 @@ impl Systemd {
         let complaints = format!("[Service]\nStandardError=append:{COMPLAINTS}\n");
         std::fs::write(format!("{UNITS}/linkspan-agent.service.d/log.conf"), complaints).unwrap();
         std::fs::create_dir_all("/opt/cni/bin").unwrap();
-        std::fs::copy(binary(), "/opt/cni/bin/linkspan").unwrap();
+        super::programs::copy(binary(), "/opt/cni/bin/linkspan");
         let script = format!(
             "mount --make-rprivate / && mount -t proc proc /proc && {{ umount -l /sys/fs/cgroup || true; }} && \
              mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec {SYSTEMD} --system --unit=lab.target \

@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 
 use super::Space;
 
-/// How long a client waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(6);
+/// How long a client waits for what must come: a first packet that is lost is sent again after 1, 3 and 7 seconds.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client waits for what must not come.
 pub const BRIEF: Duration = Duration::from_millis(400);
-/// How long a second try may take on a busy machine, where a neighbour may have to be asked for again, after a second.
-const LATE: Duration = Duration::from_millis(1600);
+
+/// How long a client waits, by whether it must be answered. A busy machine may so take for silence what comes late, where
+/// silence is what is expected; never the other way round.
+pub fn limit(must: bool) -> Duration {
+    if must { PATIENCE } else { BRIEF }
+}
 
 /// What a server told about a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +138,8 @@ pub fn http_server(space: &Space, bind: &str, tag: &str) -> Server {
 pub fn udp_server(space: &Space, bind: &str, tag: &str) -> Server {
     let socket = space.datagrams(bind);
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    // Room for what comes while a busy machine has no time for this thread; less where more is not allowed.
+    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(16 << 20));
     let local = socket.local_addr().unwrap();
     let tag = tag.to_owned();
     Server::start(move || {
@@ -156,34 +162,31 @@ pub fn tcp_within(space: &Space, to: &str, limit: Duration) -> io::Result<Seen> 
     })
 }
 
-/// The same, with patience; must succeed. A neighbour that did not answer a moment ago is asked once more.
-pub fn tcp(space: &Space, to: &str) -> Seen {
-    let first = tcp_within(space, to, PATIENCE);
-    let answer = match first {
-        Err(error) if error.kind() == io::ErrorKind::HostUnreachable => tcp_within(space, to, PATIENCE),
-        answer => answer,
-    };
-    answer.unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
-}
-
-/// How long the second try may take: what must not come is waited for in vain, hundreds of times.
-fn second_try() -> Duration {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or_default();
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    #[allow(clippy::cast_precision_loss, reason = "a handful")]
-    let is_busy = load > 2.0 * processors as f64;
-    if is_busy { LATE } else { BRIEF }
-}
-
-/// Whether a connection is answered within a brief time, or a second one is: on a busy machine the first may be late.
-pub fn tcp_answers(space: &Space, to: &str) -> bool {
-    let silent =
-        |error: &io::Error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
-    match tcp_within(space, to, BRIEF) {
-        Ok(_) => true,
-        Err(error) => silent(&error) && tcp_within(space, to, second_try()).is_ok(),
+/// The same, with patience. A neighbour that did not answer a moment ago is asked again.
+fn tcp_patiently(space: &Space, to: &str) -> io::Result<Seen> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match tcp_within(space, to, PATIENCE) {
+            Err(error) if error.kind() == io::ErrorKind::HostUnreachable && Instant::now() < end => {}
+            answer => return answer,
+        }
     }
+}
+
+/// The same; must succeed.
+#[track_caller]
+pub fn tcp(space: &Space, to: &str) -> Seen {
+    tcp_patiently(space, to).unwrap_or_else(|e| panic!("tcp from {} to {to}: {e}", space.name()))
+}
+
+/// Whether a connection is answered: for what must not be.
+pub fn tcp_answers(space: &Space, to: &str) -> bool {
+    tcp_within(space, to, BRIEF).is_ok()
+}
+
+/// Whether a connection is answered, with patience where it must be.
+pub fn tcp_reaches(space: &Space, to: &str, must: bool) -> bool {
+    if must { tcp_patiently(space, to).is_ok() } else { tcp_answers(space, to) }
 }
 
 /// Says a word to an [`echo_server`] and hears it again.
@@ -244,15 +247,38 @@ fn any_of(to: &str) -> &'static str {
 }
 
 /// Asks by UDP; must be answered.
+#[track_caller]
 pub fn udp(space: &Space, to: &str) -> Seen {
     let asked = UdpClient::new(space, any_of(to)).ask(to, PATIENCE);
     asked.unwrap_or_else(|e| panic!("udp from {} to {to}: {e}", space.name()))
 }
 
-/// Whether a datagram is answered within a brief time.
+/// Whether a datagram is answered: for what must not be.
 pub fn udp_answers(space: &Space, to: &str) -> bool {
-    let answers = |within| UdpClient::new(space, any_of(to)).ask(to, within).is_ok();
-    answers(BRIEF) || answers(second_try())
+    udp_reaches(space, to, false)
+}
+
+/// Whether a datagram is answered, with patience where it must be.
+pub fn udp_reaches(space: &Space, to: &str, must: bool) -> bool {
+    UdpClient::new(space, any_of(to)).ask(to, limit(must)).is_ok()
+}
+
+/// What a limit makes take `due` always takes most of that. It does not take much more, unless a first packet was lost, or
+/// the machine is busy: then it is done once more.
+#[track_caller]
+pub fn is_limited(due: Duration, once: &dyn Fn() -> Duration) {
+    let in_time = || {
+        let taken = once();
+        assert!(taken > due.mul_f64(0.6), "{taken:?} for what should take {due:?}");
+        taken < due.mul_f64(2.5)
+    };
+    assert!(super::eventually(PATIENCE, in_time), "what should take {due:?} takes longer");
+}
+
+/// It is faster than a limit would let it be that makes it take `due`; again, unless the machine is busy.
+#[track_caller]
+pub fn is_free(due: Duration, once: &dyn Fn() -> Duration) {
+    assert!(super::eventually(PATIENCE, || once() < due.mul_f64(0.5)), "slow without a limit");
 }
 
 /// Sends `bytes` to a [`sink_server`] and returns how long it took until all had arrived.

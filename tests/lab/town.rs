@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::backends::choose;
 use super::outcome::address;
 use super::plugin::dual_stack;
-use super::talk::{Seen, Server, tcp_answers, tcp_server, udp_answers, udp_server};
+use super::talk::{Seen, Server, tcp_reaches, tcp_server, udp_reaches, udp_server};
 use super::{Container, Lab, Outside, Plugin, Space};
 
 /// A host with an outside. Everybody serves TCP on port 80 and UDP on port 53 under their name.
@@ -94,34 +94,40 @@ impl Town {
     }
 }
 
-/// Which of TCP and UDP, IPv4 and IPv6, are answered: all four, or what there is. They are asked at once, since what is
-/// silent takes its whole time; and twice, since a neighbour that is not found at once is looked for once a second.
-pub fn answers(from: &Space, at: &[String; 2]) -> Vec<&'static str> {
+/// TCP and UDP, IPv4 and IPv6.
+const ALL: [&str; 4] = ["tcp4", "udp4", "tcp6", "udp6"];
+
+/// Of [`ALL`], these are answered, which are waited for with patience, and no others. They are asked at once, since what
+/// is silent takes its whole time.
+#[track_caller]
+pub fn answered(from: &Space, at: &[String; 2], expected: &[&str], what: &str) {
     let [four, six] = at;
-    let asked = std::thread::scope(|scope| {
-        let tcp = |at: &String| (0..2).any(|_| tcp_answers(from, &format!("{at}:80")));
-        let udp = |at: &String| (0..2).any(|_| udp_answers(from, &format!("{at}:53")));
-        let asking = [
-            ("tcp4", scope.spawn(move || tcp(four))),
-            ("udp4", scope.spawn(move || udp(four))),
-            ("tcp6", scope.spawn(move || tcp(six))),
-            ("udp6", scope.spawn(move || udp(six))),
-        ];
-        asking.map(|(name, asking)| asking.join().expect("somebody who asks").then_some(name))
+    let found: Vec<&str> = std::thread::scope(|scope| {
+        let asking = ALL.map(|name| {
+            let must = expected.contains(&name);
+            let at = if name.ends_with('4') { four } else { six };
+            let ask = move || match name.starts_with("tcp") {
+                true => tcp_reaches(from, &format!("{at}:80"), must),
+                false => udp_reaches(from, &format!("{at}:53"), must),
+            };
+            (name, scope.spawn(ask))
+        });
+        let heard = asking.map(|(name, asking)| asking.join().expect("somebody who asks").then_some(name));
+        heard.into_iter().flatten().collect()
     });
-    asked.into_iter().flatten().collect()
+    assert_eq!(found, expected, "{} to {at:?}: {what}", from.name());
 }
 
 /// All of a container is reached.
 #[track_caller]
 pub fn open(from: &Space, to: &House) {
-    assert_eq!(answers(from, &to.at()), ["tcp4", "udp4", "tcp6", "udp6"], "{} to {}", from.name(), to.name());
+    answered(from, &to.at(), &ALL, to.name());
 }
 
 /// Nothing of a container is reached.
 #[track_caller]
 pub fn closed(from: &Space, to: &House) {
-    assert_eq!(answers(from, &to.at()), [""; 0], "{} to {}", from.name(), to.name());
+    answered(from, &to.at(), &[], to.name());
 }
 
 /// Whether a port that is published on all addresses is reached by those of the host, in both families.
@@ -129,7 +135,7 @@ pub fn closed(from: &Space, to: &House) {
 pub fn published(from: &Space, port: u16, reached: bool) {
     for host in [Outside::HOST4.to_owned(), format!("[{}]", Outside::HOST6)] {
         let at = format!("{host}:{port}");
-        assert_eq!(tcp_answers(from, &at), reached, "{} to {at}", from.name());
+        assert_eq!(tcp_reaches(from, &at, reached), reached, "{} to {at}", from.name());
     }
 }
 
@@ -137,8 +143,7 @@ pub fn published(from: &Space, port: u16, reached: bool) {
 #[track_caller]
 pub fn goes_out(from: &Space, out: bool) {
     let at = [Outside::V4.to_owned(), format!("[{}]", Outside::V6)];
-    let expected: &[&str] = if out { &["tcp4", "udp4", "tcp6", "udp6"] } else { &[] };
-    assert_eq!(answers(from, &at), expected, "{} to the world", from.name());
+    answered(from, &at, if out { &ALL } else { &[] }, "the world");
 }
 
 /// The client that a server saw, as an address of its own family.

@@ -27,8 +27,11 @@ impl Noticed {
     pub fn must_be_nothing(&self) {
         let gaps = self.gaps.lock().unwrap();
         assert!(gaps.is_empty(), "{} gaps: {:?}", gaps.len(), &gaps[..gaps.len().min(5)]);
-        let tries = self.tries.each_ref().map(|tries| tries.load(Ordering::Relaxed));
-        assert!(tries.iter().all(|tries| *tries > 5), "they were at it: {tries:?}");
+        assert!(self.were_at_it(), "they were at it: {:?}", self.tries);
+    }
+
+    fn were_at_it(&self) -> bool {
+        self.tries.iter().all(|tries| tries.load(Ordering::Relaxed) > 5)
     }
 }
 
@@ -58,6 +61,7 @@ pub fn watched(
         scope.spawn(|| asker.in_ns(|| witness(2, &|| ask_stream(gateway, name))));
         // Threads that are waited for must be told, whatever becomes of the body.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        super::eventually(PATIENCE, || noticed.were_at_it());
         over.store(true, Ordering::Relaxed);
         if let Err(panic) = done {
             std::panic::resume_unwind(panic);
