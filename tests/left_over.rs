@@ -4,6 +4,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use lab::Lab;
 use lab::backends::choose;
