@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -60,7 +61,8 @@ impl Host {
         }
         for kind in ["first", "second", "third"] {
             let path = host.at(&format!("bin/{kind}"));
-            lab::programs::put(&path, &PLUGIN.replace("ROOT", host.at("").to_str().unwrap()));
+            fs::write(&path, PLUGIN.replace("ROOT", host.at("").to_str().unwrap())).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             let result = json!({"cniVersion": version, "interfaces": [{"name": kind}]});
             fs::write(host.at(&format!("{kind}.result")), result.to_string()).unwrap();
         }
