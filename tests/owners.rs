@@ -5,6 +5,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use lab::backends::{choose, on_each_backend};
 use lab::cli::linkspan;
