@@ -8,7 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use lab::cli::{linkspan, shell};
-use lab::explain::arrives;
 use lab::frames::{self, Wire};
 use lab::hold::Holder;
 use lab::outcome::{address, bridge, host_end};
@@ -376,15 +375,20 @@ fn the_interface_that_is_asked_for_has_the_family() {
     assert_eq!(tcp(&other, &format!("[{shop6}]:80")).tag, "shop");
     let words = |words: &str| words.replace("OTHER", &other.id).replace("SHOP", &shop.id);
     for question in ["-6 host SHOP:80", "-6 OTHER SHOP:80", &format!("{other6} SHOP:80")] {
-        let told = arrives(&words(question));
+        let told = lab::explain::arrives(&words(question));
         assert_eq!(told["destination"], *shop6, "{question}: {told:#}");
         assert!(told.to_string().contains("eth1 is asked, since it is the first with IPv6"), "{told:#}");
     }
     for question in ["-6 SHOP OTHER:80", &format!("SHOP [{other6}]:80"), "-6 SHOP outside"] {
-        assert_eq!(arrives(&words(question))["source"], *shop6, "{question}");
+        assert_eq!(lab::explain::arrives(&words(question))["source"], *shop6, "{question}");
     }
     // By IPv4 it is the first still; and who has no such interface is told.
-    assert!(arrives(&words("host SHOP:80"))["destination"].as_str().unwrap().starts_with("10.88.1."));
+    assert!(
+        lab::explain::arrives(&words("host SHOP:80"))["destination"]
+            .as_str()
+            .unwrap()
+            .starts_with("10.88.1.")
+    );
     let lacks = format!("container {} has no IPv6 address", plain.id);
     linkspan(&words(&format!("explain SHOP {}:80 -6", plain.id))).failed(1, &lacks);
     linkspan(&format!("explain {} {other6}", plain.id)).failed(1, &lacks);
