@@ -53,7 +53,7 @@ pub fn write(key: &str, value: &str) -> Result<(), SysError> {
 /// already.
 ///
 /// # Errors
-/// As [`write`], but for a parameter that is not there.
+/// As [`write()`], but for a parameter that is not there.
 pub fn write_if_there(key: &str, value: &str) -> Result<(), SysError> {
     match write(key, value) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
