@@ -13,7 +13,7 @@ mod wants;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -46,6 +46,9 @@ const ROOM: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct Ports {
     held: RefCell<HashMap<AttachmentKey, Vec<Held>>>,
+    /// Of what was let go a moment ago: whoever served it has it until the next turn of the loop, so that nobody could bind
+    /// its port; but the next one may have it from here.
+    spare: RefCell<Vec<(Want, OwnedFd)>>,
     /// What happened, since the agent was started.
     pub counters: Rc<Counters>,
     live: Rc<Live>,
@@ -130,8 +133,9 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
     let mut held = ports.held.borrow_mut();
     let record = match change {
         Change::Detached(key) => {
-            if held.remove(key).is_some() {
+            if let Some(sockets) = held.remove(key) {
                 keeper.keep(&owner(key), Vec::new());
+                let_go(shared, sockets);
             }
             return Vec::new();
         }
@@ -143,6 +147,7 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
         let stays = *key == record.key || !sockets.iter().any(|s| wants.iter().any(|w| w.clashes(&s.want)));
         if !stays {
             keeper.keep(&owner(key), Vec::new());
+            let_go(shared, std::mem::take(sockets));
         }
         stays
     });
@@ -173,6 +178,16 @@ pub(super) fn change(shared: &Rc<Shared>, change: Change<'_>) -> Vec<String> {
         held.remove(&record.key);
     }
     failures
+}
+
+/// Lets sockets go, which another attachment may take up at once.
+fn let_go(shared: &Rc<Shared>, sockets: Vec<Held>) {
+    let spare = &shared.services.ports.spare;
+    let copy = |held: &Held| Some((held.want, held.socket.as_fd().try_clone_to_owned().ok()?));
+    spare.borrow_mut().extend(sockets.iter().filter_map(copy));
+    drop(sockets);
+    let shared = Rc::clone(shared);
+    spawn_local(async move { shared.services.ports.spare.borrow_mut().clear() });
 }
 
 /// Whose sockets they are, to whoever keeps them.
@@ -209,7 +224,7 @@ impl Ports {
     }
 
     fn hold(&self, want: Want, keeper: &Keeper) -> io::Result<Held> {
-        let inherited = keeper.inherited(want.protocol, want.at);
+        let inherited = keeper.inherited(want.protocol, want.at).or_else(|| self.take_spare(&want));
         let counters = Rc::clone(&self.counters);
         let (socket, task) = match (want.protocol, want.target) {
             (Protocol::Tcp, target) => {
@@ -231,6 +246,16 @@ impl Ports {
             }
         };
         Ok(Held { want, socket, task })
+    }
+
+    /// One that was let go a moment ago, of the same place and kind.
+    fn take_spare(&self, want: &Want) -> Option<OwnedFd> {
+        let mut spare = self.spare.borrow_mut();
+        let is_alike = |(of, _): &(Want, OwnedFd)| {
+            (of.protocol, of.at, of.target.is_some()) == (want.protocol, want.at, want.target.is_some())
+        };
+        let at = spare.iter().position(is_alike)?;
+        Some(spare.swap_remove(at).1)
     }
 
     /// How many sockets there are.
