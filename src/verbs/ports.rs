@@ -293,8 +293,8 @@ enum Standing {
     Doomed(AttachmentKey),
     /// Its container died without DEL.
     Lost(AttachmentKey),
-    /// No attachment has its name.
-    Nobody,
+    /// No attachment has its name, as none of those that there are.
+    Nobody(HashSet<AttachmentKey>),
     /// It keeps the port.
     Alive,
 }
@@ -308,8 +308,9 @@ fn standing(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<Standi
     if cx.state.is_doomed(&owner)? {
         return Ok(Standing::Doomed(owner));
     }
-    if !cx.state.keys()?.contains(&owner) {
-        return Ok(Standing::Nobody);
+    let known = cx.state.keys()?;
+    if !known.contains(&owner) {
+        return Ok(Standing::Nobody(known));
     }
     // A container that died without DEL took its end of the link with it.
     let is_lost = match cx.state.find::<Plan>(&owner)? {
@@ -336,8 +337,7 @@ fn gives_way(cx: &mut Context, owner: &str, key: &AttachmentKey) -> Result<bool,
                 .note(LogLevel::Warning, || format!("{owner} is gone without a DEL; taking what it held"));
             reap::evict(cx, &owner.attachment())?;
         }
-        Standing::Nobody => {
-            let known = cx.state.keys()?;
+        Standing::Nobody(known) => {
             for claim in cx.state.claims_of_unknown(|key| known.contains(key))? {
                 let waiters = cx.state.drop_claim(&claim)?;
                 cx.kernel.note_waiters(waiters);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::firewall::nft::{self, Element};
 use crate::model::{AttachmentKey, FirewallBackend, MacAddress, Publication};
-use crate::plan::{Plan, Sandbox, Step};
+use crate::plan::{Plan, Sandbox};
 use crate::store::{Found, Stage};
 use crate::sys::{Netns, NetnsId};
 
@@ -175,11 +175,7 @@ fn of(found: &Found<Plan>, host: &Host, present: Option<&HashSet<ElementId<'_>>>
 
 /// The published ports of a plan.
 pub(super) fn publications(plan: &Plan) -> &[Publication] {
-    let claims = plan.steps.iter().find_map(|step| match step {
-        Step::Claims(claims) => Some(claims.publications.as_slice()),
-        _ => None,
-    });
-    claims.unwrap_or_default()
+    plan.claims().map(|claims| claims.publications.as_slice()).unwrap_or_default()
 }
 
 fn name(labels: &BTreeMap<String, String>) -> Option<String> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::firewall::NAMES_PORT;
 use crate::model::{Protocol, Publication};
-use crate::plan::{Claims, Plan, Step};
+use crate::plan::{Claims, Plan};
 
 /// One socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,11 +20,16 @@ pub(super) struct Want {
 impl Want {
     /// Whether the two cannot be bound at the same time.
     pub(super) fn clashes(&self, other: &Self) -> bool {
-        let (one, two) = (self.at.ip(), other.at.ip());
-        self.protocol == other.protocol
-            && self.at.port() == other.at.port()
-            && one.is_ipv4() == two.is_ipv4()
-            && (one == two || one.is_unspecified() || two.is_unspecified())
+        self.takes(other.protocol, other.at) || other.takes(self.protocol, self.at)
+    }
+
+    /// Whether it is given what is sent there.
+    fn takes(&self, protocol: Protocol, to: SocketAddr) -> bool {
+        let own = self.at.ip();
+        self.protocol == protocol
+            && self.at.port() == to.port()
+            && own.is_ipv4() == to.is_ipv4()
+            && (own == to.ip() || own.is_unspecified())
     }
 }
 
@@ -32,22 +37,12 @@ impl Want {
 /// the port, and where the kernel does not translate.
 #[must_use]
 pub fn serves(plan: &Plan, protocol: Protocol, at: SocketAddr) -> bool {
-    let takes = |own: IpAddr| own == at.ip() || own.is_unspecified() && own.is_ipv4() == at.is_ipv4();
-    of(plan).iter().any(|want| {
-        want.target.is_some()
-            && want.protocol == protocol
-            && want.at.port() == at.port()
-            && takes(want.at.ip())
-    })
+    of(plan).iter().any(|want| want.target.is_some() && want.takes(protocol, at))
 }
 
 /// All that the plan of an attachment wants; nothing where it asks for neither hold nor proxy.
 pub(super) fn of(plan: &Plan) -> Vec<Want> {
-    let claims = plan.steps.iter().find_map(|step| match step {
-        Step::Claims(claims) if claims.hold || claims.proxy => Some(claims),
-        _ => None,
-    });
-    let Some(claims) = claims else { return Vec::new() };
+    let Some(claims) = plan.claims().filter(|claims| claims.hold || claims.proxy) else { return Vec::new() };
     let localnet = plan.bridge().is_some_and(|bridge| bridge.route_localnet);
     let mut wants = Vec::new();
     // SCTP has no sockets here: its ports are not held.
@@ -97,6 +92,7 @@ fn of_port(claims: &Claims, publication: &Publication, offset: u16, localnet: bo
 mod tests {
     use super::*;
     use crate::model::AttachmentKey;
+    use crate::plan::Step;
 
     fn plan(hold: bool, proxy: bool, ports: &[(&str, &str, u16)]) -> Plan {
         let publications = ports

@@ -43,7 +43,8 @@ impl SizeTest {
 /// would tell nothing.
 pub(super) fn try_full(to: IpAddr) -> Option<SizeTest> {
     let largest = mtu_towards(to)?;
-    echo(to, 0, true).filter(|reply| *reply == Reply::Answered)?;
+    let small = || echo(to, 0, true).filter(|reply| *reply == Reply::Answered);
+    small()?;
     let mut test = SizeTest { to, bytes: largest, answered: false, told: None, pieces: None };
     let payload = usize::try_from(largest.checked_sub(HEADERS[usize::from(to.is_ipv6())])?).ok()?;
     for _ in 0..TRIES {
@@ -56,7 +57,7 @@ pub(super) fn try_full(to: IpAddr) -> Option<SizeTest> {
     }
     // Nor does it where small ones get lost by now as well: a host may be too busy to answer any in time.
     if !test.answered && test.told.is_none() {
-        echo(to, 0, true).filter(|reply| *reply == Reply::Answered)?;
+        small()?;
     }
     if test.told.is_some() {
         // What was learned of the path is heeded now.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::agent;
 use crate::firewall::NAMES_PORT;
 use crate::model::{Protocol, Publication};
-use crate::plan::{self, Plan, Step};
+use crate::plan::{self, Plan};
 use crate::store::State;
 use crate::sys::SysError;
 use crate::view::Attachment;
@@ -125,13 +125,7 @@ impl Walk<'_> {
     /// No rule can send on what comes from `::1`: the agent can, where it is asked to.
     fn not_at_loopback6(&self, at: SocketAddr, own: &Attachment) -> Finding {
         let who = &own.container;
-        let claims = self.plan_of(own).and_then(|plan| {
-            plan.steps.iter().find_map(|step| match step {
-                Step::Claims(claims) => Some(claims),
-                _ => None,
-            })
-        });
-        if claims.is_some_and(|claims| claims.proxy) {
+        if self.plan_of(own).and_then(Plan::claims).is_some_and(|claims| claims.proxy) {
             return agent_is_missing(at, who);
         }
         let what = format!(
