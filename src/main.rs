@@ -3,7 +3,10 @@
 #![no_main]
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
 
 use linkspan::plugins::Face;
 use linkspan::sys::arena::Arena;
@@ -35,25 +38,31 @@ fn run(words: Vec<OsString>) -> i32 {
 
 fn serve(face: Face, lookup: plugins::Lookup<'_>) -> i32 {
     let mut input = Vec::with_capacity(4096);
-    let stdin = std::io::stdin();
+    let stdin = unbuffered(0);
     // VERSION needs no input, and a person who tries it at a terminal gives none.
     if !stdin.is_terminal() {
         // One byte past the limit shows that it is exceeded. What cannot be read is refused as what it is: empty.
-        let _ = stdin.lock().take(cni::MAX_INPUT as u64 + 1).read_to_end(&mut input);
+        let _ = (&*stdin).take(cni::MAX_INPUT as u64 + 1).read_to_end(&mut input);
     }
     let reply = plugins::run(face, lookup, &input);
-    let _ = std::io::stderr().write_all(reply.stderr.as_bytes());
+    let _ = unbuffered(2).write_all(reply.stderr.as_bytes());
     if !reply.stdout.is_empty() {
         // Line and end of line together: one write.
         let line = reply.stdout + "\n";
-        let mut stdout = std::io::stdout().lock();
-        if let Err(error) = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+        if let Err(error) = unbuffered(1).write_all(line.as_bytes()) {
             let told = plugins::undelivered(face, lookup, &input, (&line, reply.status), &error);
             let _ = std::io::stderr().write_all(told.as_bytes());
             return 1;
         }
     }
     reply.status
+}
+
+/// A standard descriptor as a file. The streams of the standard library have buffers of their own, which what is read to
+/// its end and written at once only fills.
+fn unbuffered(descriptor: RawFd) -> ManuallyDrop<File> {
+    // SAFETY: `program!` has opened the standard descriptors, nobody closes them, and neither does this: it is not dropped.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) })
 }
 
 fn type_in(arguments: Vec<OsString>, lookup: plugins::Lookup<'_>) -> i32 {

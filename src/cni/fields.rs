@@ -46,10 +46,15 @@ impl<'a> Fields<'a> {
 
     /// The value of a key, `null` included.
     pub fn raw(&self, key: &str) -> Option<&'a Value> {
-        self.object.get(key).or_else(|| {
-            let mut inexact = self.object.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key));
-            inexact.next_back().map(|(_, value)| value)
-        })
+        // Some ninety keys are asked for, of an object that has a handful: to hash each would take longer.
+        let mut inexact = None;
+        for (name, value) in self.object.iter().filter(|(name, _)| name.eq_ignore_ascii_case(key)) {
+            if name == key {
+                return Some(value);
+            }
+            inexact = Some(value);
+        }
+        inexact
     }
 
     /// The value of a key.

@@ -51,10 +51,24 @@ impl MacAddress {
     }
 }
 
+impl MacAddress {
+    /// Its text, without the machinery of formats: eight of them are written with every ADD.
+    fn text(self, buffer: &mut [u8; 17]) -> &str {
+        let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+        for (octet, place) in self.0.iter().zip(buffer.chunks_mut(3)) {
+            place[0] = digit(octet >> 4);
+            place[1] = digit(*octet);
+            if let Some(separator) = place.get_mut(2) {
+                *separator = b':';
+            }
+        }
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        f.pad(self.text(&mut [0; 17]))
     }
 }
 
@@ -86,7 +100,7 @@ impl FromStr for MacAddress {
 
 impl Serialize for MacAddress {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text(&mut [0; 17]))
     }
 }
 

@@ -18,6 +18,7 @@ mod record;
 mod route;
 mod settings;
 mod shaping;
+pub mod written;
 
 pub use attachment::{AttachmentKey, Part};
 pub use ingress::IngressPolicy;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The subnet; its prefix length is what an address is given with.
+    #[serde(serialize_with = "super::written::one")]
     pub subnet: IpNetwork,
     /// First address that may be handed out.
     pub start: IpAddr,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The address with its subnet's prefix length.
+    #[serde(serialize_with = "super::written::one")]
     pub address: IpNetwork,
     /// The gateway to offer with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

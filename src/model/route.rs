@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Destination, host bits zero.
+    #[serde(serialize_with = "super::written::one")]
     pub dst: IpNetwork,
     /// Next hop; where it is missing, the gateway of the first address of the family serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

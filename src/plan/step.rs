@@ -13,7 +13,7 @@ use super::parts::{Readings, Settings, Sources};
 use super::sandbox::Sandbox;
 use crate::firewall::{AttachmentRules, NetworkRules};
 use crate::model::{
-    AttachmentKey, FirewallBackend, Lease, LeaseSource, MacAddress, Publication, Route, Shaping,
+    AttachmentKey, FirewallBackend, Lease, LeaseSource, MacAddress, Publication, Route, Shaping, written,
 };
 
 /// The steps of one attachment in the order in which ADD makes them so.
@@ -128,6 +128,7 @@ pub struct Bridge {
     /// MTU at creation; an existing bridge keeps its own.
     pub mtu: Option<u32>,
     /// Gateway addresses with prefix lengths; empty on a layer-2 bridge.
+    #[serde(serialize_with = "written::each")]
     pub gateways: Vec<IpNetwork>,
     /// Gateway addresses of the network's other ranges, which may be on the bridge too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -195,6 +196,7 @@ pub struct Interface {
     /// MTU, where one was asked for.
     pub mtu: Option<u32>,
     /// Addresses with prefix lengths.
+    #[serde(serialize_with = "written::each")]
     pub addresses: Vec<IpNetwork>,
     /// The addresses whose whole subnet is reached by way of their gateway, which alone is on the link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -6,9 +6,13 @@
 //! out again: a page that is touched for the first time costs as much as three system calls. What does not fit (a
 //! garbage collection over thousands of records) comes from the system's allocator, unless the process has said that
 //! it lists and ends ([`widen`]).
+//!
+//! The block is the first thread's alone ([`settle`]), which shares nothing and waits for nobody: an ADD asks for memory
+//! five hundred times, and each time two instructions that lock the bus took longer than all the others. What other
+//! threads free of the block is not handed out again, and what they ask for comes from elsewhere.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -17,85 +21,231 @@ const SIZE: usize = 1 << 20;
 /// What a listing reserves besides: the records of some ten thousand containers fit.
 const WIDE: usize = 64 << 20;
 
-#[repr(C, align(4096))]
-struct Block(UnsafeCell<[u8; SIZE]>);
-
-// SAFETY: parts of the block are handed out at most once at a time, by an atomic counter.
-unsafe impl Sync for Block {}
-
-static BLOCK: Block = Block(UnsafeCell::new([0; SIZE]));
-/// The small block, which every process has.
-static SMALL: Room =
-    Room { start: AtomicPtr::new(BLOCK.0.get().cast()), size: SIZE, used: AtomicUsize::new(0) };
-/// The large one, which has no memory before [`widen`].
-static LARGE: Room = Room { start: AtomicPtr::new(ptr::null_mut()), size: WIDE, used: AtomicUsize::new(0) };
-
 /// Pieces are multiples of this long, and aligned to it.
 const GRAIN: usize = 16;
-/// What the blocks begin at a multiple of.
-const PAGE: usize = 4096;
 /// Freed pieces up to this long are handed out again.
 const SMALL_PIECE: usize = 1024;
+/// Pieces of at least this length come from the end of the small block: of a buffer for answers only the beginning is
+/// touched, and what is small would lie behind it on a page of its own.
+const LONG_PIECE: usize = 4096;
 
-/// What was freed of the blocks, a list for each length: each piece begins with the address of the next.
-struct Freed {
-    /// One at a time; who finds it busy does without.
-    busy: AtomicBool,
-    heads: UnsafeCell<[*mut u8; SMALL_PIECE / GRAIN]>,
+thread_local! {
+    /// Whether this is the thread that the small block belongs to.
+    static FIRST: Cell<bool> = const { Cell::new(false) };
+}
+/// Whether a thread has the small block.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the small block to the calling thread, unless another has it.
+pub fn settle() {
+    if !TAKEN.swap(true, Ordering::Relaxed) {
+        FIRST.set(true);
+    }
 }
 
-// SAFETY: the heads are read and written by whoever has made `busy` true, and nobody else.
-unsafe impl Sync for Freed {}
+/// The small block and what is known of it: the first thread's, and nobody else's. What is known comes first, on the page
+/// that the first pieces are on.
+#[repr(C, align(4096))]
+struct Block {
+    freed: Freed,
+    used: Cell<usize>,
+    /// How much of the end is long pieces. All is zero at first: what is not would be in the file.
+    long: Cell<usize>,
+    bytes: Bytes,
+}
 
-static FREED: Freed =
-    Freed { busy: AtomicBool::new(false), heads: UnsafeCell::new([ptr::null_mut(); SMALL_PIECE / GRAIN]) };
+#[repr(C, align(16))]
+struct Bytes(UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: everything but the address of the bytes is looked at by the first thread only: see `Block::of_this_thread`.
+unsafe impl Sync for Block {}
+
+static BLOCK: Block = Block {
+    freed: Freed::new(),
+    used: Cell::new(0),
+    long: Cell::new(0),
+    bytes: Bytes(UnsafeCell::new([0; SIZE])),
+};
+
+impl Block {
+    /// The block, for the thread that has it.
+    #[inline]
+    fn of_this_thread() -> Option<&'static Self> {
+        FIRST.get().then_some(&BLOCK)
+    }
+
+    #[inline]
+    fn start() -> *mut u8 {
+        BLOCK.bytes.0.get().cast()
+    }
+
+    /// Where a pointer lies in the block; for any thread.
+    #[inline]
+    fn offset(pointer: *mut u8) -> Option<usize> {
+        Some((pointer as usize).wrapping_sub(Self::start() as usize)).filter(|offset| *offset < SIZE)
+    }
+
+    /// Where the long pieces begin, and the others have to end.
+    #[inline]
+    fn limit(&self) -> usize {
+        SIZE - self.long.get()
+    }
+
+    #[inline]
+    fn take(&self, layout: Layout) -> Option<*mut u8> {
+        if let Some(piece) = self.freed.take(layout) {
+            return Some(piece);
+        }
+        let (begin, end) = behind(Self::start(), self.used.get(), layout, self.limit())?;
+        if layout.size() >= LONG_PIECE {
+            return Some(self.take_long(layout, end));
+        }
+        self.used.set(end);
+        Some(Self::start().wrapping_add(begin))
+    }
+
+    /// A piece from the end, of a layout that would fit at the beginning, where it would end at `end`.
+    fn take_long(&self, layout: Layout, end: usize) -> *mut u8 {
+        // As far towards the end as its alignment lets it.
+        let shift = (self.limit() - end) & !(layout.align() - 1);
+        let begin = end - whole(layout.size()) + shift;
+        self.long.set(SIZE - begin);
+        Self::start().wrapping_add(begin)
+    }
+
+    #[inline]
+    fn give_back(&self, pointer: *mut u8, layout: Layout) {
+        let last = Self::offset(pointer).is_some_and(|begin| {
+            if begin == self.limit() {
+                self.long.set(SIZE - begin - whole(layout.size()));
+                return true;
+            }
+            self.resize_last(begin, layout.size(), 0)
+        });
+        if !last {
+            self.freed.keep(pointer, layout);
+        }
+    }
+
+    /// Moves the end of what was reserved last; `false` where something was reserved after it.
+    #[inline]
+    fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
+        let last = self.used.get() == begin + whole(old) && whole(new) <= self.limit() - begin;
+        if last {
+            self.used.set(begin + whole(new));
+        }
+        last
+    }
+}
+
+/// What was freed, a list for each length: each piece begins with the address of the next.
+struct Freed(UnsafeCell<[*mut u8; SMALL_PIECE / GRAIN]>);
 
 impl Freed {
+    const fn new() -> Self {
+        Self(UnsafeCell::new([ptr::null_mut(); SMALL_PIECE / GRAIN]))
+    }
+
     /// The list for pieces of that layout; `None` for those that are too long or aligned to more.
-    fn list(layout: Layout) -> Option<usize> {
-        let fits = layout.align() <= GRAIN && (1..=SMALL_PIECE).contains(&layout.size());
-        fits.then(|| (layout.size() - 1) / GRAIN)
+    #[inline]
+    fn list(&self, layout: Layout) -> Option<*mut *mut u8> {
+        // Nothing is as long as the longest: too long as well.
+        let list = layout.size().wrapping_sub(1) / GRAIN;
+        let fits = layout.align() <= GRAIN && list < SMALL_PIECE / GRAIN;
+        fits.then(|| self.0.get().cast::<*mut u8>().wrapping_add(list))
     }
 
     /// A freed piece of that layout.
+    #[inline]
     fn take(&self, layout: Layout) -> Option<*mut u8> {
-        let list = Self::list(layout)?;
-        if self.busy.swap(true, Ordering::Acquire) {
-            return None;
-        }
-        // SAFETY: we have made `busy` true; a head that is not null is a freed piece of at least one grain, which begins
-        // with the address of the next.
-        let head = unsafe {
-            let head = &mut (*self.heads.get())[list];
-            let taken = *head;
-            if !taken.is_null() {
-                *head = taken.cast::<*mut u8>().read();
+        let list = self.list(layout)?;
+        // SAFETY: one thread at a time has the lists; a head that is not null is a freed piece of at least one grain, which
+        // begins with the address of the next.
+        unsafe {
+            let head = *list;
+            if head.is_null() {
+                return None;
             }
-            taken
-        };
-        self.busy.store(false, Ordering::Release);
-        (!head.is_null()).then_some(head)
+            *list = head.cast::<*mut u8>().read();
+            Some(head)
+        }
     }
 
     /// Keeps a piece of a block that nobody uses any more.
+    #[inline]
     fn keep(&self, pointer: *mut u8, layout: Layout) {
-        let Some(list) = Self::list(layout) else { return };
-        if self.busy.swap(true, Ordering::Acquire) {
-            return;
-        }
-        // SAFETY: we have made `busy` true; the piece is whole grains long, aligned to one, and its owner's no more.
+        let Some(list) = self.list(layout) else { return };
+        // SAFETY: one thread at a time has the lists; the piece is whole grains long, aligned to one, and its owner's no
+        // more.
         unsafe {
-            let head = &mut (*self.heads.get())[list];
-            pointer.cast::<*mut u8>().write(*head);
-            *head = pointer;
+            pointer.cast::<*mut u8>().write(*list);
+            *list = pointer;
         }
-        self.busy.store(false, Ordering::Release);
     }
 }
 
-/// See the module.
-#[derive(Debug)]
-pub struct Arena;
+/// What the other threads have freed.
+struct Others {
+    /// One at a time; who finds it busy does without.
+    busy: AtomicBool,
+    freed: Freed,
+}
+
+// SAFETY: the lists are looked at by whoever has made `busy` true, and nobody else.
+unsafe impl Sync for Others {}
+
+static OTHERS: Others = Others { busy: AtomicBool::new(false), freed: Freed::new() };
+
+impl Others {
+    fn with<T>(&self, work: impl FnOnce(&Freed) -> T) -> Option<T> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let done = work(&self.freed);
+        self.busy.store(false, Ordering::Release);
+        Some(done)
+    }
+}
+
+/// The large block, which has no memory before [`widen`]. All threads take of it.
+struct Large {
+    start: AtomicPtr<u8>,
+    used: AtomicUsize,
+}
+
+static LARGE: Large = Large { start: AtomicPtr::new(ptr::null_mut()), used: AtomicUsize::new(0) };
+
+impl Large {
+    /// Where a pointer lies in it.
+    fn offset(&self, pointer: *mut u8) -> Option<usize> {
+        let start = self.start.load(Ordering::Acquire);
+        let offset = (pointer as usize).wrapping_sub(start as usize);
+        (!start.is_null() && offset < WIDE).then_some(offset)
+    }
+
+    /// Reserves room behind what is used; `None` where it is full, or has no memory.
+    fn reserve(&self, layout: Layout) -> Option<*mut u8> {
+        let start = self.start.load(Ordering::Acquire);
+        if start.is_null() {
+            return None;
+        }
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            let (begin, end) = behind(start, used, layout, WIDE)?;
+            // What another thread did with room that it gave back came before.
+            match self.used.compare_exchange_weak(used, end, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(start.wrapping_add(begin)),
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Moves the end of what was reserved last; `false` where something was reserved after it.
+    fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
+        let Some(end) = begin.checked_add(whole(new)).filter(|end| *end <= WIDE) else { return false };
+        self.used.compare_exchange(begin + whole(old), end, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
 
 /// Reserves more room, for a process that reads the records of all containers, says what it found, and ends: a
 /// thousand records cost it a thousand pairs of `mmap` and `munmap` otherwise. Where the kernel refuses, the system's
@@ -115,89 +265,89 @@ pub fn widen() {
     }
 }
 
-/// Memory that is handed out from its start to its end.
-struct Room {
-    start: AtomicPtr<u8>,
-    size: usize,
-    used: AtomicUsize,
-}
+/// See the module.
+#[derive(Debug)]
+pub struct Arena;
 
-impl Room {
-    /// Where a pointer lies in it.
-    fn offset(&self, pointer: *mut u8) -> Option<usize> {
-        let start = self.start.load(Ordering::Acquire);
-        if start.is_null() {
-            return None;
-        }
-        (pointer as usize).checked_sub(start as usize).filter(|offset| *offset < self.size)
+/// Where a piece of that layout begins and ends in a block of that size which is used so far; `None` where it does not fit.
+#[inline]
+fn behind(start: *mut u8, used: usize, layout: Layout, size: usize) -> Option<(usize, usize)> {
+    let mut begin = used;
+    if layout.align() > GRAIN {
+        let mask = layout.align() - 1;
+        begin += (start as usize + used).wrapping_neg() & mask;
     }
-
-    /// Reserves room behind what is used; `None` where it is full, or has no memory.
-    fn reserve(&self, layout: Layout) -> Option<*mut u8> {
-        let start = self.start.load(Ordering::Acquire);
-        if start.is_null() || layout.align() > PAGE {
-            return None;
-        }
-        let mut used = self.used.load(Ordering::Relaxed);
-        loop {
-            let begin = used.checked_next_multiple_of(layout.align().max(GRAIN))?;
-            let end = begin.checked_add(whole(layout.size())).filter(|end| *end <= self.size)?;
-            // What another thread did with room that it gave back came before.
-            match self.used.compare_exchange_weak(used, end, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(start.wrapping_add(begin)),
-                Err(now) => used = now,
-            }
-        }
-    }
-
-    /// Moves the end of what was reserved last; `false` where something was reserved after it.
-    fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
-        let Some(end) = begin.checked_add(whole(new)).filter(|end| *end <= self.size) else { return false };
-        self.used.compare_exchange(begin + whole(old), end, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
+    // A layout's size and alignment are far from the largest number.
+    let end = begin + whole(layout.size());
+    (end <= size).then_some((begin, end))
 }
 
 /// A length in whole grains.
+#[inline]
 fn whole(size: usize) -> usize {
-    // A layout's size is far from the largest number.
     size.next_multiple_of(GRAIN)
 }
 
-/// The room that a pointer is of, and where in it.
-fn place(pointer: *mut u8) -> Option<(&'static Room, usize)> {
-    [&SMALL, &LARGE].into_iter().find_map(|room| Some((room, room.offset(pointer)?)))
+/// Whether memory is of a block, rather than the system's.
+#[cfg(test)]
+fn is_ours(pointer: *mut u8) -> bool {
+    Block::offset(pointer).is_some() || LARGE.offset(pointer).is_some()
 }
 
-// SAFETY: every pointer is either the system's, and treated by it, or of room in a block that its counter has
-// reserved for it alone, aligned as asked; room is reused only after its last owner has freed it.
+/// What does not fit in the small block, and what another thread asks for.
+#[cold]
+fn elsewhere(layout: Layout) -> *mut u8 {
+    let freed = || OTHERS.with(|freed| freed.take(layout)).flatten();
+    let piece = if FIRST.get() { None } else { freed() };
+    match piece.or_else(|| LARGE.reserve(layout)) {
+        Some(pointer) => pointer,
+        // SAFETY: the layout is the caller's, whose size is not zero.
+        None => unsafe { System.alloc(layout) },
+    }
+}
+
+// SAFETY: every pointer is either the system's, and treated by it, or of room in a block that was reserved for it alone,
+// aligned as asked; room is reused only after its last owner has freed it.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match FREED.take(layout).or_else(|| SMALL.reserve(layout)).or_else(|| LARGE.reserve(layout)) {
+        match Block::of_this_thread().and_then(|block| block.take(layout)) {
             Some(pointer) => pointer,
-            // SAFETY: the caller's layout is passed on.
-            None => unsafe { System.alloc(layout) },
+            None => elsewhere(layout),
         }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        match place(pointer) {
-            // The last one is given back, small ones are kept, and the others wait for the process's end.
-            Some((room, begin)) => {
-                if !room.resize_last(begin, layout.size(), 0) {
-                    FREED.keep(pointer, layout);
-                }
+        // The last one is given back, small ones are kept, and the others wait for the process's end.
+        if Block::offset(pointer).is_none() {
+            let Some(begin) = LARGE.offset(pointer) else {
+                // SAFETY: it is the system's, with the layout that it was made with.
+                return unsafe { System.dealloc(pointer, layout) };
+            };
+            if LARGE.resize_last(begin, layout.size(), 0) {
+                return;
             }
-            // SAFETY: it is the system's, with the layout that it was made with.
-            None => unsafe { System.dealloc(pointer, layout) },
+        }
+        match Block::of_this_thread() {
+            Some(block) => block.give_back(pointer, layout),
+            None => OTHERS.with(|freed| freed.keep(pointer, layout)).unwrap_or_default(),
         }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let Some((room, begin)) = place(pointer) else {
+        let (begin, large) = (Block::offset(pointer), LARGE.offset(pointer));
+        if begin.is_none() && large.is_none() {
             // SAFETY: it is the system's, with the layout that it was made with.
             return unsafe { System.realloc(pointer, layout, size) };
+        }
+        let resized = match (begin, large) {
+            _ if whole(size) == whole(layout.size()) => true,
+            (Some(begin), _) => {
+                Block::of_this_thread().is_some_and(|block| block.resize_last(begin, layout.size(), size))
+            }
+            (None, Some(begin)) => LARGE.resize_last(begin, layout.size(), size),
+            (None, None) => false,
         };
-        if whole(size) == whole(layout.size()) || room.resize_last(begin, layout.size(), size) {
+        if resized {
             return pointer;
         }
         let Ok(wider) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
@@ -214,52 +364,4 @@ unsafe impl GlobalAlloc for Arena {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rooms_do_not_overlap_and_the_last_one_can_grow() {
-        let layout = Layout::from_size_align(100, 16).unwrap();
-        // SAFETY: each pointer is used within its size, and freed with its layout.
-        unsafe {
-            let a = Arena.alloc(layout);
-            let b = Arena.alloc(layout);
-            assert!((a as usize).is_multiple_of(16) && b as usize >= a as usize + 100);
-            ptr::write_bytes(a, 1, 100);
-            ptr::write_bytes(b, 2, 100);
-            let grown = Arena.realloc(b, layout, 5000);
-            assert_eq!((*grown, *grown.add(99)), (2, 2));
-            let moved = Arena.realloc(a, layout, 300);
-            assert_eq!((*moved, *moved.add(99)), (1, 1));
-            // Freed pieces that are not the last come back for what is as long, and not for what is aligned to more.
-            let last = Arena.alloc(Layout::from_size_align(2000, 16).unwrap());
-            Arena.dealloc(moved, Layout::from_size_align(300, 16).unwrap());
-            assert_eq!(Arena.alloc(Layout::from_size_align(290, 8).unwrap()), moved);
-            Arena.dealloc(moved, Layout::from_size_align(290, 8).unwrap());
-            let aligned = Layout::from_size_align(300, 64).unwrap();
-            let other = Arena.alloc(aligned);
-            assert!(other != moved && other > last && (other as usize).is_multiple_of(64));
-            let large = Layout::from_size_align(WIDE * 2, 16).unwrap();
-            let system = Arena.alloc(large);
-            assert!(!system.is_null() && place(system).is_none());
-            Arena.dealloc(system, large);
-        }
-    }
-
-    #[test]
-    fn a_widened_arena_serves_what_the_small_block_cannot_hold() {
-        widen();
-        let start = LARGE.start.load(Ordering::Acquire);
-        widen();
-        assert_eq!(LARGE.start.load(Ordering::Acquire), start, "once");
-        let layout = Layout::from_size_align(SIZE + 1, 64).unwrap();
-        // SAFETY: the pointer is used within its size, and freed with its layout.
-        unsafe {
-            let wide = Arena.alloc(layout);
-            assert!(LARGE.offset(wide).is_some() && (wide as usize).is_multiple_of(64));
-            ptr::write_bytes(wide, 3, SIZE + 1);
-            let grown = Arena.realloc(wide, layout, SIZE * 3);
-            assert_eq!((*grown, *grown.add(SIZE)), (3, 3));
-        }
-    }
-}
+mod tests;

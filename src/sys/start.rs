@@ -8,8 +8,10 @@ use std::os::unix::ffi::OsStringExt as _;
 
 /// Makes the process a safe place: standard descriptors that are closed become `/dev/null`, or else the next file that
 /// is opened would take what is printed; and writing to a pipe that nobody reads, or past the limit of a file's size, is an
-/// error, not the end.
+/// error, not the end. The thread that calls it has the [arena](super::arena).
 pub fn settle() {
+    // First of all: what is asked for before comes from the C library.
+    super::arena::settle();
     for fd in 0..=2 {
         // SAFETY: fcntl with F_GETFD and open with a constant path touch no memory of ours; the lowest descriptor that
         // is free is the one that was asked for, since those below are open by now.

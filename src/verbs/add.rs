@@ -10,6 +10,7 @@ use crate::firewall::NetworkRules;
 use crate::model::{AttachmentKey, LeaseSource, Naming};
 use crate::plan::{self, Leases, Plan, Sandbox, Step};
 use crate::store::{Found, Guard, Pending, Record, Stage, State};
+use crate::sys::boot;
 
 use super::addressing::{self, Chosen};
 use super::allowlist;
@@ -42,7 +43,7 @@ pub fn add(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
 }
 
 fn attach_anew(cx: &mut Context, call: &Call) -> Result<Attached, VerbError> {
-    let begun = SystemTime::now();
+    let begun = boot::now();
     let key = call.key();
     let previous = addressing::previous_result(call)?;
     allowlist::require_allowed(&call.config.tuning)?;

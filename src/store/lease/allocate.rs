@@ -18,7 +18,7 @@ use super::boot::{boot_second, is_before};
 use super::walk::is_directory;
 use crate::cni::RequestedAddress;
 use crate::ipam::{self, Pool};
-use crate::model::{AttachmentKey, Lease, RangeSet, names};
+use crate::model::{AttachmentKey, Lease, RangeSet, names, written};
 
 /// How often it is chosen again where somebody who does not take the lock takes what was chosen.
 const TRIES: u32 = 4;
@@ -178,7 +178,7 @@ impl<'a> Taking<'a> {
             let chosen = before.iter().any(|chosen| chosen.address == address);
             // Before it is announced, though making its file would tell it too: what is written down is undone where the
             // writer dies, and with an address that is another's so would be what that one has.
-            Ok(!chosen && directory.is_free(&address.to_string())?)
+            Ok(!chosen && directory.is_free(&written::address(address))?)
         };
         let list = || {
             listings += 1;
@@ -193,7 +193,7 @@ impl<'a> Taking<'a> {
     /// where it was given long ago.
     fn choose_requested(&mut self, set: Option<usize>, address: IpAddr) -> Result<Chosen> {
         self.probes += 1;
-        if self.directory.is_free(&address.to_string())? {
+        if self.directory.is_free(&written::address(address))? {
             let marker = set.map(|index| self.directory.marker(index)).transpose()?.flatten();
             return Ok(Chosen { address, marker, held: false });
         }
@@ -202,7 +202,7 @@ impl<'a> Taking<'a> {
             Some(owner) if owner.text() == self.body => Ok(Chosen { address, marker: None, held: true }),
             Some(owner) => Err(StoreError::AddressTaken { address, owner: owner.to_string() }),
             None => {
-                let stat = self.directory.dir.stat(&address.to_string())?;
+                let stat = self.directory.dir.stat(&written::address(address))?;
                 let is_directory = stat.is_some_and(|stat| is_directory(&stat));
                 let owner =
                     if is_directory { "a directory of that name" } else { "nobody any more" }.to_owned();
@@ -219,7 +219,7 @@ impl<'a> Taking<'a> {
         let mut linked = Vec::with_capacity(chosen.len());
         let mut outcome = Ok(true);
         for Chosen { address, .. } in chosen.iter().filter(|chosen| !chosen.held) {
-            let name = address.to_string();
+            let name = written::address(*address);
             let made =
                 match content.take().map_or_else(|| dir.write_nameless(&name, self.body.as_bytes()), Ok) {
                     Ok(nameless) => dir.link(content.insert(nameless), &name),
@@ -311,7 +311,7 @@ impl LeaseDirectory {
     fn reclaim_empty(&self) -> Result<usize> {
         let mut reclaimed = 0;
         for address in self.held()? {
-            reclaimed += usize::from(self.is_free(&address.to_string())?);
+            reclaimed += usize::from(self.is_free(&written::address(address))?);
         }
         Ok(reclaimed)
     }
