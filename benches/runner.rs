@@ -1,6 +1,7 @@
 //! `make bench`: linkspan against the floor and against Debian's reference plugins, in one run on one kernel.
 //!
-//! All contenders take turns, in an order that rotates, so that what else the machine does falls on all of them alike.
+//! All contenders take turns, so that what else the machine does falls on all of them alike; and in orders in which each
+//! comes after each of the others equally often, since who comes after a large program finds the caches full of it.
 //! Each has a host of its own (namespaces): a rule, a link or a record of one is not looked at by another.
 //! Times are those of whole processes, from before the spawn until the process is reaped, as a runtime sees them.
 //!
@@ -176,18 +177,29 @@ fn first_containers(field: &mut [Contender], times: &mut [Times], count: u32) {
     (0..count).for_each(|n| times[at].del.push(field[at].del(n)));
 }
 
-/// Lets the contenders take turns over container numbers; who begins changes with every number.
+/// Lets the contenders take turns over container numbers, in another order with every number.
 fn turns(
     field: &mut [Contender],
     numbers: std::ops::Range<u32>,
     mut turn: impl FnMut(usize, &mut Contender, u32),
 ) {
     for n in numbers {
-        for step in 0..field.len() {
-            let i = (step + n as usize) % field.len();
+        for i in order(field.len(), n as usize) {
             turn(i, &mut field[i], n);
         }
     }
+}
+
+/// The order of one round. Over as many rounds as there are contenders, or twice as many where their number is odd, each
+/// comes directly after each other one equally often (E. J. Williams, 1949: designs balanced for residual effects).
+fn order(contenders: usize, round: usize) -> Vec<usize> {
+    // 0, 1, n-1, 2, n-2, ...: all differences of neighbours are different.
+    let zigzag = (0..contenders).map(|at| if at % 2 == 1 { at.div_ceil(2) } else { contenders - at / 2 });
+    let mut order: Vec<usize> = zigzag.map(|place| (place + round) % contenders).collect();
+    if contenders % 2 == 1 && round / contenders % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 fn comes_in_crowds(contender: &Contender) -> bool {
