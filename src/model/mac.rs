@@ -49,9 +49,7 @@ impl MacAddress {
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }
-}
 
-impl MacAddress {
     /// Its text, without the machinery of formats: eight of them are written with every ADD.
     fn text(self, buffer: &mut [u8; 17]) -> &str {
         let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];

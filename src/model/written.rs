@@ -1,4 +1,4 @@
-//! Addresses as text, without the machinery of formats: an ADD writes some forty, and each took a microsecond's third.
+//! Addresses as text, without the machinery of formats, which took a thousand instructions for each of an ADD's twenty.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};

@@ -8,8 +8,8 @@
 //! it lists and ends ([`widen`]).
 //!
 //! The block is the first thread's alone ([`settle`]), which shares nothing and waits for nobody: an ADD asks for memory
-//! five hundred times, and each time two instructions that lock the bus took longer than all the others. What other
-//! threads free of the block is not handed out again, and what they ask for comes from elsewhere.
+//! five hundred times, and two instructions that lock were most of what that cost each time. What other threads ask for
+//! comes from elsewhere; pieces of the block that they free serve them, and the first thread no more.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
