@@ -17,6 +17,8 @@ mod host;
 mod load;
 #[path = "names/scene.rs"]
 mod scene;
+#[path = "runner/turns.rs"]
+mod turns;
 
 use std::time::Duration;
 use std::{env, process};
@@ -51,8 +53,7 @@ fn main() {
     let mut measured: Vec<Measured> = scene.servers.iter().map(|_| Measured::default()).collect();
     let long = Duration::from_secs_f64(options.seconds);
     for round in 0..options.rounds {
-        for turn in 0..scene.servers.len() {
-            let at = (round + turn) % scene.servers.len();
+        for at in turns::order(scene.servers.len(), round) {
             let (server, seen) = (&scene.servers[at], &mut measured[at]);
             let before = server.cpu();
             let rate = scene.client(move || Load::new(server.address).rate("front", 64, long));

@@ -25,6 +25,8 @@ mod publish;
 mod rules;
 #[path = "ports/town.rs"]
 mod town;
+#[path = "runner/turns.rs"]
+mod turns;
 
 use std::path::Path;
 use std::{env, process};
@@ -102,12 +104,11 @@ fn connections(options: &Options, linkspan: &str) -> Vec<Ratio> {
         .enumerate()
         .flat_map(|(c, contender)| SIZES.map(|size| (c, size, contender.settle(size))))
         .collect();
-    // A round is a turn of everybody, in an order that rotates; what else the machine does falls on all alike.
+    // A round is a turn of everybody: what else the machine does falls on all alike.
     let mut rounds: Vec<Vec<f64>> = Vec::new();
     for round in 0..options.rounds + 1 {
         let mut medians = vec![0.0; towns.len()];
-        for step in 0..towns.len() {
-            let at = (step + round) % towns.len();
+        for at in turns::order(towns.len(), round) {
             medians[at] = median((0..TURN).map(|_| towns[at].2.connect()).collect());
         }
         // The first round finds caches cold.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::host::{Call, die, namespace};
-use crate::{Ratio, median};
+use crate::{Ratio, median, turns};
 
 /// How many ports the range has.
 const RANGE: usize = 10_000;
@@ -33,11 +33,8 @@ pub(crate) fn measure(linkspan: &str, rounds: usize) -> Vec<Ratio> {
     ];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds + 2 {
-        for step in 0..kinds.len() {
-            // Forwards and backwards by turns, so that not always the same comes after a big one, and after a pause:
-            // what a DEL leaves to the kernel to do later is not on the account of who comes next.
-            let turn = if round % 2 == 0 { step } else { kinds.len() - 1 - step };
-            let at = (turn + round / 2) % kinds.len();
+        for at in turns::order(kinds.len(), round) {
+            // After a pause: what a DEL leaves to the kernel to do later is not on the account of who comes next.
             thread::sleep(PAUSE);
             let took = add(linkspan, &netns, &kinds[at].1).as_secs_f64() * 1e3;
             // The first rounds make the network and find caches cold.

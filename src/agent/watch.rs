@@ -76,10 +76,7 @@ async fn follow(shared: &Rc<Shared>, watch: &Watch) -> Result<(), AgentError> {
             if is_loss(&event) {
                 return Ok(());
             }
-            // A record that is about to take another's place is none yet.
-            let name =
-                event.name.as_ref().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'));
-            let key = name.and_then(AttachmentKey::parse);
+            let key = event.name.as_ref().and_then(|name| AttachmentKey::parse(name.to_str()?));
             let Some(key) = key else { continue };
             match shared.refresh_changed(&key) {
                 Ok(notes) => notes.iter().for_each(|note| log::warn(&format!("{key}: {note}"))),

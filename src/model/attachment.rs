@@ -92,9 +92,10 @@ impl AttachmentKey {
         self.container_id == other.container_id && self.interface == other.interface
     }
 
-    /// The key that [`fmt::Display`] printed, read back. `None` where there is no `:`, or a part that is not known.
+    /// The key that [`fmt::Display`] printed, read back. `None` where there is no `:`, or a part that is not known, or
+    /// the text begins with a dot, as no container's ID does: so does a record that is about to take another's place.
     pub fn parse(text: &str) -> Option<Self> {
-        let (container_id, rest) = text.split_once(':')?;
+        let (container_id, rest) = text.split_once(':').filter(|_| !text.starts_with('.'))?;
         let (interface, word) = rest.split_once(':').unwrap_or((rest, ""));
         let part = Part::ALL.into_iter().find(|part| part.word() == word)?;
         Some(Self::new(container_id, interface).of_part(part))
@@ -122,6 +123,7 @@ mod tests {
         }
         assert_eq!(AttachmentKey::parse("a:eth0:bridge"), None);
         assert_eq!(AttachmentKey::parse("a"), None);
+        assert_eq!(AttachmentKey::parse(".new-a:eth0"), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
-use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 
 /// Room for the longest IPv6 network.
@@ -99,11 +98,7 @@ pub(crate) fn each<S: Serializer>(networks: &[IpNetwork], serializer: S) -> Resu
             one(&self.0, serializer)
         }
     }
-    let mut list = serializer.serialize_seq(Some(networks.len()))?;
-    for network in networks {
-        list.serialize_element(&One(*network))?;
-    }
-    list.end()
+    serializer.collect_seq(networks.iter().copied().map(One))
 }
 
 #[cfg(test)]

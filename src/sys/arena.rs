@@ -113,23 +113,14 @@ impl Block {
         Self::start().wrapping_add(begin)
     }
 
-    #[inline]
-    fn give_back(&self, pointer: *mut u8, layout: Layout) {
-        let last = Self::offset(pointer).is_some_and(|begin| {
-            if begin == self.limit() {
-                self.long.set(SIZE - begin - whole(layout.size()));
-                return true;
-            }
-            self.resize_last(begin, layout.size(), 0)
-        });
-        if !last {
-            self.freed.keep(pointer, layout);
-        }
-    }
-
-    /// Moves the end of what was reserved last; `false` where something was reserved after it.
+    /// Moves the end of what was reserved last; `false` where something was reserved after it. The last of the long pieces
+    /// can only be given back.
     #[inline]
     fn resize_last(&self, begin: usize, old: usize, new: usize) -> bool {
+        if begin == self.limit() && new == 0 {
+            self.long.set(SIZE - begin - whole(old));
+            return true;
+        }
         let last = self.used.get() == begin + whole(old) && whole(new) <= self.limit() - begin;
         if last {
             self.used.set(begin + whole(new));
@@ -288,10 +279,28 @@ fn whole(size: usize) -> usize {
     size.next_multiple_of(GRAIN)
 }
 
-/// Whether memory is of a block, rather than the system's.
-#[cfg(test)]
-fn is_ours(pointer: *mut u8) -> bool {
-    Block::offset(pointer).is_some() || LARGE.offset(pointer).is_some()
+/// Where memory lies that is not the system's.
+enum Place {
+    Small(usize),
+    Large(usize),
+}
+
+impl Place {
+    #[inline]
+    fn of(pointer: *mut u8) -> Option<Self> {
+        Block::offset(pointer).map(Self::Small).or_else(|| LARGE.offset(pointer).map(Self::Large))
+    }
+
+    /// Moves the end of the piece there, where it is the last one and the thread's to move.
+    #[inline]
+    fn resize_last(&self, old: usize, new: usize) -> bool {
+        match *self {
+            Self::Small(begin) => {
+                Block::of_this_thread().is_some_and(|block| block.resize_last(begin, old, new))
+            }
+            Self::Large(begin) => LARGE.resize_last(begin, old, new),
+        }
+    }
 }
 
 /// What does not fit in the small block, and what another thread asks for.
@@ -317,37 +326,26 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let Some(place) = Place::of(pointer) else {
+            // SAFETY: it is the system's, with the layout that it was made with.
+            return unsafe { System.dealloc(pointer, layout) };
+        };
         // The last one is given back, small ones are kept, and the others wait for the process's end.
-        if Block::offset(pointer).is_none() {
-            let Some(begin) = LARGE.offset(pointer) else {
-                // SAFETY: it is the system's, with the layout that it was made with.
-                return unsafe { System.dealloc(pointer, layout) };
-            };
-            if LARGE.resize_last(begin, layout.size(), 0) {
-                return;
-            }
+        if place.resize_last(layout.size(), 0) {
+            return;
         }
         match Block::of_this_thread() {
-            Some(block) => block.give_back(pointer, layout),
+            Some(block) => block.freed.keep(pointer, layout),
             None => OTHERS.with(|freed| freed.keep(pointer, layout)).unwrap_or_default(),
         }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let (begin, large) = (Block::offset(pointer), LARGE.offset(pointer));
-        if begin.is_none() && large.is_none() {
+        let Some(place) = Place::of(pointer) else {
             // SAFETY: it is the system's, with the layout that it was made with.
             return unsafe { System.realloc(pointer, layout, size) };
-        }
-        let resized = match (begin, large) {
-            _ if whole(size) == whole(layout.size()) => true,
-            (Some(begin), _) => {
-                Block::of_this_thread().is_some_and(|block| block.resize_last(begin, layout.size(), size))
-            }
-            (None, Some(begin)) => LARGE.resize_last(begin, layout.size(), size),
-            (None, None) => false,
         };
-        if resized {
+        if whole(size) == whole(layout.size()) || place.resize_last(layout.size(), size) {
             return pointer;
         }
         let Ok(wider) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };

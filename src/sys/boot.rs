@@ -1,4 +1,4 @@
-//! Which boot of the host this is, and how long it has lasted.
+//! Which boot of the host this is, how long it has lasted, and what time it is.
 
 use std::time::{Duration, SystemTime};
 

@@ -117,7 +117,7 @@ impl LeaseDirectory {
 
     fn release_one(&self, address: IpAddr, key: &AttachmentKey) -> Result<()> {
         match self.owner(address)? {
-            Some(owner) if owner.is(key) => self.dir.unlink(&address.to_string()).map(drop),
+            Some(owner) if owner.is(key) => self.dir.unlink(&written::address(address)).map(drop),
             _ => Ok(()),
         }
     }
@@ -247,8 +247,9 @@ impl<'a> Taking<'a> {
 
     /// Somebody makes lease files without the lock, and was faster each time.
     fn outrun(&self, leases: &[Lease]) -> StoreError {
-        let taken =
-            |lease: &&Lease| !matches!(self.directory.is_free(&lease.address.ip().to_string()), Ok(true));
+        let taken = |lease: &&Lease| {
+            !matches!(self.directory.is_free(&written::address(lease.address.ip())), Ok(true))
+        };
         let address = leases.iter().find(taken).or(leases.first()).map(|lease| lease.address.ip());
         let address = address.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
         StoreError::AddressTaken {
@@ -263,7 +264,7 @@ impl Chosen {
     fn remember(self) {
         let Some(Marker { file, length, .. }) = self.marker else { return };
         // Longer than before or shorter: never empty.
-        let now = self.address.to_string();
+        let now = written::address(self.address);
         let _ = file.write_all_at(now.as_bytes(), 0);
         if now.len() < length {
             let _ = file.set_len(now.len() as u64);
@@ -346,7 +347,7 @@ impl LeaseDirectory {
             _ => 0,
         };
         for address in taken {
-            match self.found(&address.to_string())? {
+            match self.found(&written::address(*address))? {
                 Found::Lease { written } if !is_before(written, unswept) => {}
                 _ => return Ok(true),
             }

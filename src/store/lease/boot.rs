@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::super::Result;
 use super::LeaseDirectory;
 use super::walk::is_directory;
+use crate::model::written;
 
 /// The boot that the leases belong to, as `/proc/sys/kernel/random/boot_id` tells it.
 const BOOT_FILE: &str = ".linkspan-boot";
@@ -33,7 +34,7 @@ impl LeaseDirectory {
         let boot = boot_second(boot_time);
         let mut removed = Vec::new();
         for address in self.held()? {
-            let name = address.to_string();
+            let name = written::address(address);
             let Some(stat) = self.dir.stat(&name)? else { continue };
             if is_before(stat.st_mtime, boot) && !is_directory(&stat) && self.dir.unlink(&name)? {
                 removed.push(address);

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::super::{Result, StoreError};
 use super::LeaseDirectory;
-use crate::model::AttachmentKey;
+use crate::model::{AttachmentKey, written};
 
 /// Who holds a lease, as its file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl LeaseDirectory {
     /// # Errors
     /// [`super::super::StoreError::Io`].
     pub fn owner(&self, address: IpAddr) -> Result<Option<Owner>> {
-        match self.dir.read(&address.to_string()) {
+        match self.dir.read(&written::address(address)) {
             Err(StoreError::Io { source: Errno::EISDIR, .. }) => Ok(None),
             other => Ok(other?.map(|content| Owner::from_content(&content))),
         }
@@ -110,7 +110,7 @@ impl LeaseDirectory {
     pub fn dated_leases(&self) -> Result<Vec<DatedLease>> {
         let mut dated = Vec::new();
         for lease in self.leases()? {
-            let Some(stat) = self.dir.stat(&lease.address.to_string())? else { continue };
+            let Some(stat) = self.dir.stat(&written::address(lease.address))? else { continue };
             dated.push(DatedLease { lease, since: u64::try_from(stat.st_mtime).unwrap_or_default() });
         }
         Ok(dated)
@@ -131,7 +131,7 @@ impl LeaseDirectory {
         };
         for entry in std::fs::read_dir(base).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_name() != own && entry.path().join(address.to_string()).exists() {
+            if entry.file_name() != own && entry.path().join(written::address(address)).exists() {
                 return Ok(true);
             }
         }
@@ -164,7 +164,7 @@ impl LeaseDirectory {
         let _guard = self.lock()?;
         let mut released = Vec::new();
         for lease in self.leases()? {
-            if condition(&lease) && self.dir.unlink(&lease.address.to_string())? {
+            if condition(&lease) && self.dir.unlink(&written::address(lease.address))? {
                 released.push(lease.address);
             }
         }

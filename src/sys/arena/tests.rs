@@ -40,7 +40,7 @@ fn rooms_do_not_overlap_and_the_last_one_can_grow() {
         assert_eq!((*shorter, *shorter.add(99)), (4, 4));
         let large = Layout::from_size_align(WIDE * 2, 16).unwrap();
         let system = Arena.alloc(large);
-        assert!(!system.is_null() && !is_ours(system));
+        assert!(!system.is_null() && Place::of(system).is_none());
         Arena.dealloc(system, large);
     }
 }
@@ -66,7 +66,7 @@ fn a_widened_arena_serves_what_the_small_block_cannot_hold_and_other_threads() {
     unsafe {
         let freed = Arena.alloc(layout) as usize;
         let behind = Arena.alloc(layout);
-        assert!(is_ours(freed as *mut u8) && freed != behind as usize);
+        assert!(Place::of(freed as *mut u8).is_some() && freed != behind as usize);
         std::thread::spawn(move || Arena.dealloc(freed as *mut u8, layout)).join().unwrap();
         assert_eq!(Arena.alloc(layout) as usize, freed);
     }

@@ -15,14 +15,13 @@ mod way;
 pub use announce::announce;
 pub(super) use tuning::replaced_by_reference;
 
-use std::time::SystemTime;
-
 use crate::apply::{Attempt, Host};
 use crate::cni::{CniResult, Code, Command, LogLevel};
 use crate::firewall::reference::Kind;
 use crate::model::{AttachmentKey, Lease, Part};
 use crate::plan::{Plan, Sandbox};
 use crate::store::{Doom, Found, Record, Stage};
+use crate::sys::boot;
 
 use super::add::{abandon, amend, close};
 use super::{
@@ -242,5 +241,5 @@ fn leases_on(result: &CniResult, name: &str) -> Vec<Lease> {
 
 /// The interface's record has the names and labels.
 fn record(key: &AttachmentKey, call: &Call, plan: Plan) -> Record<Plan> {
-    Record::new(key, &call.config.name, SystemTime::now(), plan)
+    Record::new(key, &call.config.name, boot::now(), plan)
 }
